@@ -1,0 +1,153 @@
+"""Files that are whole or absent, and still there after a power cut.
+
+Every change to a file that matters goes through this module: tests stop the process between
+any two of these steps (see tests/faults), so nothing may be written past it. `os` is used
+through the module's name for that reason.
+
+`Disk(sync=False)` leaves the fsyncs out: files stay whole for readers and for a killed
+process, but a power cut may take the last seconds. For measurements and throw-away storages.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from spooler.errors import BackendUnavailable
+
+#: What the operating system says when a write could succeed later or elsewhere.
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space, nothing is lost meanwhile",
+    errno.EDQUOT: "the disk quota is used up; free some space, nothing is lost meanwhile",
+    errno.EACCES: "permission denied; give the user that runs spooler access",
+    errno.EPERM: "not permitted; give the user that runs spooler access",
+    errno.EROFS: "the file system is read-only; mount it writable",
+    errno.EIO: "the disk or the file server reports an I/O error",
+    errno.ESTALE: "the file server has lost the file handle",
+}
+
+
+def unavailable(error: OSError, where: Path | str) -> BackendUnavailable:
+    """The error of the loop for an error of the operating system."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return BackendUnavailable(f"{where}: {reason}")
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at `path`; raises OSError when that cannot be known."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class Disk:
+    """The file operations of one storage or state folder, durable or not."""
+
+    def __init__(self, *, sync: bool = True) -> None:
+        self.sync = sync
+
+    def make_folder(self, path: Path) -> None:
+        """Create `path` and its parents; harmless where they exist."""
+        if os.path.isdir(path):
+            return
+        missing = [path]
+        while not os.path.isdir(missing[-1].parent) and missing[-1].parent != missing[-1]:
+            missing.append(missing[-1].parent)
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                continue
+            self.settle(folder.parent)
+
+    def create(self, path: Path, content: bytes, *, mode: int = 0o666) -> None:
+        """Write a new file that nobody looks at yet. FileExistsError when there is one.
+
+        Not atomic for readers: give it a name that they skip, then `rename` it. `mode` are its
+        permissions from the first moment, less the umask.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            handle = os.open(path, flags, mode)
+        except FileNotFoundError:
+            self.make_folder(path.parent)
+            handle = os.open(path, flags, mode)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(handle, view) :]
+            if self.sync:
+                os.fsync(handle)
+        except OSError:
+            os.close(handle)
+            self.remove(path)
+            raise
+        os.close(handle)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move a file, replacing `target`. FileNotFoundError when `source` is gone."""
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            if os.path.isdir(target.parent):
+                raise
+            self.make_folder(target.parent)
+            os.rename(source, target)
+
+    def link(self, source: Path, target: Path) -> bool:
+        """Show a file under a second name; False where that is not possible."""
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            self.make_folder(target.parent)
+            return os.path.exists(source) and self.link(source, target)
+        except OSError:
+            return False
+        return True
+
+    def remove(self, path: Path) -> bool:
+        """Delete a file; False when it was not there."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def settle(self, *folders: Path) -> None:
+        """Make the renames, creations and deletions in `folders` survive a power cut."""
+        if not self.sync:
+            return
+        for folder in dict.fromkeys(folders):
+            try:
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def publish(self, path: Path, content: bytes, *, mark: str, mode: int = 0o666) -> None:
+        """Put a whole file at `path`, replacing what was there.
+
+        `mark` makes the temporary name unique among concurrent writers of the same path.
+        """
+        beside = path.with_name(f".{path.name}.{mark}.tmp")
+        self.remove(beside)
+        self.create(beside, content, mode=mode)
+        self.rename(beside, path)
+        self.settle(path.parent)
+
+    def publish_new(self, path: Path, content: bytes, *, mark: str, mode: int = 0o666) -> None:
+        """Put a whole file at `path`; FileExistsError when there is one already."""
+        beside = path.with_name(f".{path.name}.{mark}.tmp")
+        self.remove(beside)
+        self.create(beside, content, mode=mode)
+        try:
+            os.link(beside, path)
+        finally:
+            self.remove(beside)
+        self.settle(path.parent)

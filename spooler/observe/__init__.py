@@ -1,0 +1,1 @@
+"""What outsiders may see: events, log lines, the board, the service manager."""

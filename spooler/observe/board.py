@@ -1,0 +1,170 @@
+"""The latest state as one frozen value: the only thing that pages, health and commands read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from spooler.observe.events import EventName, Observation
+
+
+class Activity(StrEnum):
+    """What a device is doing."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    WINDOW = "window"
+    UNUSABLE = "unusable"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """One device: what it does and since when (UTC), its job, and counts since the start."""
+
+    name: str
+    activity: Activity = Activity.CLOSED
+    since: datetime | None = None
+    job: str = ""
+    attempt: int = 0
+    progress: str = ""
+    note: str = ""
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that an outsider may see at one moment."""
+
+    started_at: datetime | None = None
+    stopping: bool = False
+    devices: Mapping[str, DeviceView] = field(default_factory=dict)
+    storage_up: bool = True
+    storage_since: datetime | None = None
+    #: Signed reports on disk that the storage does not have yet.
+    waiting: int = 0
+    last_error: str = ""
+    last_error_at: datetime | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nobody has to come: the storage answers and every device can work."""
+        return self.storage_up and all(
+            device.activity is not Activity.UNUSABLE for device in self.devices.values()
+        )
+
+    def line(self) -> str:
+        """The state in one short line, as `systemctl status` shows it."""
+        devices = self.devices.values()
+        running = sum(device.activity is Activity.RUNNING for device in devices)
+        unusable = [one.name for one in devices if one.activity is Activity.UNUSABLE]
+        done = sum(device.done for device in devices)
+        failed = sum(device.failed for device in devices)
+        words = [
+            "stopping" if self.stopping else f"{running} of {len(devices)} devices running",
+            f"{done} done",
+            f"{failed} failed",
+        ]
+        words += [f"{self.waiting} reports waiting"] if self.waiting else []
+        words += [f"unusable: {' '.join(unusable)}"] if unusable else []
+        words += [] if self.storage_up else ["storage away"]
+        return ", ".join(words)
+
+
+class Board:
+    """The subscriber that keeps the snapshot. Reading it never waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._snapshot = Snapshot()
+
+    def snapshot(self) -> Snapshot:
+        """The latest state; a value that never changes."""
+        return self._snapshot
+
+    def __call__(self, seen: Observation) -> None:
+        with self._lock:
+            now = self._snapshot
+            if change := _DAEMON.get(seen.name):
+                now = replace(now, **change(seen))
+            name = seen.fields.get("device")
+            if isinstance(name, str) and (move := _DEVICE.get(seen.name)):
+                device = now.devices.get(name, DeviceView(name))
+                devices = {**now.devices, name: replace(device, **move(device, seen))}
+                now = replace(now, devices=MappingProxyType(devices))
+            now = replace(now, **_side_notes(seen))
+            self._snapshot = now
+
+
+def _side_notes(seen: Observation) -> dict[str, Any]:
+    """What any event may carry: the length of the outbox, an error."""
+    notes: dict[str, Any] = {}
+    if isinstance(waiting := seen.fields.get("waiting"), int):
+        notes["waiting"] = waiting
+    if error := seen.fields.get("error"):
+        notes |= {"last_error": str(error), "last_error_at": seen.at}
+    return notes
+
+
+_DAEMON: Mapping[EventName, Callable[[Observation], dict[str, Any]]] = {
+    EventName.DAEMON_STARTED: lambda seen: {"started_at": seen.at, "stopping": False},
+    EventName.DAEMON_STOPPING: lambda _: {"stopping": True},
+    EventName.STORAGE_AWAY: lambda seen: {"storage_up": False, "storage_since": seen.at},
+    EventName.STORAGE_BACK: lambda seen: {"storage_up": True, "storage_since": seen.at},
+}
+
+
+def _now(activity: Activity, seen: Observation, **more: Any) -> dict[str, Any]:
+    blank = {"job": "", "attempt": 0, "progress": "", "note": ""}
+    return blank | {"activity": activity, "since": seen.at} | more
+
+
+def _began(_: DeviceView, seen: Observation) -> dict[str, Any]:
+    job, attempt = str(seen.fields.get("job", "")), seen.fields.get("attempt", 0)
+    return _now(Activity.RUNNING, seen, job=job, attempt=attempt)
+
+
+def _ended(count: str = "") -> Callable[[DeviceView, Observation], dict[str, Any]]:
+    """The end of a job, counted under `count`; only the job that is shown makes room."""
+
+    def move(device: DeviceView, seen: Observation) -> dict[str, Any]:
+        counted = {count: getattr(device, count) + 1} if count else {}
+        if device.job != seen.fields.get("job", ""):
+            return counted
+        return _now(Activity.IDLE, seen) | counted
+
+    return move
+
+
+def _window(_: DeviceView, seen: Observation) -> dict[str, Any]:
+    if not seen.fields.get("open", True):
+        return _now(Activity.IDLE, seen)
+    note = str(seen.fields.get("note", "") or seen.fields.get("kind", ""))
+    return _now(Activity.WINDOW, seen, note=note)
+
+
+_DEVICE: Mapping[EventName, Callable[[DeviceView, Observation], dict[str, Any]]] = {
+    EventName.JOB_CLAIMED: _began,
+    EventName.JOB_STARTED: _began,
+    EventName.JOB_PROGRESS: lambda _, seen: {"progress": str(seen.fields.get("text", ""))},
+    EventName.JOB_FINISHED: _ended("done"),
+    EventName.JOB_FAILED: _ended("failed"),
+    EventName.JOB_CANCELLED: _ended("cancelled"),
+    EventName.JOB_RELEASED: _ended(),
+    EventName.JOB_REQUEUED: _ended(),
+    EventName.JOB_LOST: _ended(),
+    EventName.JOB_PREVIEWED: _ended(),
+    EventName.DEVICE_OPEN: lambda _, seen: _now(Activity.IDLE, seen),
+    EventName.DEVICE_CLOSED: lambda _, seen: _now(Activity.CLOSED, seen),
+    EventName.DEVICE_UNUSABLE: lambda _, seen: _now(
+        Activity.UNUSABLE, seen, note=str(seen.fields.get("error", ""))
+    ),
+    EventName.DEVICE_WINDOW: _window,
+}

@@ -1,0 +1,114 @@
+"""What happens, told to whoever listens: a closed list of stable event names.
+
+The names are an interface: dashboards and log searches are built on them, so they are added to
+and never renamed.
+
+Fields that mean the same everywhere: `device`, `job`, `attempt`, `reason` (a sentence for
+people), `error` (likewise, of an exception), `seconds` (how long it took), `waiting` (reports in
+the outbox), `note`, `kind` (of a window).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from spooler.clock import SystemClock
+from spooler.protocols import Clock
+
+
+class EventName(StrEnum):
+    """The events; the comment says which fields come with them beyond `device` and `job`."""
+
+    JOB_CLAIMED = "job.claimed"  # attempt
+    JOB_STARTED = "job.started"  # attempt
+    JOB_PROGRESS = "job.progress"  # attempt, text
+    JOB_FINISHED = "job.finished"  # attempt, seconds
+    JOB_FAILED = "job.failed"  # attempt, seconds, reason
+    JOB_CANCELLED = "job.cancelled"  # attempt, reason
+    JOB_RELEASED = "job.released"  # attempt, reason: given back unrun
+    JOB_REQUEUED = "job.requeued"  # attempt, reason: taken from a dead owner, will run again
+    JOB_LOST = "job.lost"  # attempt, reason: somebody else has taken the lease over
+    JOB_PREVIEWED = "job.previewed"  # seconds: a dry run
+
+    REPORT_KEPT = "report.kept"  # waiting
+    REPORT_DELIVERED = "report.delivered"  # waiting, seconds
+    REPORT_PARKED = "report.parked"  # waiting, reason: it cannot be delivered, and is kept aside
+
+    STORAGE_AWAY = "storage.away"  # error
+    STORAGE_BACK = "storage.back"  # seconds it was away
+
+    DEVICE_OPEN = "device.open"
+    DEVICE_CLOSED = "device.closed"
+    DEVICE_UNUSABLE = "device.unusable"  # error
+    DEVICE_WINDOW = "device.window"  # kind, note, open (bool): a window begins or ends
+    DEVICE_CALIBRATED = "device.calibrated"  # seconds, reason when it failed
+
+    PUSH_SILENT = "push.silent"
+    CLOCK_STEPPED = "clock.stepped"  # seconds
+
+    ANNOUNCE_DONE = "announce.done"
+    ANNOUNCE_FAILED = "announce.failed"  # error
+
+    DAEMON_STARTED = "daemon.started"  # version, devices, storage
+    DAEMON_RELOADED = "daemon.reloaded"  # reason: what changed
+    DAEMON_RELOAD_REFUSED = "daemon.reload_refused"  # error
+    DAEMON_STOPPING = "daemon.stopping"  # reason
+    DAEMON_STOPPED = "daemon.stopped"  # code
+
+    LOG = "log"  # message, logger: a line that was logged in words
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One event: its name, when (UTC), and its fields."""
+
+    name: EventName
+    at: datetime
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+Subscriber = Callable[[Observation], None]
+
+
+class Observer:
+    """Tells every subscriber, in the thread of the one who emits; nothing ever comes back.
+
+    Safe to use from any thread.
+    """
+
+    def __init__(self, *subscribers: Subscriber, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._subscribers = subscribers
+        self._lock = threading.Lock()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Have `subscriber` told from now on; the returned function ends that."""
+        with self._lock:
+            self._subscribers = (*self._subscribers, subscriber)
+
+        def end() -> None:
+            with self._lock:
+                self._subscribers = tuple(
+                    other for other in self._subscribers if other is not subscriber
+                )
+
+        return end
+
+    def emit(self, event: EventName, /, **fields: Any) -> None:
+        """Tell that `event` has happened; fields that are None are left out."""
+        known = {key: value for key, value in fields.items() if value is not None}
+        observation = Observation(event, self._clock.now(), MappingProxyType(known))
+        for subscriber in self._subscribers:
+            try:
+                subscriber(observation)
+            except Exception:  # an onlooker's fault must not stop the work
+                logging.getLogger(__name__).exception(
+                    "a subscriber failed on the event %s; the work goes on", event
+                )

@@ -1,0 +1,316 @@
+"""The seams: what can be replaced, and its contract, written once, here.
+
+Implementations document only what differs. All are Protocols: a lab's handler imports nothing
+of ours. Times are seconds (float) or aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from spooler.model.artifact import Artifact
+from spooler.model.claim import Claim, Owner
+from spooler.model.device import DeviceCard
+from spooler.model.job import Job
+from spooler.model.json import Json, JsonObject
+from spooler.model.result import Outcome, Report, Result, SignedReport
+from spooler.model.run import RunRequest, StopReason
+from spooler.model.status import Status
+
+
+class Clock(Protocol):
+    """Time as a parameter: tests bring their own."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, UTC. It may be stepped at any moment."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never steps, never goes back."""
+
+
+class Signer(Protocol):
+    """Signs with one private key."""
+
+    @property
+    def kid(self) -> str:
+        """The name of the key, as readers look it up."""
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64 bytes of the Ed25519 signature of `message` (RFC 8032)."""
+
+    def jws(self, payload: bytes) -> str:
+        """`payload` as a compact JWS (RFC 7515) with `alg` and `kid` in the protected header."""
+
+    def public(self) -> dict[str, str]:
+        """The public JWK (RFC 7517, RFC 8037), with `kid`, without any private part."""
+
+
+# --- where jobs live -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a storage promises, as data, so that nobody checks types.
+
+    renewable: a lease can be extended and is lost when it is not.
+    fenced: a write with a stale token is refused by the storage itself.
+    ordered: jobs are handed out oldest first.
+    push: `subscribe` reports new jobs as they come.
+    largest_report: bytes that a result may have, or None.
+    """
+
+    renewable: bool
+    fenced: bool
+    ordered: bool
+    push: bool
+    largest_report: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One document that would be written: its place and its content."""
+
+    place: str
+    content: JsonObject
+
+
+class Subscription(Protocol):
+    """A live request for wake-ups."""
+
+    def close(self) -> None:
+        """Stop calling back; harmless to repeat."""
+
+
+class Backend(Protocol):
+    """A storage as the daemon sees it.
+
+    Every verb may raise BackendUnavailable, and none outlives its timeout. Verbs may be called
+    from several threads at once. A crash between any two steps of a verb leaves a state that
+    `reclaim` or a repeat of the verb repairs.
+    """
+
+    @property
+    def traits(self) -> Traits:
+        """What this storage promises."""
+
+    def announce(self, card: DeviceCard, at: datetime) -> None:
+        """Publish the device's configuration, public key and last-seen time.
+
+        Raises KeyRefused when the device is already announced under another key.
+        """
+
+    def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
+        """Atomically take the oldest eligible job; None when there is none. Never blocks.
+
+        `token` is new for each job wanted. Where an answer can be lost, a repeat with the same
+        token finds the claim that the first call made.
+        """
+
+    def renew(
+        self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
+    ) -> Claim:
+        """Extend the lease; the returned claim replaces the old one.
+
+        `started` notes that the handler is about to touch the instrument; `progress` is shown
+        to the submitter where the storage has a place for it. The returned claim says whether
+        the submitter has withdrawn the job meanwhile. Raises LeaseLost when the token no longer
+        matches.
+        """
+
+    def ack(self, claim: Claim, signed: SignedReport) -> None:
+        """Write result and status, put the job to its final place, give up the lease.
+
+        Fenced by (owner, attempt, token), harmless to repeat. Raises LeaseLost when another
+        attempt has taken over; then nothing was written.
+        """
+
+    def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        """Give the job back to its queue, eligible again after `delay` seconds.
+
+        With `refund` the attempt does not count; without, it is kept in the job's history with
+        `reason`. Raises LeaseLost when the job is no longer ours to give.
+        """
+
+    def reclaim(
+        self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
+    ) -> Claim | None:
+        """Take over one claim whose lease ran out, or whose owner was a dead process of this host.
+
+        Claims whose token is in `spare` are left alone (their reports wait in this process's
+        outbox). The new claim has the old attempt number and `started` flag; what becomes of
+        the job is the caller's decision. Calling it regularly is what makes leases run out:
+        a storage without a trustworthy clock measures from the first look at an unchanged lease.
+        Steps that a crash left half done by `ack` are completed on the way.
+        """
+
+    def depth(self, device: str) -> int:
+        """How many jobs wait. May be a moment old."""
+
+    def ping(self) -> None:
+        """Return when the storage answers."""
+
+    def subscribe(self, device: str, wake: Callable[[], None]) -> Subscription | None:
+        """Call `wake` when a job may have come, from some thread; None where traits.push is not."""
+
+    def peek(self, device: str) -> Iterator[Job]:
+        """The eligible jobs in the order of claims, changing nothing."""
+
+    def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
+        """The documents that `ack` would write, writing nothing."""
+
+    def close(self) -> None:
+        """Let go of connections and watches; harmless to repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether a result is signed by the announced key, and a sentence that says so."""
+
+    ok: bool
+    detail: str
+    kid: str = ""
+
+
+class Submitter(Protocol):
+    """A storage as the submitter sees it. Every verb may raise BackendUnavailable."""
+
+    def submit(self, device: str, payload: JsonObject) -> str:
+        """Queue a job and return its id. Raises UnknownDevice."""
+
+    def status(self, device: str, job_id: str) -> Status:
+        """Raises UnknownJob."""
+
+    def result(self, device: str, job_id: str) -> Result:
+        """The result of a job that is done. Raises UnknownJob when there is none (yet)."""
+
+    def verify(self, device: str, job_id: str) -> Verification:
+        """Check the signature of the result. Raises UnknownJob when there is no result."""
+
+    def cancel(self, device: str, job_id: str) -> bool:
+        """Withdraw a job: True when it was still queued, False when its run is asked to stop.
+
+        Raises UnknownJob or NotCancellable.
+        """
+
+    def devices(self) -> list[DeviceCard]:
+        """Every announced device."""
+
+    def close(self) -> None:
+        """Let go of connections; harmless to repeat."""
+
+
+# --- what runs jobs --------------------------------------------------------------------------
+
+
+class JobContext(Protocol):
+    """What a handler may use while it runs."""
+
+    job_id: str
+    attempt: int
+    #: Set when the run should end early; a cooperative handler looks at it between steps.
+    stop: threading.Event
+    #: A folder of this job alone; removed after the job.
+    scratch: Path
+    logger: logging.Logger
+
+    def remaining(self) -> float:
+        """Seconds until the run is stopped."""
+
+    def progress(self, text: str) -> None:
+        """Tell the submitter, in a few words, how far the run is."""
+
+    def publish(self, path: Path) -> Artifact:
+        """Note a file of the scratch folder as an artifact of the result."""
+
+
+class DeviceHandler(Protocol):
+    """The code that drives one instrument.
+
+    Made once, in the process that runs it; never called twice at once.
+
+    `params` is the pydantic model (or any type pydantic can validate) that a payload must
+    satisfy. Optional methods, looked up by name: `card() -> Mapping` describes the device,
+    `dry_run(params, context)` checks a job without touching hardware, `calibrate(context)` runs
+    in the device's calibration windows.
+    """
+
+    params: Any
+
+    def open(self) -> None:
+        """Connect to the instrument. An exception rests the device, its jobs stay queued."""
+
+    def run(self, params: Any, context: JobContext) -> Any:
+        """Run one job; return a Result or a mapping of JSON values (its data).
+
+        A ValueError fails the job with its text as the reason; any other exception too, and its
+        traceback goes to the log.
+        """
+
+    def close(self) -> None:
+        """Leave the instrument safe."""
+
+
+class RunControl(Protocol):
+    """The daemon's side of a run."""
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Not None as soon as the run should end."""
+
+    def progress(self, text: str) -> None:
+        """The handler's progress, as it comes."""
+
+
+class Runner(Protocol):
+    """Runs a handler somewhere it can be stopped. One per device, used by one thread."""
+
+    def open(self) -> DeviceCard:
+        """Start the handler and ask for its card. Raises DeviceUnusable or ConfigError."""
+
+    def run(self, request: RunRequest, control: RunControl) -> Outcome:
+        """Run one job to its end.
+
+        Returns whatever the handler does, `sys.exit` and a crash included. Raises RunStopped
+        when it was ended from outside, PayloadInvalid when the payload does not fit `params`,
+        DeviceUnusable when the handler cannot be brought up again.
+        """
+
+    def dry_run(self, request: RunRequest, control: RunControl) -> Outcome:
+        """The same without hardware: the handler's `dry_run`, or validation only."""
+
+    def calibrate(self, timeout: float, control: RunControl) -> Outcome:
+        """The handler's `calibrate`. DONE, or ERROR with the reason."""
+
+    def close(self) -> None:
+        """Close the handler, by force where it does not end; harmless to repeat."""
+
+
+class ReportSigner(Protocol):
+    """Makes a signed report of a report."""
+
+    def __call__(self, report: Report) -> SignedReport:
+        """Raises nothing but bugs: every report that a run can yield can be signed."""
+
+
+__all__ = [
+    "Backend",
+    "Clock",
+    "DeviceHandler",
+    "JobContext",
+    "Json",
+    "ReportSigner",
+    "RunControl",
+    "Runner",
+    "Signer",
+    "Submitter",
+    "Subscription",
+    "Traits",
+    "Verification",
+    "Write",
+]

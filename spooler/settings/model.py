@@ -1,0 +1,229 @@
+"""Every option of spooler, typed. Descriptions here are what `spooler config schema` shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from spooler.errors import ConfigError
+from spooler.model.device import Rerun
+from spooler.settings.cron import normalised
+from spooler.settings.units import Duration, Size
+from spooler.storage.settings import FolderPath, StorageSettings
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
+DeviceName = Annotated[str, Field(pattern=r"^[a-z0-9]+$", max_length=64)]
+
+#: A sqooler client calls a device offline when it was not announced for 300 s.
+_OFFLINE_AFTER = 240.0
+
+
+def _timezone(name: str) -> str:
+    try:
+        if name != "UTC":  # known even where the system has no time zone database
+            ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise ValueError(
+            f'expected the name of a time zone such as "UTC" or "Europe/Berlin", and got {name!r}'
+        ) from None
+    return name
+
+
+class DaemonSettings(BaseModel):
+    """How the daemon behaves towards all devices."""
+
+    model_config = _STRICT
+
+    poll_interval: Duration = Field(
+        default=1.0, ge=0.01, description="seconds between two looks at an empty queue"
+    )
+    lease: Duration = Field(
+        default=30.0, ge=1.0, description="seconds after which a silent daemon's job is taken over"
+    )
+    grace: Duration = Field(
+        default=30.0, description="seconds that running jobs may take to end at shutdown"
+    )
+    announce_interval: Duration = Field(
+        default=60.0,
+        ge=1.0,
+        le=_OFFLINE_AFTER,
+        description="seconds between two announcements of a device",
+    )
+    recovery_interval: Duration = Field(
+        default=10.0, ge=0.1, description="seconds between two looks for jobs of dead daemons"
+    )
+    max_payload: Size = Field(
+        default=4 * 2**20, description="bytes that the job of a submitter may have"
+    )
+
+
+class SigningSettings(BaseModel):
+    """Which key signs the results. Without `key` and `credential` nothing is signed."""
+
+    model_config = _STRICT
+
+    key: FolderPath | None = Field(
+        default=None,
+        examples=["keys/backend.jwk"],
+        description="file with the private JWK; make one: spooler keys generate keys/backend.jwk",
+    )
+    credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = Field(
+        default=None,
+        examples=["backend.jwk"],
+        description="in place of a key file: the systemd credential that holds the private JWK",
+    )
+    required: Flag = Field(default=False, description="refuse to run without a key")
+    #: PRIVATE_JWK_STR, as sqooler users have it: urlsafe base64 of the JWK. Environment only.
+    private_jwk: SkipJsonSchema[SecretStr | None] = None
+    #: $CREDENTIALS_DIRECTORY.
+    credentials_folder: SkipJsonSchema[Path | None] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SigningSettings:
+        if self.key is not None and self.credential is not None:
+            raise ValueError("has both 'key' and 'credential'; keep one of them")
+        return self
+
+    def source(self) -> Path | SecretStr | None:
+        """The key file, or the text of PRIVATE_JWK_STR, or None when nothing is to be signed.
+
+        A credential goes before the environment, and the environment before a key file.
+        Raises ConfigError when a key is required or a credential named, and there is none.
+        """
+        if self.credential is not None:
+            if self.credentials_folder is None:
+                raise ConfigError(
+                    f"the signing key is the systemd credential {self.credential!r}, and there"
+                    " are no credentials here; start spooler as a service with"
+                    f" LoadCredential={self.credential}:/path/of/the/key, or name a 'key' file"
+                )
+            return self.credentials_folder / self.credential
+        if self.private_jwk is not None:
+            return self.private_jwk
+        if self.key is None and self.required:
+            raise ConfigError(
+                "[signing] says required = true and names no key; make one with"
+                " 'spooler keys generate keys/backend.jwk' and set key = \"keys/backend.jwk\""
+            )
+        return self.key
+
+
+class LogSettings(BaseModel):
+    """What is logged, and how it looks."""
+
+    model_config = _STRICT
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important level that is logged"
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: readable on a terminal, JSON lines otherwise"
+    )
+
+
+class WindowSettings(BaseModel):
+    """A time in which a device takes no jobs."""
+
+    model_config = _STRICT
+
+    kind: Literal["maintenance", "calibration"] = Field(
+        description="maintenance: only rest; calibration: the handler's calibrate() runs"
+    )
+    cron: Annotated[str, AfterValidator(normalised)] = Field(
+        description="when it starts: minute hour day month weekday; weekday 0 and 7 are Sunday"
+    )
+    duration: Duration = Field(gt=0, description="seconds it lasts; the most calibration may take")
+    note: str = Field(default="", description="what users are shown meanwhile")
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="UTC", description="time zone of cron"
+    )
+
+
+class DeviceSettings(BaseModel):
+    """One device and the handler that drives it."""
+
+    model_config = _STRICT
+
+    handler: Annotated[str, Field(min_length=1)] = Field(
+        description='name of a handler (see "spooler check"), or "module:Name"'
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of the handler"
+    )
+    enabled: Flag = Field(default=True, description="false: neither announced nor served")
+    isolation: Literal["process", "thread"] = Field(
+        default="process",
+        description="process: a hung handler can be killed; thread: it cannot",
+    )
+    timeout: Duration = Field(default=600.0, gt=0, description="seconds that one job may run")
+    grace: Duration = Field(
+        default=5.0, description="seconds between asking a job to stop and stopping it by force"
+    )
+    rerun: Rerun = Field(
+        default=Rerun.IF_NOT_STARTED,
+        description="may a job run again whose daemon died: never, if-not-started, always",
+    )
+    max_attempts: Count = Field(default=3, description="attempts after which a job is given up")
+    max_output: Size = Field(default=16 * 2**20, description="bytes that one result may have")
+    memory_limit: Size | None = Field(
+        default=None,
+        examples=["2 GiB"],
+        description="bytes of memory of the handler's process; without it: no limit",
+    )
+    description: str | None = Field(
+        default=None,
+        examples=["the simulator in room 2.014"],
+        description="what users are told, in place of the handler's own text",
+    )
+    simulator: Flag | None = Field(
+        default=None,
+        examples=[True],
+        description="announced as simulator or not, in place of the handler's word",
+    )
+    windows: tuple[WindowSettings, ...] = Field(
+        default=(), description="times in which the device takes no jobs"
+    )
+
+    @model_validator(mode="after")
+    def _limits_need_a_process(self) -> DeviceSettings:
+        if self.memory_limit is not None and self.isolation == "thread":
+            raise ValueError("has a 'memory_limit', which needs isolation = \"process\"")
+        return self
+
+
+class Settings(BaseModel):
+    """All settings of one daemon."""
+
+    model_config = _STRICT
+
+    state: FolderPath = Field(
+        default=Path("spooler-state"),
+        description="folder for reports not yet delivered; relative to the settings file",
+    )
+    daemon: DaemonSettings = Field(default_factory=DaemonSettings)
+    storage: StorageSettings = Field(description="where the jobs live")
+    signing: SigningSettings = Field(default_factory=SigningSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    devices: dict[DeviceName, DeviceSettings] = Field(
+        default_factory=dict, description="the devices, by name: small letters and digits"
+    )
+    #: The file that these settings come from.
+    file: SkipJsonSchema[Path | None] = None
+
+    def enabled_devices(self) -> dict[str, DeviceSettings]:
+        """The devices that are served, by name."""
+        return {name: device for name, device in self.devices.items() if device.enabled}

@@ -1,0 +1,184 @@
+"""Settings for people and editors: as TOML, as a commented example, as a JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, BeforeValidator, SecretStr
+from pydantic.fields import FieldInfo
+
+from spooler.settings.model import (
+    DaemonSettings,
+    DeviceSettings,
+    LogSettings,
+    Settings,
+    SigningSettings,
+    WindowSettings,
+)
+from spooler.settings.problems import is_secret, visible
+from spooler.settings.units import as_duration, as_size, duration, size
+from spooler.storage.settings import SqoolerLocalSettings
+
+HIDDEN: Final = "(hidden)"
+SCHEMA_NAME: Final = "spooler.schema.json"
+
+_HEAD = """\
+#:schema ./spooler.schema.json
+# All settings of spooler with their defaults. This file runs as it is:
+#
+#   spooler check --config example.toml
+#   spooler run --config example.toml
+#
+# It is printed by 'spooler config example'. Lines that start with '#' and no blank are settings
+# that are off; take the '#' away to switch them on.
+#
+# Relative paths start at the folder of this file. Durations are seconds, or a text: "500ms",
+# "10s", "1h30m". Sizes are bytes, or a text: "512 KiB", "4 MiB".
+#
+# An environment variable goes before this file: SPOOLER_DAEMON__POLL_INTERVAL=0.5 stands for
+# [daemon] poll_interval = 0.5. So does a systemd credential named spooler.daemon.poll_interval.
+"""
+_MINIMAL = """\
+#:schema ./spooler.schema.json
+# The least that spooler needs: where the jobs live, and one device. See example.toml for the rest.
+
+[storage]
+type = "sqooler-local"
+path = "./storage"
+
+[devices.singlequdit]
+handler = "singlequdit"
+"""
+_CHOSEN: Mapping[tuple[str, str], Any] = {
+    ("SqoolerLocalSettings", "type"): "sqooler-local",
+    ("SqoolerLocalSettings", "path"): "./storage",
+    ("Settings", "state"): "./spooler-state",
+    ("DeviceSettings", "handler"): "singlequdit",
+    ("WindowSettings", "kind"): "maintenance",
+    ("WindowSettings", "cron"): "0 3 * * sun",
+    ("WindowSettings", "duration"): 1800.0,
+    ("WindowSettings", "note"): "weekly realignment",
+}
+
+
+def schema() -> str:
+    """The JSON schema of the settings, for editors."""
+    tree = Settings.model_json_schema()
+    tree = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | tree
+    tree["title"] = "Settings of spooler"
+    return json.dumps(tree, indent=2) + "\n"
+
+
+def minimal() -> str:
+    """The shortest settings file that runs."""
+    return _MINIMAL
+
+
+def example() -> str:
+    """Every option with its default, its unit and what it is for; a file that runs."""
+    parts = [
+        _HEAD,
+        *_section(Settings, only=("state",)),
+        *_section(DaemonSettings, "[daemon]"),
+        *_section(SqoolerLocalSettings, "[storage]"),
+        *_section(SigningSettings, "[signing]"),
+        *_section(LogSettings, "[log]"),
+        "",
+        "# One section for each device; its name is made of small letters and digits.",
+        *_section(DeviceSettings, "[devices.singlequdit]", without=("windows",))[1:],
+        *_section(WindowSettings, "[[devices.singlequdit.windows]]", off=True),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _section(
+    model: type[BaseModel],
+    title: str = "",
+    *,
+    only: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    off: bool = False,
+) -> list[str]:
+    lines = [""] if title else []
+    if title:
+        lines += [f"# {model.__doc__}", f"{'#' * off}{title}"]
+    for name, field in model.model_fields.items():
+        if visible(model, name) and name not in without and (not only or name in only):
+            lines += _option(model, name, field, off=off)
+    return lines
+
+
+def _option(model: type[BaseModel], name: str, field: FieldInfo, *, off: bool) -> list[str]:
+    value = _CHOSEN.get((model.__name__, name), None)
+    if value is None and not field.is_required():
+        value = field.get_default(call_default_factory=True)
+    if value is None:
+        off, value = True, (field.examples or [""])[0]
+    functions = [one.func for one in field.metadata if isinstance(one, BeforeValidator)]
+    if duration in functions:
+        value = as_duration(value)
+    elif size in functions:
+        value = as_size(value)
+    return [f"# {field.description}", f"{'#' * off}{name} = {_toml(value)}"]
+
+
+def as_toml(settings: Settings) -> str:
+    """The settings as they are in force, defaults included, secrets hidden."""
+    lines = [f"# {settings.file}"] if settings.file else []
+    if settings.signing.private_jwk is not None:
+        lines.append(f"# signing key: PRIVATE_JWK_STR {HIDDEN}")
+    lines.append(f"state = {_toml(settings.state)}")
+    for name in ("daemon", "storage", "signing", "log"):
+        lines += _table(f"[{name}]", getattr(settings, name))
+    for name, device in settings.devices.items():
+        lines += _table(f"[devices.{name}]", device)
+        for window in device.windows:
+            lines += _table(f"[[devices.{name}.windows]]", window)
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, model: BaseModel) -> Iterator[str]:
+    yield ""
+    yield title
+    for name, value in model:
+        if value is None or name == "windows" or not visible(type(model), name):
+            continue
+        yield f"{name} = {_toml(HIDDEN if is_secret(name) else value)}"
+
+
+def _toml(value: Any) -> str:
+    """`value` as an inline TOML value."""
+    if isinstance(value, SecretStr):
+        value = HIDDEN
+    if isinstance(value, Path | Enum):
+        value = str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # Apart from DEL, a JSON string is a TOML basic string.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        return _braces(f"{_key(key)} = {_shown(key, one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, int | float):
+        return repr(value)
+    return str(value) if hasattr(value, "isoformat") else _toml(str(value))
+
+
+def _key(key: str) -> str:
+    plain = key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
+    return key if plain else json.dumps(key, ensure_ascii=False)
+
+
+def _shown(key: str, value: Any) -> str:
+    return _toml(HIDDEN if is_secret(key) else value)
+
+
+def _braces(pairs: Iterable[str]) -> str:
+    inner = ", ".join(pairs)
+    return f"{{ {inner} }}" if inner else "{}"

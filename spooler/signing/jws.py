@@ -1,0 +1,129 @@
+"""Compact JWS (RFC 7515) with Ed25519 (RFC 8037), and nothing else.
+
+Signing builds the compact form itself, because it stands in the path of every job; verifying is
+left to jwcrypto, with the algorithms pinned, because there strangers choose the input.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jwcrypto import jwk as jose_jwk
+from jwcrypto import jws as jose_jws
+from jwcrypto.common import JWException
+
+from spooler.errors import KeyRefused, SignatureRefused
+
+#: EdDSA is RFC 8037's name of the algorithm, Ed25519 is RFC 9864's.
+ALGORITHMS = ("EdDSA", "Ed25519")
+
+#: The length of an Ed25519 public key.
+PUBLIC_BYTES = 32
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
+
+
+def b64encode(raw: bytes) -> str:
+    """`raw` as base64url without padding, the form of RFC 7515."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def b64decode(text: str | bytes) -> bytes:
+    """The bytes of a base64url text, with or without padding; ValueError for anything else."""
+    if isinstance(text, bytes):
+        text = text.decode("ascii")
+    if not _BASE64URL.fullmatch(text):
+        raise ValueError("not base64url text")
+    bare = text.rstrip("=")
+    try:
+        return base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+    except binascii.Error as error:
+        raise ValueError("not base64url text") from error
+
+
+def compact(header: bytes, payload: bytes, sign: Callable[[bytes], bytes]) -> str:
+    """The compact JWS of `payload` under the JSON text `header`."""
+    signing_input = f"{b64encode(header)}.{b64encode(payload)}"
+    return f"{signing_input}.{b64encode(sign(signing_input.encode('ascii')))}"
+
+
+class KeySet:
+    """Public Ed25519 keys by kid (a JWKS of RFC 7517)."""
+
+    def __init__(self, keys: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._keys: dict[str, jose_jwk.JWK] = {}
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: Mapping[str, Any]) -> None:
+        """Take one public JWK; KeyRefused when it is no Ed25519 key or its kid is taken."""
+        kid = key.get("kid")
+        if not isinstance(kid, str) or not kid:
+            raise KeyRefused("a public key has no kid; give it one")
+        if key.get("kty") != "OKP" or key.get("crv") != "Ed25519":
+            raise KeyRefused(f"the public key {kid!r} is not an Ed25519 key (kty OKP, crv Ed25519)")
+        try:
+            raw = b64decode(key["x"])
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raw = b""
+        if len(raw) != PUBLIC_BYTES:
+            raise KeyRefused(f"the x of the public key {kid!r} is not 32 bytes in base64url")
+        known = self._keys.get(kid)
+        if known is not None and known["x"] != b64encode(raw):
+            raise KeyRefused(f"two different public keys have the kid {kid!r}; rename one")
+        # Built from the public fields alone, so that a private part handed in by mistake is
+        # not kept.
+        self._keys[kid] = jose_jwk.JWK(kty="OKP", crv="Ed25519", x=b64encode(raw), kid=kid)
+
+    def __contains__(self, kid: object) -> bool:
+        return kid in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The set as a JWKS document."""
+        return {"keys": [dict(key.export_public(as_dict=True)) for key in self._keys.values()]}
+
+    def verify_jws(self, token: str) -> bytes:
+        """The payload of a compact JWS that one of these keys signed; else SignatureRefused."""
+        header = _protected_header(token)
+        alg, kid = header.get("alg"), header.get("kid")
+        if alg not in ALGORITHMS:
+            raise SignatureRefused(f"the token is signed with {alg!r}; only EdDSA is accepted")
+        if "crit" in header:
+            raise SignatureRefused("the token asks for extensions (crit) that are not supported")
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise SignatureRefused(f"the token names the key {kid!r}, which is not a known key")
+        parsed = jose_jws.JWS()
+        parsed.allowed_algs = list(ALGORITHMS)
+        try:
+            parsed.deserialize(token)
+            parsed.verify(key)
+        except (JWException, ValueError, TypeError):
+            raise SignatureRefused(
+                f"the signature does not belong to the payload and the key {kid!r}"
+            ) from None
+        return bytes(parsed.payload)
+
+
+def _protected_header(token: str) -> dict[str, Any]:
+    try:
+        protected, _, _ = token.split(".")
+    except ValueError:
+        raise SignatureRefused(
+            "the token is not a compact JWS (three parts joined by dots)"
+        ) from None
+    try:
+        header = json.loads(b64decode(protected))
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise SignatureRefused("the header of the token is not a JSON object")
+    return header

@@ -1,0 +1,242 @@
+"""A storage in this process's memory: for tests and trials, held to the same contract."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from spooler.errors import LeaseLost, NotCancellable, UnknownDevice, UnknownJob
+from spooler.model.claim import Attempt, Claim, Owner
+from spooler.model.device import DeviceCard
+from spooler.model.job import Job
+from spooler.model.json import JsonObject
+from spooler.model.result import Result, SignedReport
+from spooler.model.state import ENDING, Event, State, step
+from spooler.model.status import Status
+from spooler.protocols import Clock, Traits, Verification, Write
+from spooler.storage.liveness import certainly_dead
+
+
+@dataclass
+class _Entry:
+    """One job and everything known about it."""
+
+    job: Job
+    state: State = State.QUEUED
+    claim: Claim | None = None
+    expires: float = 0.0
+    eligible: float = 0.0
+    cancelled: bool = False
+    progress: str = ""
+    history: tuple[Attempt, ...] = ()
+    signed: SignedReport | None = None
+    acked_token: str = ""
+
+
+@dataclass
+class MemoryStorage:
+    """What several memory backends and submitters share."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
+    cards: dict[str, DeviceCard] = field(default_factory=dict)
+    wakers: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+
+
+class _Waking:
+    """A subscription of one callback."""
+
+    def __init__(self, storage: MemoryStorage, device: str, wake: Callable[[], None]) -> None:
+        self._storage, self._device, self._wake = storage, device, wake
+        with storage.lock:
+            storage.wakers.setdefault(device, []).append(wake)
+
+    def close(self) -> None:
+        with self._storage.lock:
+            wakers = self._storage.wakers.get(self._device, [])
+            if self._wake in wakers:
+                wakers.remove(self._wake)
+
+
+class MemoryBackend:
+    """The daemon's view."""
+
+    traits = Traits(renewable=True, fenced=True, ordered=True, push=True)
+
+    def __init__(self, storage: MemoryStorage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+
+    def announce(self, card: DeviceCard, at: datetime) -> None:
+        with self._storage.lock:
+            self._storage.cards[card.name] = replace(card, last_seen=at)
+
+    def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
+        with self._storage.lock:
+            for entry in self._of(device):
+                if entry.claim is not None and entry.claim.token == token:
+                    return entry.claim
+            for entry in self._of(device):
+                if entry.state is State.QUEUED and entry.eligible <= self._clock.monotonic():
+                    return self._take(entry, owner, ttl, token)
+        return None
+
+    def _take(self, entry: _Entry, owner: Owner, ttl: float, token: str) -> Claim:
+        entry.state = step(entry.state, Event.CLAIM)
+        attempt = 1 + max((past.number for past in entry.history), default=0)
+        entry.claim = Claim(
+            entry.job, owner, attempt, token, cancelled=entry.cancelled, history=entry.history
+        )
+        entry.expires = self._clock.monotonic() + ttl
+        return entry.claim
+
+    def renew(
+        self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
+    ) -> Claim:
+        with self._storage.lock:
+            entry, held = self._held(claim)
+            entry.state = step(entry.state, Event.RENEW)
+            entry.expires = self._clock.monotonic() + ttl
+            entry.progress = progress or entry.progress
+            entry.claim = replace(held, started=held.started or started, cancelled=entry.cancelled)
+            return entry.claim
+
+    def ack(self, claim: Claim, signed: SignedReport) -> None:
+        with self._storage.lock:
+            entry = self._storage.entries.get((claim.job.device, claim.job.id))
+            if entry is not None and entry.acked_token == claim.token:
+                return
+            entry, _ = self._held(claim)
+            final = signed.report.status.state
+            entry.state = step(entry.state, ENDING[final])
+            entry.signed = signed
+            entry.acked_token = claim.token
+            entry.claim = None
+
+    def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        with self._storage.lock:
+            entry, held = self._held(claim)
+            entry.state = step(entry.state, Event.RELEASE)
+            if not refund:
+                ended = Attempt(held.attempt, str(held.owner), self._clock.now(), reason)
+                entry.history = (*entry.history, ended)
+            entry.eligible = self._clock.monotonic() + delay
+            entry.claim = None
+        self.wake(claim.job.device)
+
+    def reclaim(
+        self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
+    ) -> Claim | None:
+        with self._storage.lock:
+            for entry in self._of(device):
+                held = entry.claim
+                if held is None or held.owner == owner or held.token in spare:
+                    continue
+                ran_out = entry.expires <= self._clock.monotonic()
+                if ran_out or certainly_dead(held.owner, owner):
+                    entry.state = step(entry.state, Event.RECLAIM)
+                    entry.expires = self._clock.monotonic() + ttl
+                    entry.claim = replace(held, owner=owner, token=token, cancelled=entry.cancelled)
+                    return entry.claim
+        return None
+
+    def depth(self, device: str) -> int:
+        with self._storage.lock:
+            return sum(entry.state is State.QUEUED for entry in self._of(device))
+
+    def ping(self) -> None:
+        return
+
+    def subscribe(self, device: str, wake: Callable[[], None]) -> _Waking:
+        return _Waking(self._storage, device, wake)
+
+    def wake(self, device: str) -> None:
+        """Call everyone who waits for jobs of `device`."""
+        with self._storage.lock:
+            wakers = tuple(self._storage.wakers.get(device, ()))
+        for each in wakers:
+            each()
+
+    def peek(self, device: str) -> Iterator[Job]:
+        with self._storage.lock:
+            waiting = [entry.job for entry in self._of(device) if entry.state is State.QUEUED]
+        yield from waiting
+
+    def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
+        status = signed.report.status
+        content = {"state": status.state, "reason": status.reason, "jws": signed.jws}
+        return (Write(f"memory/{claim.job.device}/{claim.job.id}", content),)
+
+    def close(self) -> None:
+        return
+
+    def _of(self, device: str) -> list[_Entry]:
+        return [entry for (name, _), entry in self._storage.entries.items() if name == device]
+
+    def _held(self, claim: Claim) -> tuple[_Entry, Claim]:
+        entry = self._storage.entries.get((claim.job.device, claim.job.id))
+        held = entry.claim if entry is not None else None
+        mine = (claim.owner, claim.attempt, claim.token)
+        if entry is None or held is None or (held.owner, held.attempt, held.token) != mine:
+            raise LeaseLost(f"job {claim.job.id} is no longer held by {claim.owner}")
+        return entry, held
+
+
+class MemorySubmitter:
+    """The submitter's view."""
+
+    def __init__(self, storage: MemoryStorage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+
+    def submit(self, device: str, payload: JsonObject) -> str:
+        job_id = uuid.uuid4().hex[:24]
+        with self._storage.lock:
+            if device not in self._storage.cards:
+                raise UnknownDevice(f"no device {device!r} is announced")
+            job = Job(job_id, device, payload, submitted_at=self._clock.now())
+            self._storage.entries[device, job_id] = _Entry(job)
+        MemoryBackend(self._storage, self._clock).wake(device)
+        return job_id
+
+    def status(self, device: str, job_id: str) -> Status:
+        with self._storage.lock:
+            entry = self._entry(device, job_id)
+            if entry.signed is not None:
+                return entry.signed.report.status
+            return Status(entry.state, entry.progress)
+
+    def result(self, device: str, job_id: str) -> Result:
+        with self._storage.lock:
+            signed = self._entry(device, job_id).signed
+        if signed is None or signed.report.result is None:
+            raise UnknownJob(f"job {job_id} has no result (yet)")
+        return signed.report.result
+
+    def verify(self, device: str, job_id: str) -> Verification:
+        self.result(device, job_id)
+        return Verification(ok=False, detail="the memory storage publishes no key to verify with")
+
+    def cancel(self, device: str, job_id: str) -> bool:
+        with self._storage.lock:
+            entry = self._entry(device, job_id)
+            if entry.state.ended:
+                raise NotCancellable(f"job {job_id} has already ended: {entry.state}")
+            entry.cancelled = True
+            return entry.state is State.QUEUED
+
+    def devices(self) -> list[DeviceCard]:
+        with self._storage.lock:
+            return list(self._storage.cards.values())
+
+    def close(self) -> None:
+        return
+
+    def _entry(self, device: str, job_id: str) -> _Entry:
+        try:
+            return self._storage.entries[device, job_id]
+        except KeyError:
+            raise UnknownJob(f"no job {job_id!r} is known on device {device!r}") from None

@@ -1,0 +1,70 @@
+"""From the bytes of a job to its payload, or to one sentence for its submitter."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic_core import from_json
+
+from spooler.model.json import Json, JsonObject
+
+#: Only such a number can overflow to infinity; everything else need not be walked through.
+_HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{300}")
+_NOT_FINITE = "the job contains NaN or Infinity, or a number that large; send finite numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A payload, or why there is none."""
+
+    payload: JsonObject | None = None
+    defect: str = ""
+
+
+def too_large(size: int, limit: int) -> Decoded:
+    """The answer to a job of `size` bytes where `limit` are allowed."""
+    return Decoded(
+        defect=f"the job has {size} bytes and at most {limit} are accepted; "
+        "send fewer experiments in one job"
+    )
+
+
+def decode(content: bytes) -> Decoded:
+    """Decode a job strictly: UTF-8 JSON, one object, no NaN or infinity, sane nesting."""
+    try:
+        value = from_json(content, allow_inf_nan=False)
+    except ValueError as error:
+        return Decoded(defect=_reason(content, str(error)))
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a string", type(None): "null"}.get(type(value), "a number")
+        return Decoded(defect=f"the job is {kind}; send a JSON object")
+    if _HUGE.search(content) and not _finite(value):
+        return Decoded(defect=_NOT_FINITE)
+    return Decoded(payload=cast("JsonObject", value))
+
+
+def _finite(value: Json) -> bool:
+    """Whether every number below `value` is finite; the decoder has bounded the depth."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return True
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return not isinstance(value, list) or all(map(_finite, value))
+
+
+def _reason(content: bytes, error: str) -> str:
+    if not content.strip():
+        return "the job is empty; send a JSON object"
+    if "recursion limit" in error:
+        return "the job is nested too deeply; at most 200 levels are accepted"
+    if b"NaN" in content or b"Infinity" in content:
+        return _NOT_FINITE
+    if error.startswith("EOF"):
+        return f"the job is cut off: {error}; send it again"
+    return f"the job is not valid JSON: {error}; correct it and send it again"

@@ -1,0 +1,1 @@
+"""sqooler's storages: its documents, its client library, and the daemon's backend over them."""

@@ -1,0 +1,95 @@
+"""Configuration and public key of a device in a folder storage."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from spooler.durable import Disk
+from spooler.errors import KeyRefused
+from spooler.model.device import DeviceCard
+from spooler.signing.sqooler_form import is_signed, public_jwk_of, verify_document
+from spooler.storage.sqooler.folder_layout import Layout
+from spooler.storage.sqooler.rendering import Renderer, encode
+
+
+class FolderAnnouncing:
+    """Publishes device cards, and refuses to put another key's signature in place of one."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        disk: Disk,
+        renderer: Renderer,
+        former_keys: Sequence[dict[str, str]],
+    ) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._renderer = renderer
+        self._former_keys = former_keys
+        self._mark = uuid.uuid4().hex[:12]
+        self._approved: set[str] = set()
+
+    def announce(self, card: DeviceCard, at: datetime) -> None:
+        """Write the key first, then the configuration that names it."""
+        place = self._layout.config(card.name)
+        if card.name not in self._approved:
+            self._approve(card.name)
+            self._publish_key()
+            self._approved.add(card.name)
+        document = self._renderer.sealed(self._renderer.config(card, at))
+        self._disk.make_folder(place.parent)
+        self._disk.publish(place, encode(document), mark=self._mark)
+
+    def _approve(self, device: str) -> None:
+        """Raise KeyRefused when the device is announced under a key that is not ours."""
+        try:
+            standing = json.loads(self._layout.config(device).read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            return  # half written by a program that does not write whole files: nothing to keep
+        if not isinstance(standing, dict) or not is_signed(standing):
+            return
+        theirs = str(standing["header"].get("kid"))
+        signer = self._renderer.signer
+        if signer is None:
+            raise KeyRefused(
+                f"device {device!r} is announced under the key {theirs!r} and no key is configured "
+                "here; set [signing] key, or use another device name"
+            )
+        if not any(_signed_by(standing, key) for key in (signer.public(), *self._former_keys)):
+            raise KeyRefused(
+                f"device {device!r} is announced under the key {theirs!r}, and this is the key "
+                f"{signer.kid!r}; use the key that announced it, or another device name"
+            )
+
+    def _publish_key(self) -> None:
+        signer = self._renderer.signer
+        if signer is None:
+            return
+        place = self._layout.public_key(signer.kid)
+        document = public_jwk_of(signer).model_dump(mode="json")
+        try:
+            standing = json.loads(place.read_bytes())
+        except (FileNotFoundError, ValueError):
+            standing = None
+        if isinstance(standing, dict) and _bare(standing.get("x")) != _bare(document["x"]):
+            raise KeyRefused(
+                f"another public key is already published under the kid {signer.kid!r}; "
+                "make a key with a kid of its own: spooler keys generate"
+            )
+        self._disk.make_folder(place.parent)
+        self._disk.publish(place, encode(document), mark=self._mark)
+
+
+def _signed_by(document: dict[str, Any], public: dict[str, str]) -> bool:
+    key = {"x": public["x"], "key_ops": "verify", "kid": public["kid"]}
+    return verify_document(document, key)
+
+
+def _bare(value: object) -> str:
+    return str(value).rstrip("=")

@@ -1,0 +1,257 @@
+"""The daemon's view of a folder in the format of sqooler's local storage."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spooler.durable import Disk, exists, unavailable
+from spooler.errors import LeaseLost
+from spooler.model.claim import Claim, Owner
+from spooler.model.device import DeviceCard
+from spooler.model.job import Job
+from spooler.model.result import SignedReport
+from spooler.model.state import State
+from spooler.protocols import Clock, Signer, Traits, Write
+from spooler.storage.sqooler.folder_announcing import FolderAnnouncing
+from spooler.storage.sqooler.folder_claims import FolderClaims
+from spooler.storage.sqooler.folder_endings import FolderEndings
+from spooler.storage.sqooler.folder_layout import Layout
+from spooler.storage.sqooler.folder_queue import FolderQueue, Waiting, list_queue
+from spooler.storage.sqooler.folder_watch import FolderWatch
+from spooler.storage.sqooler.rendering import Renderer, encode
+
+#: A job file that cannot be read as JSON may still be being written in place: so long (seconds)
+#: it must not change before it is taken for broken ...
+SETTLED_AFTER = 2.0
+#: ... unless it is older than this by the wall clock.
+_OLD = 60.0
+
+
+@dataclass
+class _DeviceQueue:
+    """What is known about the queue of one device; `lock` guards it among our threads."""
+
+    queue: FolderQueue
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    #: Unreadable job files: size, and since when it has been that.
+    unreadable: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+class FolderBackend:
+    """A sqooler folder as the daemon sees it."""
+
+    traits = Traits(renewable=True, fenced=True, ordered=True, push=True)
+
+    def __init__(
+        self,
+        base: Path,
+        clock: Clock,
+        *,
+        signer: Signer | None = None,
+        former_keys: Sequence[dict[str, str]] = (),
+        sync: bool = True,
+        max_payload: int = 4 * 1024 * 1024,
+    ) -> None:
+        self._layout = Layout(base)
+        self._disk = Disk(sync=sync)
+        self._clock = clock
+        self._max_payload = max_payload
+        renderer = Renderer(signer)
+        self._renderer = renderer
+        self._claims = FolderClaims(self._layout, self._disk, clock, max_payload)
+        self._endings = FolderEndings(self._layout, self._disk, clock, self._claims, renderer)
+        self._announcing = FolderAnnouncing(self._layout, self._disk, renderer, former_keys)
+        self._queues: dict[str, _DeviceQueue] = {}
+        self._queues_lock = threading.Lock()
+        self._watches: list[FolderWatch] = []
+        #: Tokens of claims whose call did not come to an end, so that a repeat finds its own.
+        self._doubtful: set[str] = set()
+        self._held: dict[str, Claim] = {}
+
+    # --- the device -------------------------------------------------------------------------
+
+    def announce(self, card: DeviceCard, at: datetime) -> None:
+        with self._translated():
+            self._announcing.announce(card, at)
+
+    def depth(self, device: str) -> int:
+        with self._translated():
+            return len(list_queue(self._layout.queue(device)))
+
+    def ping(self) -> None:
+        with self._translated():
+            self._layout.base.stat()
+
+    def subscribe(self, device: str, wake: Callable[[], None]) -> FolderWatch:
+        with self._translated():
+            watch = FolderWatch(self._layout.queue(device), self._disk, wake)
+        self._watches.append(watch)
+        return watch
+
+    # --- claiming ---------------------------------------------------------------------------
+
+    def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
+        held = self._held.get(token)
+        if held is not None:
+            return held
+        state = self._queue(device)
+        with state.lock, self._translated():
+            if token in self._doubtful:
+                claim = self._claims.recall(device, owner, token)
+            else:
+                self._claims.introduce(owner)
+                self._doubtful.add(token)
+                claim = self._oldest(state, device, owner, ttl, token)
+            self._doubtful.discard(token)
+        if claim is not None:
+            self._held[token] = claim
+        return claim
+
+    def _oldest(
+        self, state: _DeviceQueue, device: str, owner: Owner, ttl: float, token: str
+    ) -> Claim | None:
+        """Go through the known queue; when all of it has gone to others, look once more."""
+        queue = state.queue
+        for _ in range(2):
+            queue.refresh()
+            seen = 0
+            while (waiting := queue.take()) is not None:
+                seen += 1
+                job = self._read(state, device, waiting)
+                claim = self._claims.take(job, owner, ttl, token) if job is not None else None
+                if claim is not None:
+                    queue.restore()
+                    return claim
+            if not seen or queue.deferring:
+                break
+        return None
+
+    def _read(self, state: _DeviceQueue, device: str, waiting: Waiting) -> Job | None:
+        """The job in a waiting file; None when it is gone, or is not to be taken yet."""
+        place = self._layout.queue(device) / f"{waiting.job_id}.json"
+        content = b""
+        if waiting.size <= self._max_payload:
+            try:
+                content = place.read_bytes()
+            except FileNotFoundError:
+                return None
+        size = max(waiting.size, len(content))
+        decoded = self._claims.decode(waiting.job_id, content, size)
+        if decoded.defect and not self._settled(state, waiting, size):
+            state.queue.defer(waiting)
+            return None
+        if not self._claims.eligible(device, waiting.job_id) or exists(
+            self._layout.running(waiting.job_id)
+        ):
+            state.queue.defer(waiting)
+            return None
+        submitted = datetime.fromtimestamp(waiting.modified_ns / 1e9, UTC)
+        return Job(waiting.job_id, device, decoded.payload, decoded.defect, submitted)
+
+    def _settled(self, state: _DeviceQueue, waiting: Waiting, size: int) -> bool:
+        """Whether a broken job file is really broken, and not half written by its submitter."""
+        if self._clock.now().timestamp() - waiting.modified_ns / 1e9 > _OLD:
+            return True
+        now = self._clock.monotonic()
+        known = state.unreadable.get(waiting.job_id)
+        if known is None or known[0] != size:
+            state.unreadable[waiting.job_id] = (size, now)
+            return False
+        if now - known[1] < SETTLED_AFTER:
+            return False
+        del state.unreadable[waiting.job_id]
+        return True
+
+    def _queue(self, device: str) -> _DeviceQueue:
+        with self._queues_lock:
+            if device not in self._queues:
+                folder = self._layout.queue(device)
+                self._queues[device] = _DeviceQueue(FolderQueue(folder, self._clock.monotonic))
+            return self._queues[device]
+
+    def reclaim(
+        self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
+    ) -> Claim | None:
+        with self._translated():
+            for name in self._claims.expired(device, owner, spare):
+                if name.phase.committed:
+                    self._endings.publish(device, name)
+                    continue
+                self._claims.introduce(owner)
+                claim = self._claims.take_over(device, name, owner, ttl, token)
+                if claim is not None:
+                    self._held[token] = claim
+                    return claim
+        return None
+
+    # --- writing about a claim --------------------------------------------------------------
+
+    def renew(
+        self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
+    ) -> Claim:
+        with self._translated():
+            renewed = self._claims.renew(claim, ttl, started=started)
+            if progress:
+                self._show(claim, progress)
+        self._held[claim.token] = renewed
+        return renewed
+
+    def _show(self, claim: Claim, progress: str) -> None:
+        """Put the progress into the status, where there is one: the first is the client's."""
+        place = self._layout.status(claim.job.device, claim.job.id)
+        if exists(place):
+            content = self._renderer.status(claim.job.id, State.RUNNING, progress)
+            self._disk.publish(place, encode(content), mark=f"{claim.token}.progress")
+
+    def ack(self, claim: Claim, signed: SignedReport) -> None:
+        with self._translated():
+            try:
+                committed = self._endings.commit(claim, signed)
+            except LeaseLost:
+                self._held.pop(claim.token, None)
+                raise
+            if committed is not None:
+                self._endings.publish(claim.job.device, committed)
+        self._held.pop(claim.token, None)
+
+    def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        with self._translated():
+            self._claims.give_back(claim, reason, refund=refund, delay=delay)
+        self._held.pop(claim.token, None)
+        state = self._queue(claim.job.device)
+        with state.lock:
+            state.queue.forget()
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def peek(self, device: str) -> Iterator[Job]:
+        with self._translated():
+            waiting = sorted(list_queue(self._layout.queue(device)))
+        for each in waiting:
+            with self._translated():
+                place = self._layout.queue(device) / f"{each.job_id}.json"
+                content = place.read_bytes() if each.size <= self._max_payload else b""
+                decoded = self._claims.decode(each.job_id, content, max(each.size, len(content)))
+            submitted = datetime.fromtimestamp(each.modified_ns / 1e9, UTC)
+            yield Job(each.job_id, device, decoded.payload, decoded.defect, submitted)
+
+    def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
+        return self._endings.documents(claim, signed)
+
+    def close(self) -> None:
+        while self._watches:
+            self._watches.pop().close()
+        with self._translated():
+            self._claims.forget_owner()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unavailable(error, error.filename or self._layout.base) from error

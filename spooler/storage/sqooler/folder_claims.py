@@ -1,0 +1,276 @@
+"""The claims of a folder storage: made, extended, taken over, given back by one rename each."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from spooler.durable import Disk, exists
+from spooler.errors import LeaseLost
+from spooler.model.claim import Attempt, Claim, Owner
+from spooler.model.job import Job
+from spooler.protocols import Clock
+from spooler.storage.liveness import certainly_dead
+from spooler.storage.payloads import Decoded, decode, too_large
+from spooler.storage.sqooler.folder_layout import (
+    JOB_ID,
+    ClaimName,
+    Layout,
+    Phase,
+    milliseconds,
+)
+
+
+class FolderClaims:
+    """Who holds which job."""
+
+    def __init__(self, layout: Layout, disk: Disk, clock: Clock, max_payload: int) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._clock = clock
+        self._max_payload = max_payload
+        self._lock = threading.Lock()
+        self._introduced: set[str] = set()
+        self._known_owners: dict[str, Owner] = {}
+        #: By device: when an unchanged claim name was first seen, by our monotonic clock.
+        self._seen: dict[str, dict[str, float]] = {}
+
+    # --- taking -----------------------------------------------------------------------------
+
+    def introduce(self, owner: Owner) -> None:
+        """Write down who the process in our claim names is, before the first claim."""
+        with self._lock:
+            if owner.process in self._introduced:
+                return
+            content = {"host": owner.host, "pid": owner.pid, "process": owner.process}
+            place = self._layout.owner(owner.process)
+            self._disk.make_folder(place.parent)
+            self._disk.publish(place, json.dumps(content).encode(), mark=owner.process[-8:])
+            self._introduced.add(owner.process)
+
+    def take(self, job: Job, owner: Owner, ttl: float, token: str) -> Claim | None:
+        """Move a waiting job file to a claim of ours; None when somebody was faster."""
+        history = self.history(job.device, job.id)
+        attempt = 1 + max((past.number for past in history), default=0)
+        name = ClaimName(job.id, attempt, owner.process, token, Phase.CLAIMED, 0, milliseconds(ttl))
+        queue, claims = self._layout.queue(job.device), self._layout.claims(job.device)
+        try:
+            self._disk.rename(queue / f"{job.id}.json", claims / str(name))
+        except FileNotFoundError:
+            return None
+        self._disk.settle(claims, queue)
+        self._disk.link(claims / str(name), self._layout.running(job.id))
+        cancelled = exists(self._layout.cancel(job.device, job.id))
+        return Claim(job, owner, attempt, token, str(name), cancelled=cancelled, history=history)
+
+    def history(self, device: str, job_id: str) -> tuple[Attempt, ...]:
+        """The attempts at a job that ended without a report."""
+        attempts, _ = self._history(device, job_id)
+        return attempts
+
+    def eligible(self, device: str, job_id: str) -> bool:
+        """Whether the back-off after the last attempt is over.
+
+        A wall clock that was set back cannot hold a job for longer than it was meant to wait.
+        """
+        _, wait = self._history(device, job_id)
+        if wait is None:
+            return True
+        since, delay = wait
+        waited = (self._clock.now() - since).total_seconds()
+        return waited < 0 or waited >= delay
+
+    def _history(
+        self, device: str, job_id: str
+    ) -> tuple[tuple[Attempt, ...], tuple[datetime, float] | None]:
+        try:
+            content = json.loads(self._layout.history(device, job_id).read_bytes())
+        except FileNotFoundError:
+            return (), None
+        attempts = tuple(
+            Attempt(
+                each["number"], each["owner"], datetime.fromisoformat(each["at"]), each["ended"]
+            )
+            for each in content["attempts"]
+        )
+        return attempts, (datetime.fromisoformat(content["since"]), content["delay"])
+
+    def recall(self, device: str, owner: Owner, token: str) -> Claim | None:
+        """The claim that a call with this token has made before its answer was lost."""
+        for name in self._names(device):
+            if name.process == owner.process and name.token == token:
+                return self._claim(device, name, owner)
+        return None
+
+    # --- holding ----------------------------------------------------------------------------
+
+    def renew(self, claim: Claim, ttl: float, *, started: bool) -> Claim:
+        """Rename the claim to its next name, which every observer sees as a sign of life."""
+        before = self._name(claim)
+        after = before.renewed(ttl, started=started or claim.started)
+        folder = self._layout.claims(claim.job.device)
+        try:
+            self._disk.rename(folder / str(before), folder / str(after))
+        except FileNotFoundError:
+            raise self._lost(claim) from None
+        if started:
+            self._disk.settle(folder)
+        return replace(
+            claim,
+            handle=str(after),
+            started=claim.started or started,
+            cancelled=exists(self._layout.cancel(claim.job.device, claim.job.id)),
+        )
+
+    def find(self, claim: Claim) -> ClaimName | None:
+        """The present name of a claim, by its token; None when it is gone."""
+        for name in self._names(claim.job.device):
+            if (name.job_id, name.attempt, name.token) == (
+                claim.job.id,
+                claim.attempt,
+                claim.token,
+            ):
+                return name
+        return None
+
+    def give_back(self, claim: Claim, reason: str, *, refund: bool, delay: float) -> None:
+        """Move the job file back to its queue; its age, and so its place, is unchanged."""
+        name = self.find(claim)
+        if name is None or name.phase.committed:
+            raise self._lost(claim)
+        if not refund or delay:
+            self._note(claim, reason, refund=refund, delay=delay)
+        device, job_id = claim.job.device, claim.job.id
+        self._disk.remove(self._layout.running(job_id))
+        claims, queue = self._layout.claims(device), self._layout.queue(device)
+        try:
+            self._disk.rename(claims / str(name), queue / f"{job_id}.json")
+        except FileNotFoundError:
+            raise self._lost(claim) from None
+        self._disk.settle(queue, claims)
+
+    def _note(self, claim: Claim, reason: str, *, refund: bool, delay: float) -> None:
+        """Write the history, before the job goes back.
+
+        Attempts are keyed by number: a note written twice, or by a loser of a race, counts once.
+        """
+        now = self._clock.now()
+        attempts = {past.number: past for past in self.history(claim.job.device, claim.job.id)}
+        if not refund:
+            attempts[claim.attempt] = Attempt(claim.attempt, str(claim.owner), now, reason)
+        content = {
+            "attempts": [
+                {
+                    "number": past.number,
+                    "owner": past.owner,
+                    "at": past.at.isoformat(),
+                    "ended": past.ended,
+                }
+                for past in attempts.values()
+            ],
+            "since": now.isoformat(),
+            "delay": delay,
+        }
+        place = self._layout.history(claim.job.device, claim.job.id)
+        self._disk.make_folder(place.parent)
+        self._disk.publish(place, json.dumps(content).encode(), mark=claim.token)
+
+    # --- taking over ------------------------------------------------------------------------
+
+    def expired(self, device: str, owner: Owner, spare: Collection[str]) -> list[ClaimName]:
+        """The claims whose lease ran out: unchanged for their lease time while we looked."""
+        now = self._clock.monotonic()
+        names = self._names(device)
+        with self._lock:
+            before = self._seen.get(device, {})
+            seen = {str(name): before.get(str(name), now) for name in names}
+            self._seen[device] = seen
+        return [
+            name
+            for name in names
+            if name.process != owner.process
+            and name.token not in spare
+            and (now - seen[str(name)] >= name.ttl / 1000 or self._dead(name, owner))
+        ]
+
+    def take_over(
+        self, device: str, name: ClaimName, owner: Owner, ttl: float, token: str
+    ) -> Claim | None:
+        """Make somebody's claim ours; None when somebody was faster."""
+        mine = replace(
+            name, process=owner.process, token=token, beat=name.beat + 1, ttl=milliseconds(ttl)
+        )
+        folder = self._layout.claims(device)
+        try:
+            self._disk.rename(folder / str(name), folder / str(mine))
+        except FileNotFoundError:
+            return None
+        self._disk.settle(folder)
+        return self._claim(device, mine, owner)
+
+    def _claim(self, device: str, name: ClaimName, owner: Owner) -> Claim:
+        """The claim behind a name that is ours."""
+        place = self._layout.claims(device) / str(name)
+        stat = place.stat()
+        decoded = self.decode(name.job_id, place.read_bytes(), stat.st_size)
+        submitted = datetime.fromtimestamp(stat.st_mtime, UTC)
+        return Claim(
+            Job(name.job_id, device, decoded.payload, decoded.defect, submitted),
+            owner,
+            name.attempt,
+            name.token,
+            str(name),
+            started=name.phase is Phase.STARTED,
+            cancelled=exists(self._layout.cancel(device, name.job_id)),
+            history=self.history(device, name.job_id),
+        )
+
+    def forget_owner(self) -> None:
+        """Remove what was written down about us, unless claims of ours remain."""
+        with self._lock:
+            for process in self._introduced:
+                pattern = f"*/*.{process}.*"
+                if not any((self._layout.base / "spooler" / "claims").glob(pattern)):
+                    self._disk.remove(self._layout.owner(process))
+            self._introduced.clear()
+
+    def decode(self, job_id: str, content: bytes, size: int) -> Decoded:
+        """The payload of a job file, or what is wrong with it."""
+        if not JOB_ID.match(job_id):
+            return Decoded(
+                defect=f"the job id {job_id!r} is not 24 hex digits; "
+                "submit through upload_job, which makes such an id"
+            )
+        return too_large(size, self._max_payload) if size > self._max_payload else decode(content)
+
+    def _names(self, device: str) -> list[ClaimName]:
+        folder = self._layout.claims(device)
+        if not exists(folder):
+            return []
+        parsed = (ClaimName.parse(path.name) for path in folder.iterdir())
+        return [name for name in parsed if name is not None]
+
+    def _dead(self, name: ClaimName, me: Owner) -> bool:
+        owner = self._known_owners.get(name.process)
+        if owner is None:
+            try:
+                content = json.loads(self._layout.owner(name.process).read_bytes())
+            except FileNotFoundError:
+                return False
+            owner = Owner(content["host"], content["pid"], content["process"])
+            self._known_owners[name.process] = owner
+        return certainly_dead(owner, me)
+
+    def _name(self, claim: Claim) -> ClaimName:
+        name = ClaimName.parse(claim.handle)
+        if name is None:
+            raise self._lost(claim)
+        return name
+
+    def _lost(self, claim: Claim) -> LeaseLost:
+        return LeaseLost(
+            f"job {claim.job.id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+        )

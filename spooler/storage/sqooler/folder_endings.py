@@ -1,0 +1,156 @@
+"""How a job of a folder storage ends: stage the documents, commit by one rename, publish.
+
+Staged documents lie beside their places under names that readers skip. The commit is the rename
+of the claim to a committed name: before it nothing of this attempt is visible, after it anybody
+can complete the publication, and no other attempt can begin. Each step of the publication is a
+rename whose source is gone when it has been done, so it may be repeated by anyone, at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from spooler.durable import Disk, exists
+from spooler.errors import LeaseLost
+from spooler.model.claim import Claim
+from spooler.model.json import JsonObject
+from spooler.model.result import SignedReport
+from spooler.model.state import State
+from spooler.protocols import Clock, Write
+from spooler.storage.sqooler.folder_claims import FolderClaims
+from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, staged
+from spooler.storage.sqooler.rendering import Renderer, encode, report_document
+
+#: sqooler's client uploads the job first and its first status second, and the second upload
+#: fails when there is a status already. So long (in seconds, from the upload of the job) we wait
+#: for that first status before ours takes its place.
+FIRST_STATUS_WITHIN = 2.0
+_LOOK_EVERY = 0.002
+
+
+class FolderEndings:
+    """Writes results, statuses and reports."""
+
+    def __init__(
+        self, layout: Layout, disk: Disk, clock: Clock, claims: FolderClaims, renderer: Renderer
+    ) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._clock = clock
+        self._claims = claims
+        self._renderer = renderer
+        self._pause = threading.Event()
+
+    def documents(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
+        """What the end of this job writes; places relative to the base folder."""
+        report, device, job_id = signed.report, claim.job.device, claim.job.id
+        writes: list[tuple[str, JsonObject]] = []
+        if report.status.state is State.DONE:
+            writes.append((self._place("result", device, job_id), self._renderer.result(report)))
+        writes.append((self._place("report", device, job_id), report_document(claim, signed)))
+        writes.append((self._place("status", device, job_id), self._renderer.final_status(report)))
+        return tuple(Write(place, content) for place, content in writes)
+
+    def _place(self, kind: str, device: str, job_id: str) -> str:
+        path = getattr(self._layout, kind)(device, job_id)
+        return str(path.relative_to(self._layout.base))
+
+    def commit(self, claim: Claim, signed: SignedReport) -> ClaimName | None:
+        """Stage and commit; None when this very report has been committed and published before."""
+        name = ClaimName.parse(claim.handle)
+        if name is None or not exists(self._layout.claims(claim.job.device) / str(name)):
+            name = self._claims.find(claim)
+        if name is None:
+            self._demand_ended_by(claim)
+            return None
+        if name.phase.committed:
+            return name
+        self._stage(claim, signed)
+        done = signed.report.status.state is State.DONE
+        phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
+        committed = replace(name, phase=phase, beat=name.beat + 1)
+        folder = self._layout.claims(claim.job.device)
+        try:
+            self._disk.rename(folder / str(name), folder / str(committed))
+        except FileNotFoundError:
+            self._unstage(claim)
+            raise LeaseLost(f"job {claim.job.id} was taken over by another attempt") from None
+        self._disk.settle(folder)
+        return committed
+
+    def _stage(self, claim: Claim, signed: SignedReport) -> None:
+        places = []
+        for write in self.documents(claim, signed):
+            place = staged(self._layout.base / write.place, claim.token)
+            self._disk.remove(place)
+            self._disk.create(place, encode(write.content))
+            places.append(place.parent)
+        self._keep_replaced(claim)
+        self._disk.settle(*places)
+        self._await_first_status(claim)
+
+    def _keep_replaced(self, claim: Claim) -> None:
+        """Keep what stands where our result will go: nobody's measurement is overwritten."""
+        device, job_id = claim.job.device, claim.job.id
+        result = self._layout.result(device, job_id)
+        if exists(result):
+            kept = self._layout.replaced(device, job_id, claim.token)
+            self._disk.make_folder(kept.parent)
+            self._disk.publish(kept, result.read_bytes(), mark=claim.token)
+
+    def _unstage(self, claim: Claim) -> None:
+        device, job_id = claim.job.device, claim.job.id
+        for place in (self._layout.result, self._layout.report, self._layout.status):
+            self._disk.remove(staged(place(device, job_id), claim.token))
+
+    def _await_first_status(self, claim: Claim) -> None:
+        """Let a client that is between its two uploads finish; bounded also by our own clock."""
+        submitted = claim.job.submitted_at
+        place = self._layout.status(claim.job.device, claim.job.id)
+        give_up = self._clock.monotonic() + FIRST_STATUS_WITHIN
+        while submitted is not None and not exists(place):
+            age = (self._clock.now() - submitted).total_seconds()
+            if not 0 <= age < FIRST_STATUS_WITHIN or self._clock.monotonic() >= give_up:
+                return
+            self._pause.wait(_LOOK_EVERY)
+
+    def _demand_ended_by(self, claim: Claim) -> None:
+        """Raise LeaseLost unless the report in the storage is the one of this claim."""
+        place = self._layout.report(claim.job.device, claim.job.id)
+        try:
+            content = json.loads(place.read_bytes())
+        except FileNotFoundError:
+            content = {}
+        if (content.get("attempt"), content.get("token")) != (claim.attempt, claim.token):
+            raise LeaseLost(f"job {claim.job.id} was taken over by another attempt")
+
+    def publish(self, device: str, name: ClaimName) -> None:
+        """Complete a committed end: result, report, status, then the job file to its last place."""
+        token = name.token
+        layout, disk, job_id = self._layout, self._disk, name.job_id
+        done = name.phase is Phase.COMMITTED_DONE
+        touched = [layout.report(device, job_id).parent, layout.status(device, job_id).parent]
+        if done:
+            touched.append(layout.result(device, job_id).parent)
+            self._reveal(layout.result(device, job_id), token)
+        self._reveal(layout.report(device, job_id), token)
+        self._reveal(layout.status(device, job_id), token)
+        for leftover in (layout.history(device, job_id), layout.cancel(device, job_id)):
+            disk.remove(leftover)
+        disk.settle(*touched)
+        disk.remove(layout.running(job_id))
+        final = layout.ended(device, job_id, done=done)
+        try:
+            disk.rename(layout.claims(device) / str(name), final)
+        except FileNotFoundError:
+            return  # somebody else has completed it
+        disk.settle(final.parent, layout.claims(device))
+
+    def _reveal(self, place: Path, token: str) -> None:
+        try:
+            self._disk.rename(staged(place, token), place)
+        except FileNotFoundError:
+            return  # done before a crash, or by somebody else

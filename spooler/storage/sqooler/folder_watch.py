@@ -1,0 +1,55 @@
+"""Wake-ups by file events (inotify through watchdog).
+
+Only arrivals are watched: our own claims move files out of the queue, and being told of each
+would cost more than the claim.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from spooler.durable import Disk
+
+_ARRIVALS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent]
+
+
+class _Arrivals(FileSystemEventHandler):
+    """Calls `wake` for each file that may be a job."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        name = str(event.src_path)
+        if name.endswith(".json") and not name.rpartition("/")[2].startswith("."):
+            self._wake()
+
+
+class FolderWatch:
+    """One watched folder; closing it ends its threads."""
+
+    def __init__(self, folder: Path, disk: Disk, wake: Callable[[], None]) -> None:
+        disk.make_folder(folder)
+        self._lock = threading.Lock()
+        self._observer: BaseObserver | None = Observer()
+        self._observer.name = f"watch-{folder.name}"
+        self._observer.schedule(_Arrivals(wake), str(folder), event_filter=_ARRIVALS)
+        self._observer.start()
+
+    def close(self) -> None:
+        with self._lock:
+            observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join(timeout=5.0)

@@ -1,0 +1,128 @@
+"""From reports and cards to the documents that sqooler's clients read and verify.
+
+Plain dicts in the field order of the wire format: the order is part of what is signed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from spooler.model.claim import Claim
+from spooler.model.device import DeviceCard
+from spooler.model.json import Json, JsonObject
+from spooler.model.result import Report, SignedReport
+from spooler.model.state import State
+from spooler.protocols import Signer
+from spooler.signing.sqooler_form import sign_document
+
+#: The words that sqooler's readers know; any other makes them raise.
+WIRE_STATUS = {
+    State.QUEUED: "INITIALIZING",
+    State.RUNNING: "INITIALIZING",
+    State.DONE: "DONE",
+    State.ERROR: "ERROR",
+    State.CANCELLED: "ERROR",
+}
+RECEIVED = "Got your json."
+#: What begins the error text of a cancelled job: the wire format has no word for it.
+CANCELLED = "Cancelled"
+_NO_ERROR = "None"
+
+
+def encode(document: JsonObject) -> bytes:
+    """The bytes of a document, as sqooler writes them."""
+    return json.dumps(document).encode()
+
+
+class Renderer:
+    """Makes the documents of one storage, signed when there is a signer."""
+
+    def __init__(self, signer: Signer | None) -> None:
+        self.signer = signer
+
+    def sealed(self, document: dict[str, Json]) -> JsonObject:
+        """The document, signed in sqooler's form when there is a key."""
+        return document if self.signer is None else sign_document(document, self.signer)
+
+    def status(self, job_id: str, state: State, detail: str, error: str = "") -> JsonObject:
+        """A status document; `detail` grows by `; ` + text, as readers know it."""
+        return self.sealed(
+            {
+                "job_id": job_id,
+                "status": WIRE_STATUS[state],
+                "detail": f"{RECEIVED}; {detail}" if detail else RECEIVED,
+                "error_message": error or _NO_ERROR,
+            }
+        )
+
+    def final_status(self, report: Report) -> JsonObject:
+        """The status that a submitter finds at the end."""
+        status = report.status
+        if status.state is State.DONE:
+            detail = status.reason or f"Done in attempt {report.attempt}."
+            return self.status(report.job_id, State.DONE, detail)
+        reason = status.reason or "the job failed"
+        if status.state is State.CANCELLED:
+            reason = f"{CANCELLED}: {reason}"
+        return self.status(report.job_id, status.state, reason, reason)
+
+    def result(self, report: Report) -> JsonObject:
+        """The result document of a report that has a result."""
+        data: Mapping[str, Json] = report.result.data if report.result is not None else {}
+        header = {key: value for key, value in data.items() if key != "results"}
+        if report.result is not None and report.result.artifacts:
+            header["artifacts"] = [
+                {"path": each.path, "size": each.size, "sha256": each.sha256}
+                for each in report.result.artifacts
+            ]
+        return self.sealed(
+            {
+                "backend_name": None,
+                "display_name": report.device,
+                "backend_version": report.device_version,
+                "job_id": report.job_id,
+                "qobj_id": None,
+                "success": True,
+                "status": "DONE",
+                "header": header,
+                "results": data.get("results", []),
+            }
+        )
+
+    def config(self, card: DeviceCard, at: datetime) -> dict[str, Json]:
+        """The configuration of a device, unsigned.
+
+        What a card does not say gets a value that sqooler's readers accept.
+        """
+        known = card.properties
+        return {
+            "description": card.description or f"The device {card.name}.",
+            "version": card.version,
+            "display_name": card.name,
+            "cold_atom_type": known.get("cold_atom_type", "spin"),
+            "gates": known.get("gates", []),
+            "max_experiments": known.get("max_experiments", 1000),
+            "max_shots": known.get("max_shots", 1_000_000),
+            "simulator": card.simulator,
+            "supported_instructions": known.get("supported_instructions", []),
+            "num_wires": known.get("num_wires", 1),
+            "wire_order": known.get("wire_order", "interleaved"),
+            "num_species": known.get("num_species", 1),
+            "pending_jobs": card.pending,
+            "status_msg": card.note or None,
+            "last_queue_check": at.replace(microsecond=0).isoformat(),
+            "sign": self.signer is not None,
+            "kid": self.signer.kid if self.signer is not None else None,
+        }
+
+
+def report_document(claim: Claim, signed: SignedReport) -> JsonObject:
+    """The report as a compact JWS, with what tells a repeated `ack` from a late one."""
+    return {
+        "job_id": claim.job.id,
+        "attempt": claim.attempt,
+        "token": claim.token,
+        "jws": signed.jws or None,
+    }
