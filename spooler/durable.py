@@ -10,6 +10,7 @@ process, but a power cut may take the last seconds. For measurements and throw-a
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -41,6 +42,44 @@ def exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
+def _rename_unless_there(source: Path, target: Path) -> None:
+    """Linux's rename that refuses to replace; one step, so nothing can come in between.
+
+    Where the file system (NFS) or the system does not have it, `target` is looked at first: then
+    a file that appears between the look and the rename is replaced.
+    """
+    if _renameat2 is not None:
+        ctypes.set_errno(0)
+        if not _renameat2(
+            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+        ):
+            return
+        code = ctypes.get_errno()
+        if code not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise OSError(code, os.strerror(code), str(source), None, str(target))
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    os.rename(source, target)
+
+
+def demand_writable(folder: Path) -> None:
+    """Raise BackendUnavailable unless `folder` can be written, or made where it is missing."""
+    nearest = folder
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not os.path.isdir(nearest):
+        raise BackendUnavailable(f"{nearest} is not a folder; name another place")
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise BackendUnavailable(
+            f"{nearest} cannot be read and written; give the user that runs spooler access"
+        )
 
 
 class Disk:
@@ -96,6 +135,20 @@ class Disk:
                 raise
             self.make_folder(target.parent)
             os.rename(source, target)
+
+    def rename_new(self, source: Path, target: Path) -> None:
+        """Move a file, replacing nothing.
+
+        FileExistsError when there is a `target`; FileNotFoundError when `source` is gone, that
+        is when somebody else has moved it first: of several movers exactly one succeeds.
+        """
+        try:
+            _rename_unless_there(source, target)
+        except FileNotFoundError:
+            if os.path.isdir(target.parent):
+                raise
+            self.make_folder(target.parent)
+            _rename_unless_there(source, target)
 
     def link(self, source: Path, target: Path) -> bool:
         """Show a file under a second name; False where that is not possible."""

@@ -270,8 +270,19 @@ class RunControl(Protocol):
 class Runner(Protocol):
     """Runs a handler somewhere it can be stopped. One per device, used by one thread."""
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether the handler has a `calibrate` method; False before it has been started."""
+
     def open(self) -> DeviceCard:
         """Start the handler and ask for its card. Raises DeviceUnusable or ConfigError."""
+
+    def load(self) -> None:
+        """Import and construct the handler, and open nothing. Raises ConfigError."""
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the handler, once loaded, has a `calibrate`."""
 
     def run(self, request: RunRequest, control: RunControl) -> Outcome:
         """Run one job to its end.

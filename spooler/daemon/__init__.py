@@ -1,0 +1,1 @@
+"""Verbs: threads and the order of events."""

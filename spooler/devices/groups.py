@@ -36,7 +36,10 @@ class End:
 
 def end_of(pid: int) -> End | None:
     """How the child process `pid` ended, or None while it runs. It is not reaped."""
-    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    try:
+        info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return End()  # somebody else in this process has reaped it
     if info is None:
         return None
     if info.si_code == os.CLD_EXITED:
@@ -62,7 +65,7 @@ def kill_session(leader: int) -> None:
 
 def _groups(leader: int) -> set[int]:
     """The process groups with a live member in the session; Linux only, else empty."""
-    groups = set()
+    groups: set[int] = set()
     try:
         entries = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names only
     except OSError:

@@ -30,7 +30,7 @@ class OutputLog:
     def feed(self, data: bytes, now: float) -> None:
         """Take printed bytes at the monotonic time `now`."""
         self._refill(now)
-        if self._budget <= 0 and not self._partial:
+        if self._budget <= 0:
             self._keep(data)
             return
         lines = (bytes(self._partial) + data).split(b"\n")

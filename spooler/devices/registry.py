@@ -34,7 +34,7 @@ def load_handler(reference: str, options: Mapping[str, Json]) -> DeviceHandler:
         handler = factory(**options)
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - handler boundary
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"handler {reference} refuses its options: {accident(error)}.") from error
     missing = [name for name in _METHODS if not callable(getattr(handler, name, None))]
     if not hasattr(handler, "params"):
@@ -71,7 +71,8 @@ def _target(reference: str) -> str:
     values = {entry.value for entry in entries}
     if len(values) > 1:
         raise ConfigError(
-            f"several packages offer a handler {reference}: write one of {', '.join(sorted(values))}."
+            f"several packages offer a handler {reference}: write one of"
+            f" {', '.join(sorted(values))}."
         )
     if values:
         return values.pop()
@@ -97,7 +98,7 @@ def _import(module: str) -> Any:
         ) from error
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - handler boundary
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"module {module} cannot be imported: {accident(error)}.") from error
 
 

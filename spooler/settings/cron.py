@@ -2,6 +2,8 @@
 
 Five fields: minute, hour, day of month, month, day of week. Days of the week are normalised to
 names, because schedulers disagree on which day 0 is: here, as in crontab(5), 0 and 7 are Sunday.
+Steps are written out, because schedulers disagree on how large they may be. Unlike in crontab(5),
+a time fits when day of month and day of week both fit.
 """
 
 from __future__ import annotations
@@ -28,6 +30,13 @@ class _Field:
         if not self.low <= value <= self.high:
             raise ValueError(f"its {self.name} {text!r} is not between {self.low} and {self.high}")
         return value
+
+    def normalised(self, part: str) -> str:
+        """`part` as every scheduler reads it: no steps, days of the week by name."""
+        values = {value for item in part.split(",") for value in self.values(item)}
+        if self.name == "day of week" and part != "*":
+            return ",".join(_DAYS[day] for day in sorted({value % 7 for value in values}))
+        return ",".join(map(str, sorted(values))) if "/" in part else part.lower()
 
     def values(self, item: str) -> list[int]:
         """The numbers that one item of a list stands for, in order."""
@@ -63,17 +72,7 @@ def normalised(text: str) -> str:
             f'expected five fields (minute hour day month weekday) such as "0 3 * * *",'
             f" and got {text!r}"
         )
-    for part, kind in zip(parts, _FIELDS, strict=True):
-        for item in part.split(","):
-            try:
-                kind.values(item)
-            except ValueError as error:
-                raise ValueError(f"{text!r} is no cron expression: {error}") from None
-    return " ".join([*parts[:4], _weekdays(parts[4])])
-
-
-def _weekdays(part: str) -> str:
-    if part == "*":
-        return part
-    days = {value % 7 for item in part.split(",") for value in _FIELDS[4].values(item)}
-    return ",".join(_DAYS[day] for day in sorted(days))
+    try:
+        return " ".join(kind.normalised(part) for part, kind in zip(parts, _FIELDS, strict=True))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no cron expression: {error}") from None

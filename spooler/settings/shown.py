@@ -141,6 +141,21 @@ def as_toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_document(settings: Settings) -> dict[str, Any]:
+    """The same as JSON values."""
+    tree: dict[str, Any] = _hidden(settings.model_dump(mode="json", exclude={"signing"}))
+    tree["signing"] = settings.signing.model_dump(
+        mode="json", include={"key", "credential", "required"}
+    )
+    return tree
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: HIDDEN if is_secret(str(k)) else _hidden(v) for k, v in value.items()}
+    return [_hidden(one) for one in value] if isinstance(value, list) else value
+
+
 def _table(title: str, model: BaseModel) -> Iterator[str]:
     yield ""
     yield title
@@ -172,7 +187,7 @@ def _toml(value: Any) -> str:
 
 def _key(key: str) -> str:
     plain = key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
-    return key if plain else json.dumps(key, ensure_ascii=False)
+    return key if plain else _toml(key)
 
 
 def _shown(key: str, value: Any) -> str:

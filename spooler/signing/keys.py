@@ -175,7 +175,7 @@ def _read_private(path: Path) -> bytes:
             f"{path}: the key file cannot be read ({error.strerror}); give the user that runs "
             "spooler access"
         ) from None
-    with os.fdopen(handle, "rb") as stream:
+    try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise KeyRefused(f"{path}: not a regular file; name the key file itself")
@@ -184,7 +184,9 @@ def _read_private(path: Path) -> bytes:
                 f"{path}: the key can be read by other users; run `chmod 600 {path}`, and make a "
                 "new key if others may have seen it"
             )
-        content = stream.read(_LARGEST_KEY_FILE + 1)
+        content = os.read(handle, _LARGEST_KEY_FILE + 1)
+    finally:
+        os.close(handle)
     if len(content) > _LARGEST_KEY_FILE:
         raise KeyRefused(f"{path}: too large for a key file; name the right file")
     return content

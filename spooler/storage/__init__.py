@@ -1,1 +1,72 @@
-"""Where jobs live: one folder per ecosystem."""
+"""Where jobs live: the list of storages, and how each is opened.
+
+A new storage adds its settings to `settings.py`, its two lines here, and its ten-line test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spooler.protocols import Backend, Clock, Signer, Submitter
+from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
+from spooler.storage.settings import MemorySettings, SqoolerLocalSettings, StorageSettings
+
+#: The memory storages of this process, by name.
+_MEMORY: dict[str, MemoryStorage] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a backend needs beside its own settings."""
+
+    clock: Clock
+    max_payload: int
+    signer: Signer | None = None
+    #: Public JWKs of keys that were ours before a rotation.
+    former_keys: Sequence[dict[str, str]] = ()
+
+
+def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
+    """The daemon's view of the storage; nothing is written by opening it."""
+    match settings:
+        case SqoolerLocalSettings():
+            from spooler.storage.sqooler.folder_backend import (  # noqa: PLC0415 - on demand
+                FolderBackend,
+            )
+
+            return FolderBackend(
+                settings.path,
+                opening.clock,
+                signer=opening.signer,
+                former_keys=opening.former_keys,
+                sync=settings.fsync,
+                max_payload=opening.max_payload,
+            )
+        case MemorySettings():
+            return MemoryBackend(memory_storage(settings.name), opening.clock)
+
+
+def open_submitter(settings: StorageSettings, clock: Clock) -> Submitter:
+    """The submitter's view of the storage."""
+    match settings:
+        case SqoolerLocalSettings():
+            from spooler.storage.sqooler.documents import (  # noqa: PLC0415 - on demand
+                LocalLoginInformation,
+            )
+            from spooler.storage.sqooler.local import (  # noqa: PLC0415 - on demand
+                LocalProviderExtended,
+            )
+            from spooler.storage.sqooler.submitter import (  # noqa: PLC0415 - on demand
+                SqoolerSubmitter,
+            )
+
+            login = LocalLoginInformation(base_path=str(settings.path))
+            return SqoolerSubmitter(LocalProviderExtended(login, settings.name))
+        case MemorySettings():
+            return MemorySubmitter(memory_storage(settings.name), clock)
+
+
+def memory_storage(name: str) -> MemoryStorage:
+    """The memory storage of that name in this process."""
+    return _MEMORY.setdefault(name, MemoryStorage())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spooler.durable import Disk, exists, unavailable
+from spooler.durable import Disk, demand_writable, exists, unavailable
 from spooler.errors import LeaseLost
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
@@ -85,7 +85,7 @@ class FolderBackend:
 
     def ping(self) -> None:
         with self._translated():
-            self._layout.base.stat()
+            demand_writable(self._layout.base)
 
     def subscribe(self, device: str, wake: Callable[[], None]) -> FolderWatch:
         with self._translated():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -94,12 +94,18 @@ class SqoolerSubmitter:
         kid = str(document["header"].get("kid"))
         key = self._read(_KEYS, kid)
         if key is None:
-            return Verification(False, f"the key {kid!r} is not published", kid)
+            return Verification(ok=False, detail=f"the key {kid!r} is not published", kid=kid)
         if not verify_document(document, key):
-            return Verification(False, f"the signature is not one of the key {kid!r}", kid)
+            return Verification(
+                ok=False, detail=f"the signature is not one of the key {kid!r}", kid=kid
+            )
         if payload_of(document).get("job_id") != job_id:
-            return Verification(False, "the signed result belongs to another job", kid)
-        return Verification(True, f"signed by the key {kid!r} of device {device!r}", kid)
+            return Verification(
+                ok=False, detail="the signed result belongs to another job", kid=kid
+            )
+        return Verification(
+            ok=True, detail=f"signed by the key {kid!r} of device {device!r}", kid=kid
+        )
 
     def cancel(self, device: str, job_id: str) -> bool:
         """Write the wish down; the daemon answers it, signed, when it claims or renews."""
@@ -107,10 +113,8 @@ class SqoolerSubmitter:
         if state.ended:
             raise NotCancellable(f"job {job_id} has already ended: {state}")
         with self._translated():
-            try:
+            with suppress(FileExistsError):  # it has been wished for before
                 self._documents.upload({"job_id": job_id}, f"spooler/cancels/{device}", job_id)
-            except FileExistsError:
-                pass  # already wished for
             return self._waits(device, job_id)
 
     def devices(self) -> list[DeviceCard]:

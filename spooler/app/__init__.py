@@ -1,0 +1,56 @@
+"""The composition root: settings in, running daemon out.
+
+`run_daemon` serves, `check` asks whether it would, `open_submitter` opens the storage for those
+who submit. `parts` makes the parts, `daemon` wires them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from spooler.app.checkup import CheckItem, check
+from spooler.app.daemon import Daemon, RunOptions
+from spooler.app.dry_run import dry_run
+from spooler.app.parts import load_signer, open_submitter
+from spooler.errors import ConfigError
+from spooler.observe.board import Board
+from spooler.observe.events import EventName, Observer
+from spooler.observe.log import LogEvents
+from spooler.observe.notify import ServiceManager
+from spooler.settings import Settings
+
+
+def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], Settings]) -> int:
+    """Serve until stopped; the exit code. Raises ConfigError before the first claim."""
+    if not settings.enabled_devices():
+        raise ConfigError("no device is enabled; add a table [devices.NAME] with a handler")
+    if options.dry_run:
+        return dry_run(settings, options)
+    observer = Observer(LogEvents(), Board())
+    daemon = Daemon(settings, options, observer)
+
+    def again() -> None:
+        try:
+            later = daemon.apply(reload())
+        except ConfigError as error:
+            observer.emit(EventName.DAEMON_RELOAD_REFUSED, error=str(error))
+            return
+        reason = f"restart for: {', '.join(later)}" if later else "everything was taken over"
+        observer.emit(EventName.DAEMON_RELOADED, reason=reason)
+
+    code = daemon.serve(ServiceManager.of(os.environ), again)
+    observer.emit(EventName.DAEMON_STOPPED, code=code)
+    return code
+
+
+__all__ = [
+    "CheckItem",
+    "Daemon",
+    "RunOptions",
+    "check",
+    "dry_run",
+    "load_signer",
+    "open_submitter",
+    "run_daemon",
+]

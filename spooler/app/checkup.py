@@ -1,0 +1,85 @@
+"""Whether a daemon with these settings would work, found out without starting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from spooler.app import parts
+from spooler.clock import SystemClock
+from spooler.durable import demand_writable
+from spooler.errors import SpoolerError
+from spooler.settings import DeviceSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class CheckItem:
+    """One thing that was looked at. `detail` is a sentence, with the way out when it is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def check(settings: Settings) -> list[CheckItem]:
+    """Look at state folder, key, storage and handlers; no hardware is opened, no job touched."""
+    return list(_look(settings))
+
+
+def _look(settings: Settings) -> Iterator[CheckItem]:
+    yield CheckItem("settings", ok=True, detail=f"read from {settings.file or 'the environment'}")
+    yield _item("state", lambda: _state(settings.state))
+    yield _item("key", lambda: _key(settings))
+    yield _item("storage", lambda: _storage(settings))
+    devices = settings.enabled_devices()
+    if not devices:
+        detail = "no device is enabled; add a table [devices.NAME] with a handler"
+        yield CheckItem("devices", ok=False, detail=detail)
+    for name, device in devices.items():
+        yield _item(f"device {name}", partial(_device, name, device))
+
+
+def _item(name: str, look: Callable[[], str]) -> CheckItem:
+    try:
+        return CheckItem(name, ok=True, detail=look())
+    except SpoolerError as error:
+        return CheckItem(name, ok=False, detail=str(error))
+
+
+def _state(folder: Path) -> str:
+    demand_writable(folder)
+    return str(folder)
+
+
+def _key(settings: Settings) -> str:
+    signer = parts.load_signer(settings)
+    if signer is None:
+        return "none: results are not signed; make one with: spooler keys generate FILE"
+    return f"kid {signer.kid}"
+
+
+def _storage(settings: Settings) -> str:
+    backend = parts.open_storage(settings, SystemClock(), parts.load_signer(settings))
+    try:
+        backend.ping()
+        waiting = {name: backend.depth(name) for name in settings.enabled_devices()}
+    finally:
+        backend.close()
+    told = ", ".join(f"{count} waiting for {name}" for name, count in waiting.items())
+    return f"{settings.storage.type} answers; {told or 'no device asks it'}"
+
+
+def _device(name: str, device: DeviceSettings) -> str:
+    runner = parts.open_device(name, device)
+    try:
+        runner.load()
+        if any(window.kind == "calibration" for window in device.windows) and not runner.calibrates:
+            raise SpoolerError(
+                f"the handler {device.handler} has no calibrate(context); "
+                "add one, or take the calibration windows out of the settings"
+            )
+    finally:
+        runner.close()
+    return f"handler {device.handler} in a {device.isolation}"

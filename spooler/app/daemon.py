@@ -1,0 +1,199 @@
+"""One daemon: its parts wired, served, reloaded."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from spooler import __version__
+from spooler.app import parts
+from spooler.clock import SystemClock
+from spooler.daemon.announcer import Announcer
+from spooler.daemon.delivery import Delivery
+from spooler.daemon.executor import Executor
+from spooler.daemon.housekeeper import Housekeeper
+from spooler.daemon.leases import LeaseKeeper
+from spooler.daemon.outbox import Outbox
+from spooler.daemon.recovery import Recovery
+from spooler.daemon.supervisor import Supervisor
+from spooler.daemon.tickets import Tickets
+from spooler.daemon.timers import Timers
+from spooler.daemon.worker import Worker
+from spooler.durable import Disk
+from spooler.observe.events import EventName, Observer
+from spooler.observe.notify import ServiceManager
+from spooler.settings import DeviceSettings, Settings
+from spooler.storage.liveness import this_process
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How `spooler run` was asked to run."""
+
+    once: bool = False
+    max_jobs: int | None = None
+    dry_run: bool = False
+
+
+class Daemon:
+    """All parts of one daemon, wired. `serve` runs it to its end."""
+
+    def __init__(self, settings: Settings, options: RunOptions, observer: Observer) -> None:
+        self.settings = settings
+        self._options = options
+        self._observer = observer
+        self._clock = SystemClock()
+        self._owner = this_process()
+        self._sign = parts.report_signer(signer := parts.load_signer(settings))
+        self._backend = parts.open_storage(settings, self._clock, signer)
+        self._keeper = LeaseKeeper(self._backend, self._clock, settings.daemon.lease)
+        self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
+        self._delivery = Delivery(self._backend, self._outbox, self._keeper, observer)
+        self._timers = Timers(self._clock)
+        self._scratch = settings.state / "scratch"
+        tickets = Tickets(options.max_jobs)
+        self.workers = [
+            self._worker(name, device, tickets)
+            for name, device in settings.enabled_devices().items()
+        ]
+        self._housekeeper = self._housekeeping()
+
+    def _durable(self) -> bool:
+        return bool(getattr(self.settings.storage, "fsync", True))
+
+    def _worker(self, name: str, device: DeviceSettings, tickets: Tickets) -> Worker:
+        runner, hurry = parts.open_device(name, device), threading.Event()
+        executor = Executor(
+            backend=self._backend,
+            runner=runner,
+            keeper=self._keeper,
+            delivery=self._delivery,
+            sign=self._sign,
+            observer=self._observer,
+            clock=self._clock,
+            scratch=self._scratch,
+            patience=lambda seconds: not hurry.wait(seconds),
+        )
+        return Worker(
+            rules=parts.device_rules(name, device, self.settings),
+            backend=self._backend,
+            runner=runner,
+            executor=executor,
+            owner=self._owner,
+            ttl=self.settings.daemon.lease,
+            clock=self._clock,
+            observer=self._observer,
+            tickets=tickets,
+            hurry=hurry,
+            once=self._options.once,
+            late=self._timers.revive,
+        )
+
+    def _housekeeping(self) -> Housekeeper:
+        closing = threading.Event()
+        recovery = Recovery(
+            backend=self._backend,
+            owner=self._owner,
+            keeper=self._keeper,
+            delivery=self._delivery,
+            sign=self._sign,
+            observer=self._observer,
+            clock=self._clock,
+            patience=lambda seconds: not closing.wait(seconds),
+        )
+        announcer = Announcer(self._backend, self.workers, self._clock, self._observer)
+        return Housekeeper(
+            delivery=self._delivery,
+            recovery=recovery,
+            announcer=announcer,
+            workers=self.workers,
+            observer=self._observer,
+            stopping=closing,
+        )
+
+    def serve(self, service: ServiceManager, reload: Callable[[], None]) -> int:
+        """Open everything, serve, close everything; the exit code."""
+        with ExitStack() as cleanup:
+            cleanup.callback(os.close, parts.lock_state(self.settings.state))
+            cleanup.callback(self._backend.close)
+            for worker in self.workers:
+                cleanup.callback(worker.close)
+            Disk().make_folder(self._scratch)
+            for worker in self.workers:
+                worker.open()
+            self._housekeeper.begin()
+            self._schedule()
+            supervisor = self._supervisor(service, reload)
+            return supervisor.run(lambda: self._ready(service))
+
+    def _supervisor(self, service: ServiceManager, reload: Callable[[], None]) -> Supervisor:
+        return Supervisor(
+            workers=self.workers,
+            keeper=self._keeper,
+            housekeeper=self._housekeeper,
+            delivery=self._delivery,
+            timers=self._timers,
+            observer=self._observer,
+            clock=self._clock,
+            grace=lambda: self.settings.daemon.grace,
+            reload=reload,
+            beat=service.beat,
+            beat_every=service.watchdog / 3 if service.watchdog else None,
+        )
+
+    def _ready(self, service: ServiceManager) -> None:
+        self._observer.emit(
+            EventName.DAEMON_STARTED,
+            version=__version__,
+            devices=[worker.rules.name for worker in self.workers],
+            storage=self.settings.storage.type,
+        )
+        service.ready()
+
+    def _schedule(self) -> None:
+        daemon = self.settings.daemon
+        self._timers.every("announce", daemon.announce_interval, self._housekeeper.want("announce"))
+        self._timers.every("recover", daemon.recovery_interval, self._housekeeper.want("recover"))
+        for worker in self.workers:
+            name = worker.rules.name
+            self._timers.every(f"poll-{name}", worker.rules.poll_interval, worker.wake)
+            self._timers.at_windows(f"window-{name}", worker.rules.windows, worker.wake)
+
+    def apply(self, settings: Settings) -> list[str]:
+        """Take over what can change while we run; the names of what needs a restart."""
+        later = needs_restart(self.settings, settings)
+        for worker in self.workers:
+            device = settings.devices.get(worker.rules.name)
+            if device is not None:
+                worker.rules = parts.device_rules(worker.rules.name, device, settings)
+                worker.card = worker.rules.dressed(worker.card)
+        self.settings = settings
+        self._schedule()
+        return later
+
+
+def needs_restart(old: Settings, new: Settings) -> list[str]:
+    """The settings that differ and that a running daemon does not take over."""
+    found = [
+        key for key in ("state", "storage", "signing") if getattr(old, key) != getattr(new, key)
+    ]
+    found += [
+        f"daemon.{key}"
+        for key in ("lease", "max_payload")
+        if getattr(old.daemon, key) != getattr(new.daemon, key)
+    ]
+    fixed = ("handler", "options", "isolation", "grace", "max_output", "memory_limit", "enabled")
+    for name in sorted(old.devices.keys() | new.devices.keys()):
+        before, after = old.devices.get(name), new.devices.get(name)
+        if before is None or after is None:
+            found.append(f"devices.{name}")
+        else:
+            found += [
+                f"devices.{name}.{key}"
+                for key in fixed
+                if getattr(before, key) != getattr(after, key)
+            ]
+    return found

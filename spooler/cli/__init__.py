@@ -1,0 +1,73 @@
+"""The command line: one command, one file. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from spooler.cli import exits
+from spooler.errors import Bug, SpoolerError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; what goes wrong becomes one sentence."""
+    try:
+        from spooler.cli.commands import app
+
+        app(args=None if arguments is None else list(arguments), prog_name="spooler")
+    except SystemExit as ended:
+        return _code(ended)
+    except KeyboardInterrupt:
+        return exits.Exit.INTERRUPTED
+    except BrokenPipeError:
+        return _hang_up()
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can become a sentence
+        return _sentence(error)
+    return exits.Exit.OK
+
+
+def _sentence(error: Exception) -> int:
+    if not isinstance(error, SpoolerError) or isinstance(error, Bug):
+        return _internal(error)
+    _say(f"spooler: {error}")
+    return exits.of(error)
+
+
+def _code(ended: SystemExit) -> int:
+    if ended.code is None:
+        return exits.Exit.OK
+    if isinstance(ended.code, int):
+        return ended.code
+    _say(str(ended.code))
+    return exits.Exit.NO
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return  # nobody listens any more
+
+
+def _hang_up() -> int:
+    """The reader of our output has gone, as in `spooler result ... | head`: nothing to say."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # so that Python's last flush does not complain either
+    return exits.Exit.OK
+
+
+def _internal(error: Exception) -> int:
+    details = "".join(traceback.format_exception(error))
+    try:
+        handle, name = tempfile.mkstemp(prefix="spooler-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(details)
+        where = f"the details are in {Path(name)}"
+    except OSError:
+        where = "the details could not be written to a file"
+    _say(f"spooler: internal error ({type(error).__name__}); please report it, {where}")
+    return exits.Exit.INTERNAL

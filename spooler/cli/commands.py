@@ -1,0 +1,81 @@
+"""The list of commands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from spooler import __version__
+from spooler.cli import (
+    cancel,
+    check,
+    config,
+    demo,
+    devices,
+    exits,
+    keys,
+    new_device,
+    result,
+    run,
+    status,
+    submit,
+    verify,
+)
+
+_HELP = """\
+Runs the jobs of a lab instrument from the queue the collaboration already has, signs the
+results, and never loses one.
+
+Try it first: spooler demo
+"""
+# \b keeps the lines as they are.
+_EPILOG = f"\b\nExit codes:\n{exits.table()}"
+
+app = typer.Typer(
+    help=_HELP,
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spooler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    # What libraries log belongs to `spooler run`; other commands answer in their own words.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "check": check.check,
+    "demo": demo.demo,
+    "submit": submit.submit,
+    "status": status.status,
+    "result": result.result,
+    "verify": verify.verify,
+    "cancel": cancel.cancel,
+    "devices": devices.devices,
+    "new-device": new_device.new_device,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(keys.app, name="keys")
+app.add_typer(config.app, name="config")

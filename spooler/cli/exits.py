@@ -1,0 +1,62 @@
+"""Exit codes: what each means, and which error gives which. sysexits(3) where it has one."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from spooler import errors
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    NO = 1
+    USAGE = 2
+    DATA = 65
+    NO_SUCH = 67
+    STORAGE = 69
+    INTERNAL = 70
+    NOT_WRITTEN = 73
+    NOT_YET = 75
+    CONFIG = 78
+    INTERRUPTED = 130
+
+
+MEANING = {
+    Exit.OK: "it worked",
+    Exit.NO: "the answer is no: the job failed, the signature does not fit, a check failed",
+    Exit.USAGE: "the command was not written as it should be",
+    Exit.DATA: "the payload is not usable",
+    Exit.NO_SUCH: "there is no such job or device",
+    Exit.STORAGE: "the storage cannot be reached; try again later",
+    Exit.INTERNAL: "a bug of spooler; please report it",
+    Exit.NOT_WRITTEN: "a file could not be written, or is there already",
+    Exit.NOT_YET: "not yet: the time was up, or the job has not ended; try again later",
+    Exit.CONFIG: "the settings, a key or a handler cannot be used",
+    Exit.INTERRUPTED: "interrupted from the keyboard",
+}
+
+_BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
+    (errors.ConfigError, Exit.CONFIG),
+    (errors.BackendUnavailable, Exit.STORAGE),
+    (errors.PayloadInvalid, Exit.DATA),
+    (errors.UnknownJob, Exit.NO_SUCH),
+    (errors.UnknownDevice, Exit.NO_SUCH),
+    (errors.NotCancellable, Exit.NO),
+    (errors.LeaseLost, Exit.NO),
+    (errors.SignatureRefused, Exit.NO),
+    (errors.RunStopped, Exit.NO),
+    (errors.DeviceUnusable, Exit.CONFIG),
+    (errors.Bug, Exit.INTERNAL),
+)
+
+
+def of(error: errors.SpoolerError) -> Exit:
+    """The exit code for `error`."""
+    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.INTERNAL)
+
+
+def table() -> str:
+    """The codes and their meanings, one a line, for `spooler --help`."""
+    return "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANING.items())

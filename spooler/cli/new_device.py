@@ -1,0 +1,56 @@
+"""`spooler new-device`: a handler to start from."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spooler.cli import exits, output
+
+
+def new_device(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The device's name: small letters and digits.")
+    ],
+    *,
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Where to write it.")
+    ] = Path(),
+) -> None:
+    """Write NAME.py, a device handler to start from.
+
+    A file that is there is never overwritten.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*", name) or keyword.iskeyword(name):
+        raise typer.BadParameter(
+            f"{name!r} is no name for a device; use small letters and digits, a letter first"
+        )
+    from spooler.devices.template import handler_template
+    from spooler.durable import Disk
+
+    file = folder / f"{name}.py"
+    content = handler_template(name).encode("utf-8")
+    try:
+        Disk().publish_new(file, content, mark=str(os.getpid()))
+    except FileExistsError:
+        output.note(f"spooler: {file} is there already and is left as it is; choose another name")
+        raise typer.Exit(exits.Exit.NOT_WRITTEN) from None
+    except OSError as error:
+        output.note(f"spooler: {file} cannot be written: {error.strerror}")
+        raise typer.Exit(exits.Exit.NOT_WRITTEN) from None
+    output.say(str(file))
+    output.note(
+        f'add to your settings:\n\n[devices.{name}]\nhandler = "{name}:{_class(content)}"\n\n'
+        f"and let Python find it: PYTHONPATH={folder.absolute()} spooler check"
+    )
+
+
+def _class(content: bytes) -> str:
+    """The name of the handler's class in the template."""
+    found = re.findall(rb"^class (\w+)", content, re.MULTILINE)
+    return found[-1].decode("ascii") if found else "Handler"

@@ -1,0 +1,101 @@
+"""From the options of a command to settings and a storage: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spooler.errors import BackendUnavailable, UnknownJob
+from spooler.model.status import Status
+from spooler.protocols import Submitter
+
+if TYPE_CHECKING:
+    from spooler.settings import Settings
+
+#: Seconds between two looks at a job: quick at first, then easy on the storage.
+_FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+#: Seconds that a storage may be away while somebody waits for a job.
+_PATIENCE = 60.0
+
+
+def settings(config: Path | None) -> Settings:
+    """The settings that this command goes by."""
+    from spooler.settings import load
+
+    return load(config, os.environ)
+
+
+@contextmanager
+def submitter(config: Path | None) -> Iterator[Submitter]:
+    """The storage as a submitter sees it; closed at the end."""
+    from spooler.app import open_submitter
+
+    storage = open_submitter(settings(config))
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Status]:
+    """The device of `job` and its status; asks every announced device when none is named."""
+    if device is not None:
+        return device, storage.status(device, job)
+    names = [card.name for card in storage.devices()]
+    for name in names:
+        try:
+            return name, storage.status(name, job)
+        except UnknownJob:
+            continue
+    known = f"none of the devices {', '.join(names)} knows" if names else "no device is known, nor"
+    raise UnknownJob(f"{known} the job {job}; check the id, or name the device with --device")
+
+
+def seconds(text: str | None) -> float | None:
+    """What --timeout says."""
+    if text is None:
+        return None
+    import typer
+
+    from spooler.settings.units import duration
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def follow(
+    storage: Submitter,
+    device: str,
+    job: str,
+    *,
+    timeout: float | None,
+    tell: Callable[[Status], None],
+) -> Status | None:
+    """Wait until `job` ends and return its last status; None when the time is up.
+
+    A storage that is away for a while is waited for; BackendUnavailable when it stays away.
+    """
+    start = heard = time.monotonic()
+    pause = _FIRST_LOOK
+    while True:
+        try:
+            status = storage.status(device, job)
+        except BackendUnavailable:
+            if time.monotonic() - heard > _PATIENCE:
+                raise
+        else:
+            heard = time.monotonic()
+            tell(status)
+            if status.state.ended:
+                return status
+        left = None if timeout is None else start + timeout - time.monotonic()
+        if left is not None and left <= 0:
+            return None
+        time.sleep(pause if left is None else min(pause, left))
+        pause = min(pause * 1.5, _LAST_LOOK)

@@ -1,0 +1,103 @@
+"""`spooler submit`: a job into the queue."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from spooler.cli import exits, options, output, session
+from spooler.errors import PayloadInvalid
+from spooler.model.json import JsonObject
+
+if TYPE_CHECKING:
+    from spooler.model.status import Status
+    from spooler.protocols import Submitter
+
+
+def submit(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's name.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The payload, JSON; - reads it from stdin.")
+    ] = "-",
+    *,
+    config: options.Config = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of the job.", show_default=False)
+    ] = False,
+    timeout: options.Timeout = None,
+) -> None:
+    """Queue a job and print its id.
+
+    With --wait the exit code says how the job ended.
+    """
+    limit = session.seconds(timeout)
+    payload = read_payload(file)
+    with session.submitter(config) as storage:
+        job = storage.submit(device, payload)
+        output.say(job)
+        if wait:
+            wait_for(storage, device, job, limit)
+
+
+def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -> None:
+    """Show how `job` goes on until its end; ends the command where that is not DONE."""
+    with output.ticking(f"{job} waits") as tell:
+
+        def show(status: Status) -> None:
+            tell(f"{job} {status.state} {status.reason}".rstrip())
+
+        try:
+            last = session.follow(storage, device, job, timeout=timeout, tell=show)
+        except KeyboardInterrupt:
+            output.note(f"the job goes on without us; see: spooler status {job} --device {device}")
+            raise
+    if last is None:
+        output.note(f"the job has not ended yet; see: spooler status {job} --device {device}")
+        raise typer.Exit(exits.Exit.NOT_YET)
+    if last.state != "done":
+        output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
+        raise typer.Exit(exits.Exit.NO)
+
+
+def read_payload(file: str) -> JsonObject:
+    """The JSON object in `file` (- is stdin); PayloadInvalid says what is wrong with it."""
+    where = "the payload from stdin" if file == "-" else file
+    if file == "-" and sys.stdin.isatty():
+        output.note("type the payload, JSON, and end with Ctrl-D")
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise PayloadInvalid(f"{where} cannot be read: {error.strerror}") from None
+    try:
+        payload = json.loads(content, parse_constant=_no_number, object_pairs_hook=_unique)
+    except UnicodeDecodeError:
+        raise PayloadInvalid(f"{where} is not UTF-8 text; save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise PayloadInvalid(
+            f"{where} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from None
+    except RecursionError:
+        raise PayloadInvalid(f"{where} is nested too deeply") from None
+    except ValueError as error:
+        raise PayloadInvalid(f"{where} is not usable: {error}") from None
+    if not isinstance(payload, dict):
+        raise PayloadInvalid(f"{where} is JSON, but no object; a payload begins with {{")
+    return payload
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number that JSON knows")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A name given twice hides one of its two values; nobody wants half a job to run."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} is there twice")
+    return found

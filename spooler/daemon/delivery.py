@@ -1,0 +1,143 @@
+"""Delivers reports: first to the own disk, then to the storage, for as long as it takes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from spooler.daemon.backoff import Backoff
+from spooler.daemon.leases import Held, LeaseKeeper
+from spooler.daemon.outbox import Entry, Outbox
+from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.model.claim import Claim
+from spooler.model.result import SignedReport
+from spooler.observe.events import EventName, Observer
+from spooler.protocols import Backend
+
+
+class Delivery:
+    """Brings each report to the storage exactly once, whatever is away meanwhile."""
+
+    def __init__(
+        self, backend: Backend, outbox: Outbox, keeper: LeaseKeeper, observer: Observer
+    ) -> None:
+        self._backend = backend
+        self._outbox = outbox
+        self._keeper = keeper
+        self._observer = observer
+        self._held: dict[str, Held] = {}
+        #: Reports being delivered: a retry must not meet the first try of the same report.
+        self._busy: set[str] = set()
+        self._guard = threading.Lock()
+        self._away = False
+
+    @property
+    def waiting(self) -> int:
+        """How many reports are not delivered yet."""
+        return len(self._outbox)
+
+    def finish(self, held: Held, signed: SignedReport, patience: Callable[[float], bool]) -> None:
+        """Deliver the report on a held claim, or leave it safely in the outbox.
+
+        While neither the own disk nor the storage takes it, `patience(seconds)` waits and says
+        whether to go on; the lease is renewed meanwhile. When it says no, the report is lost with
+        the process and the device's re-run policy decides about the job.
+        """
+        backoff = Backoff()
+        while not self._finish_once(held, signed):
+            if not patience(backoff.wait()):
+                return
+
+    def _finish_once(self, held: Held, signed: SignedReport) -> bool:
+        entry = Entry(held.claim, signed)
+        self._held[entry.name] = held
+        try:
+            self._outbox.keep(entry)
+        except BackendUnavailable as error:
+            self._observer.emit(
+                EventName.STORAGE_AWAY, job=entry.claim.job.id, error=str(error), place="outbox"
+            )
+            return self._deliver(entry, kept=False)
+        self._deliver(entry, kept=True)
+        return True
+
+    def restore(self) -> int:
+        """Take up what earlier processes left; the number of reports."""
+        return len(self._outbox.restore())
+
+    def retry(self) -> None:
+        """Try each waiting report once, oldest first; one that fails ends the pass."""
+        for entry in self._outbox.entries():
+            if not self._deliver(entry, kept=True):
+                return
+
+    def _deliver(self, entry: Entry, *, kept: bool) -> bool:
+        """Whether the report is off our hands."""
+        with self._guard:
+            if entry.name in self._busy or (kept and entry.name not in self._outbox):
+                return True  # in the hands of another thread, or delivered by it
+            self._busy.add(entry.name)
+        try:
+            return self._bring(entry, kept=kept)
+        except BackendUnavailable as error:
+            self._report_away(error)
+            return False
+        finally:
+            with self._guard:
+                self._busy.discard(entry.name)
+
+    def _bring(self, entry: Entry, *, kept: bool) -> bool:
+        """Deliver or park; what a full disk interrupts here is done again at the next try."""
+        try:
+            self._ack(entry)
+        except LeaseLost as error:
+            self._close(entry)
+            if kept:
+                self._outbox.park(entry, str(error))
+            self._tell(EventName.REPORT_PARKED, entry, reason=str(error))
+            return True
+        self._close(entry)
+        if kept:
+            self._outbox.drop(entry)
+        self._report_back()
+        self._tell(EventName.REPORT_DELIVERED, entry)
+        return True
+
+    def _ack(self, entry: Entry) -> None:
+        held = self._held.get(entry.name)
+        if held is None:
+            self._backend.ack(entry.claim, entry.signed)
+            return
+        with held.lock:
+            self._backend.ack(held.claim, entry.signed)
+            held.over = True
+
+    def _close(self, entry: Entry) -> None:
+        held = self._held.pop(entry.name, None)
+        if held is not None:
+            self._keeper.drop(held)
+
+    def spared(self) -> set[str]:
+        """The tokens of claims that recovery must leave to us."""
+        return self._outbox.tokens() | self._keeper.held_tokens()
+
+    def _report_away(self, error: BackendUnavailable) -> None:
+        if not self._away:
+            self._away = True
+            self._observer.emit(EventName.STORAGE_AWAY, error=str(error), waiting=len(self._outbox))
+
+    def _report_back(self) -> None:
+        if self._away:
+            self._away = False
+            self._observer.emit(EventName.STORAGE_BACK, waiting=len(self._outbox))
+
+    def _tell(self, event: EventName, entry: Entry, reason: str | None = None) -> None:
+        claim: Claim = entry.claim
+        self._observer.emit(
+            event,
+            device=claim.job.device,
+            job=claim.job.id,
+            attempt=claim.attempt,
+            waiting=len(self._outbox),
+            reason=reason,
+        )

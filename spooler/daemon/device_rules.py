@@ -1,0 +1,32 @@
+"""What the daemon knows about one device: settings that may change while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spooler.daemon.windows import Window
+from spooler.model.device import DeviceCard, Rerun
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRules:
+    """The rules for one device; a reload replaces the whole value. Times in seconds."""
+
+    name: str
+    timeout: float = 600.0
+    rerun: Rerun = Rerun.IF_NOT_STARTED
+    max_attempts: int = 3
+    poll_interval: float = 1.0
+    windows: tuple[Window, ...] = ()
+    description: str | None = None
+    simulator: bool | None = None
+
+    def dressed(self, card: DeviceCard) -> DeviceCard:
+        """The handler's card with what the settings say in place of it."""
+        return DeviceCard(
+            self.name,
+            card.version,
+            self.description if self.description is not None else card.description,
+            self.simulator if self.simulator is not None else card.simulator,
+            card.properties,
+        )

@@ -1,0 +1,234 @@
+"""One job, from claim to report: check, run, publish, sign, deliver."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from spooler.daemon.backoff import Backoff, spread
+from spooler.daemon.control import Control
+from spooler.daemon.delivery import Delivery
+from spooler.daemon.device_rules import DeviceRules
+from spooler.daemon.leases import Held, LeaseKeeper
+from spooler.errors import (
+    BackendUnavailable,
+    DeviceUnusable,
+    LeaseLost,
+    PayloadInvalid,
+    RunStopped,
+)
+from spooler.model.claim import Claim
+from spooler.model.device import Rerun
+from spooler.model.result import Outcome, Report
+from spooler.model.run import RunRequest, StopReason
+from spooler.model.state import State
+from spooler.model.status import Status
+from spooler.observe.events import EventName, Observer
+from spooler.protocols import Backend, Clock, ReportSigner, Runner
+
+#: Seconds that a job waits after an attempt that its device's policy lets run again.
+RETRY_AFTER = 5.0
+
+_TOLD = {
+    State.DONE: EventName.JOB_FINISHED,
+    State.ERROR: EventName.JOB_FAILED,
+    State.CANCELLED: EventName.JOB_CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _GiveBack:
+    """The job goes back to its queue, to be run later."""
+
+    reason: str
+    refund: bool
+    delay: float = 0.0
+
+
+#: What becomes of a claim: an outcome to report, a release, or None when it is not ours any more.
+_Verdict = Outcome | _GiveBack | None
+
+
+class Executor:
+    """Executes the claims of one device, one after the other. Nothing is carried over."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        runner: Runner,
+        keeper: LeaseKeeper,
+        delivery: Delivery,
+        sign: ReportSigner,
+        observer: Observer,
+        clock: Clock,
+        scratch: Path,
+        patience: Callable[[float], bool],
+    ) -> None:
+        self._backend = backend
+        self._runner = runner
+        self._keeper = keeper
+        self._delivery = delivery
+        self._sign = sign
+        self._observer = observer
+        self._clock = clock
+        self._scratch = scratch
+        self._patience = patience
+        self._control: Control | None = None
+
+    def interrupt(self, reason: StopReason) -> None:
+        """End the run that is going on, if any."""
+        control = self._control
+        if control is not None:
+            control.stop(reason)
+
+    def execute(self, claim: Claim, rules: DeviceRules, version: str) -> None:
+        """See a claimed job through to its end. Raises DeviceUnusable after giving it back."""
+        began = self._clock.now()
+        since = self._clock.monotonic()
+        self._tell(EventName.JOB_CLAIMED, claim)
+        held: Held | None = None
+
+        def note(text: str) -> None:
+            self._tell(EventName.JOB_PROGRESS, claim, text=text)
+            if held is not None:
+                held.progress = text
+
+        control = Control(note)
+        self._control = control
+        held = self._keeper.hold(claim, control.stop)
+        unusable: DeviceUnusable | None = None
+        try:
+            verdict = self._run(held, rules, control)
+        except DeviceUnusable as error:
+            unusable, verdict = error, _GiveBack(str(error), refund=True)
+        self._control = None
+        if isinstance(verdict, Outcome):
+            self._report(held, verdict, version, began, self._clock.monotonic() - since)
+        elif verdict is not None:
+            self._give_back(held, verdict)
+        self._keeper_done(held, verdict)
+        if unusable is not None:
+            raise unusable
+
+    def _run(self, held: Held, rules: DeviceRules, control: Control) -> _Verdict:
+        claim = held.claim
+        if claim.cancelled:
+            return Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
+        if claim.job.defect:
+            return Outcome(State.ERROR, claim.job.defect)
+        scratch = self._make_scratch(claim)
+        try:
+            if not self._start(held):
+                return None
+            self._tell(EventName.JOB_STARTED, claim)
+            request = RunRequest(
+                claim.job.id, claim.attempt, claim.job.payload, rules.timeout, scratch
+            )
+            return self._runner.run(request, control)
+        except PayloadInvalid as error:
+            return Outcome(State.ERROR, str(error))
+        except RunStopped as stopped:
+            return self._stopped(StopReason(stopped.reason), claim, rules)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _make_scratch(self, claim: Claim) -> str:
+        try:
+            return tempfile.mkdtemp(prefix=f"{claim.job.id}.", dir=self._scratch)
+        except OSError as error:
+            raise DeviceUnusable(
+                f"no scratch folder can be made in {self._scratch}: {error.strerror}"
+            ) from error
+
+    def _start(self, held: Held) -> bool:
+        """Note in the storage that hardware is about to be touched; the lease must be ours."""
+        backoff = Backoff()
+        while True:
+            try:
+                self._keeper.started(held)
+            except LeaseLost as error:
+                self._tell(EventName.JOB_LOST, held.claim, reason=str(error))
+                return False
+            except BackendUnavailable as error:
+                self._observer.emit(EventName.STORAGE_AWAY, error=str(error))
+                if not self._patience(backoff.wait()):
+                    return False  # stopping: the next process finds the claim and gives it back
+            else:
+                return True
+
+    def _stopped(self, reason: StopReason, claim: Claim, rules: DeviceRules) -> _Verdict:
+        if reason is StopReason.LEASE_LOST:
+            self._tell(EventName.JOB_LOST, claim, reason="another daemon has taken the job over")
+            return None
+        if reason is StopReason.CANCELLED:
+            return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
+        if reason is StopReason.TIMEOUT:
+            limit = f"{rules.timeout:g} s"
+            return Outcome(
+                State.ERROR, f"stopped after {limit}, the longest that this device allows"
+            )
+        if rules.rerun is Rerun.ALWAYS:
+            return _GiveBack("the daemon was stopped", refund=True)
+        return Outcome(
+            State.ERROR,
+            "the daemon was stopped while the job ran, and this device does not repeat "
+            "a job that has started; submit it again",
+        )
+
+    def _report(
+        self, held: Held, outcome: Outcome, version: str, began: datetime, seconds: float
+    ) -> None:
+        claim = held.claim
+        status = Status(outcome.state, outcome.reason, began, self._clock.now())
+        report = Report(
+            claim.job.id,
+            claim.job.device,
+            version,
+            claim.attempt,
+            str(claim.owner),
+            status,
+            outcome.result,
+        )
+        self._delivery.finish(held, self._sign(report), self._patience)
+        reason = outcome.reason or None
+        self._tell(_TOLD[outcome.state], claim, seconds=round(seconds, 6), reason=reason)
+
+    def _give_back(self, held: Held, why: _GiveBack) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                with held.lock:
+                    self._backend.release(
+                        held.claim, why.reason, refund=why.refund, delay=why.delay
+                    )
+                    held.over = True
+            except LeaseLost as error:
+                self._tell(EventName.JOB_LOST, held.claim, reason=str(error))
+                return
+            except BackendUnavailable as error:
+                self._observer.emit(EventName.STORAGE_AWAY, error=str(error))
+                if not self._patience(backoff.wait()):
+                    return
+            else:
+                self._tell(EventName.JOB_RELEASED, held.claim, reason=why.reason)
+                return
+
+    def _keeper_done(self, held: Held, verdict: _Verdict) -> None:
+        """A report that could not be delivered keeps its lease; everything else lets go."""
+        if not isinstance(verdict, Outcome):
+            self._keeper.drop(held)
+
+    def _tell(self, event: EventName, claim: Claim, **fields: object) -> None:
+        self._observer.emit(
+            event, device=claim.job.device, job=claim.job.id, attempt=claim.attempt, **fields
+        )
+
+
+def retry_delay(attempt: int) -> float:
+    """Seconds before the next attempt after attempt number `attempt`, doubling, with jitter."""
+    return spread(RETRY_AFTER * 2.0 ** min(attempt - 1, 6))

@@ -1,0 +1,126 @@
+"""Signed reports that are not yet delivered, on this machine's disk.
+
+One file per report, written whole and durable before the first try to deliver it, removed after
+the storage has it. What the storage refuses for good is parked: kept beside, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from spooler.durable import Disk, unavailable
+from spooler.model.claim import Claim
+from spooler.model.records import (
+    claim_from_json,
+    claim_to_json,
+    report_from_json,
+    report_to_json,
+)
+from spooler.model.result import SignedReport
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One report that waits, and the claim that it ends."""
+
+    claim: Claim
+    signed: SignedReport
+
+    @property
+    def name(self) -> str:
+        """The file's name: jobs of one device sort by it no better than by chance."""
+        job = self.claim.job
+        return f"{job.device}.{job.id}.{self.claim.attempt}.{self.claim.token}.json"
+
+
+class Outbox:
+    """The entries, on disk and in memory. Safe to use from any thread."""
+
+    def __init__(self, folder: Path, *, sync: bool = True) -> None:
+        self._folder = folder
+        self._parked = folder / "parked"
+        self._disk = Disk(sync=sync)
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}
+
+    def restore(self) -> list[Entry]:
+        """Read what earlier processes left, oldest first; damaged files are parked unread."""
+        try:
+            self._disk.make_folder(self._folder)
+            found = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+            for path in found:
+                self._restore(path)
+        except OSError as error:
+            raise unavailable(error, self._folder) from error
+        return self.entries()
+
+    def _restore(self, path: Path) -> None:
+        try:
+            content = json.loads(path.read_bytes())
+            claim = claim_from_json(content["claim"])
+            report = report_from_json(content["report"])
+            entry = Entry(claim, SignedReport(report, content["jws"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._disk.rename(path, self._parked / path.name)
+            return
+        with self._lock:
+            self._entries[entry.name] = entry
+
+    def keep(self, entry: Entry) -> None:
+        """Make an entry durable; raises BackendUnavailable when this disk does not take it."""
+        content = {
+            "claim": claim_to_json(entry.claim),
+            "report": report_to_json(entry.signed.report).decode(),
+            "jws": entry.signed.jws,
+        }
+        try:
+            self._disk.make_folder(self._folder)
+            text = json.dumps(content).encode()
+            self._disk.publish(self._folder / entry.name, text, mark="new")
+        except OSError as error:
+            raise unavailable(error, self._folder) from error
+        with self._lock:
+            self._entries[entry.name] = entry
+
+    def drop(self, entry: Entry) -> None:
+        """Forget a delivered entry. When a crash undoes this, the entry is delivered again."""
+        try:
+            self._disk.remove(self._folder / entry.name)
+        except OSError as error:
+            raise unavailable(error, self._folder) from error
+        with self._lock:
+            self._entries.pop(entry.name, None)
+
+    def park(self, entry: Entry, reason: str) -> None:
+        """Put an entry that cannot be delivered aside, with the reason; it is never thrown away."""
+        note = json.dumps({"reason": reason}).encode()
+        try:
+            self._disk.make_folder(self._parked)
+            self._disk.publish(self._parked / f"{entry.name}.reason", note, mark="new")
+            self._disk.rename(self._folder / entry.name, self._parked / entry.name)
+            self._disk.settle(self._folder, self._parked)
+        except OSError as error:
+            raise unavailable(error, self._folder) from error
+        with self._lock:
+            self._entries.pop(entry.name, None)
+
+    def entries(self) -> list[Entry]:
+        """What waits, oldest first."""
+        with self._lock:
+            return list(self._entries.values())
+
+    def tokens(self) -> set[str]:
+        """The tokens of the claims whose reports wait here."""
+        with self._lock:
+            return {entry.claim.token for entry in self._entries.values()}
+
+    def __contains__(self, name: object) -> bool:
+        with self._lock:
+            return name in self._entries
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)

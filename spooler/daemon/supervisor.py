@@ -1,0 +1,185 @@
+"""Starts the threads, waits for a signal or a dead thread, stops in order, says how it went."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from spooler.daemon.delivery import Delivery
+from spooler.daemon.housekeeper import Housekeeper
+from spooler.daemon.leases import LeaseKeeper
+from spooler.daemon.timers import Timers
+from spooler.daemon.worker import Worker
+from spooler.errors import ConfigError
+from spooler.observe.events import EventName, Observer
+from spooler.protocols import Clock
+
+#: Exit codes of the daemon (sysexits.h where there is one).
+OK, DEAD_THREAD, REFUSED = 0, 70, 78
+
+#: Seconds that an interrupted run may take to be stopped by force and reported, beyond its own
+#: device's grace periods.
+_AFTER_INTERRUPT = 30.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Supervisor:
+    """Runs one daemon to its end."""
+
+    def __init__(
+        self,
+        *,
+        workers: Sequence[Worker],
+        keeper: LeaseKeeper,
+        housekeeper: Housekeeper,
+        delivery: Delivery,
+        timers: Timers,
+        observer: Observer,
+        clock: Clock,
+        grace: Callable[[], float],
+        reload: Callable[[], None],
+        beat: Callable[[], None] = lambda: None,
+        beat_every: float | None = None,
+    ) -> None:
+        self._workers = workers
+        self._keeper = keeper
+        self._housekeeper = housekeeper
+        self._delivery = delivery
+        self._timers = timers
+        self._observer = observer
+        self._clock = clock
+        self._grace = grace
+        self._reload = reload
+        self._beat = beat
+        self._beat_every = beat_every
+        self._news = threading.Event()
+        self._stop_requests = 0
+        self._reload_requests = 0
+        self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+        self._worker_threads: list[threading.Thread] = []
+
+    # --- asked from outside -----------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop as SIGTERM does; a second call hurries."""
+        self._stop_requests += 1
+        self._news.set()
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload_requests += 1
+            self._news.set()
+        else:
+            self.stop()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Listen to signals where we may: only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self._signalled)
+            for number in (*_STOP_SIGNALS, signal.SIGHUP)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # --- the life of the daemon -------------------------------------------------------------
+
+    def run(self, ready: Callable[[], None]) -> int:
+        """Serve until stopped, or until no worker has anything left to do; the exit code."""
+        with self._signals():
+            self._start()
+            ready()
+            self._watch()
+            self._observer.emit(EventName.DAEMON_STOPPING, reason=self._why())
+            self._wind_down()
+        if isinstance(self._failure, ConfigError):
+            return REFUSED
+        return OK if self._failure is None else DEAD_THREAD
+
+    def _start(self) -> None:
+        self._thread("leases", self._keeper.run)
+        self._thread("outbox", self._housekeeper.run)
+        self._timers.start()
+        for worker in self._workers:
+            self._worker_threads.append(self._thread(f"worker-{worker.rules.name}", worker.run))
+
+    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                body()
+            except BaseException as failure:
+                self._failure = self._failure or failure
+                logging.getLogger("spooler").critical(
+                    "the thread %s has died: %s", name, failure, exc_info=failure
+                )
+            finally:
+                self._news.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        return thread
+
+    def _watch(self) -> None:
+        """Wait for a reason to stop; reload and show life meanwhile."""
+        while True:
+            self._news.wait(self._beat_every)
+            self._news.clear()
+            if self._stop_requests or self._failure is not None:
+                return
+            if not any(thread.is_alive() for thread in self._worker_threads):
+                return
+            if self._reload_requests:
+                self._reload_requests = 0
+                self._reload()
+            self._beat()
+
+    def _why(self) -> str:
+        if self._failure is not None:
+            return f"a thread has died: {self._failure}"
+        return "asked to stop" if self._stop_requests else "nothing is left to do"
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _wind_down(self) -> None:
+        """Claims first, then runs, then reports, then the leases that they needed."""
+        self._timers.close()
+        for worker in self._workers:
+            worker.stop()
+        patient = self._failure is None
+        if patient and not self._wait_for_workers(self._grace(), hurried_by_signal=True):
+            patient = False
+        if not patient:
+            for worker in self._workers:
+                worker.interrupt()
+            self._wait_for_workers(_AFTER_INTERRUPT, hurried_by_signal=False)
+        self._housekeeper.close()
+        self._delivery.retry()
+        self._keeper.close()
+        for thread in self._threads:
+            if thread not in self._worker_threads:
+                thread.join(timeout=5.0)
+
+    def _wait_for_workers(self, seconds: float, *, hurried_by_signal: bool) -> bool:
+        """Whether all workers have ended within `seconds`, or before a second signal."""
+        deadline = self._clock.monotonic() + seconds
+        asked = self._stop_requests
+        while any(thread.is_alive() for thread in self._worker_threads):
+            left = deadline - self._clock.monotonic()
+            if left <= 0 or (hurried_by_signal and self._stop_requests > max(asked, 1)):
+                return False
+            self._beat()
+            self._news.wait(min(left, 1.0))
+            self._news.clear()
+        return True

@@ -1,0 +1,271 @@
+"""One device: wait, claim, execute. The main loop."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+
+from spooler.daemon.backoff import Backoff
+from spooler.daemon.control import Control
+from spooler.daemon.device_rules import DeviceRules
+from spooler.daemon.executor import Executor
+from spooler.daemon.tickets import Tickets
+from spooler.daemon.windows import Window
+from spooler.errors import BackendUnavailable, DeviceUnusable, RunStopped
+from spooler.model.claim import Claim, Owner
+from spooler.model.device import DeviceCard
+from spooler.model.result import Outcome
+from spooler.model.run import StopReason
+from spooler.model.state import State
+from spooler.observe.events import EventName, Observer
+from spooler.protocols import Backend, Clock, Runner, Subscription
+
+#: A tick that is this many poll intervals late, by the monotonic clock, is taken for lost.
+_LATE = 2.0
+_SLACK = 0.5
+#: A job older than this (seconds) that no push has told of shows that the push is silent.
+_PUSH_WITHIN = 2.0
+
+
+class Worker:
+    """The loop of one device; `run` is the body of its thread."""
+
+    def __init__(
+        self,
+        *,
+        rules: DeviceRules,
+        backend: Backend,
+        runner: Runner,
+        executor: Executor,
+        owner: Owner,
+        ttl: float,
+        clock: Clock,
+        observer: Observer,
+        tickets: Tickets,
+        hurry: threading.Event,
+        once: bool = False,
+        late: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.rules = rules
+        self.card = DeviceCard(rules.name)
+        self.note = ""
+        self._backend = backend
+        self._runner = runner
+        self._executor = executor
+        self._owner = owner
+        self._ttl = ttl
+        self._clock = clock
+        self._observer = observer
+        self._tickets = tickets
+        self._once = once
+        self._late = late
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._hurry = hurry
+        self._pushed = False
+        self._subscription: Subscription | None = None
+        self._token = ""
+        self._away_since: float | None = None
+        self._window: tuple[Window, datetime] | None = None
+        self._calibration: Control | None = None
+
+    # --- called by others -------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look at the queue now: a tick, or a changed rule."""
+        self._wake.set()
+
+    def push(self) -> None:
+        """Look at the queue now: the storage says that there may be a job."""
+        self._pushed = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim no more; a run that is going on may end by itself."""
+        self._stopping.set()
+        self._wake.set()
+
+    def interrupt(self) -> None:
+        """End the run that is going on as well, and wait for nothing any more."""
+        self.stop()
+        self._hurry.set()
+        self._executor.interrupt(StopReason.SHUTDOWN)
+        if self._calibration is not None:
+            self._calibration.stop(StopReason.SHUTDOWN)
+
+    def patience(self, seconds: float) -> bool:
+        """Wait, unless we are stopping; whether to go on."""
+        return not self._stopping.wait(seconds)
+
+    # --- the thread -------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Bring the handler up and listen; raises ConfigError. A device that rests is no error."""
+        try:
+            self._open()
+        except DeviceUnusable as error:
+            self._rest(error)
+
+    def _open(self) -> None:
+        self.card = self.rules.dressed(self._runner.open())
+        self.note = ""
+        self._observer.emit(EventName.DEVICE_OPEN, device=self.rules.name)
+
+    def run(self) -> None:
+        """Work until stopped, or until the queue is empty when that is what was asked for."""
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                going_on = self._turn()
+                backoff.reset()
+            except BackendUnavailable as error:
+                self._tell_away(error)
+                going_on = self.patience(backoff.wait())
+            except DeviceUnusable as error:
+                self._rest(error)
+                going_on = self._reopen()
+            if not going_on:
+                break
+        self.close()
+
+    def _turn(self) -> bool:
+        """One look at the queue; whether to go on."""
+        self._listen()
+        if self._closed_now():
+            return not self._once and self._sleep()
+        self._wake.clear()
+        pushed, self._pushed = self._pushed, False
+        claim = self._claim()
+        self._tell_back()
+        if claim is None:
+            return not self._once and self._sleep()
+        self._mistrust(claim, pushed=pushed)
+        self._executor.execute(claim, self.rules, self.card.version)
+        self._pushed = True  # a drained queue says nothing about the push
+        return True
+
+    def _claim(self) -> Claim | None:
+        """A job, if there is one and one more is wanted. A repeat finds a claim that was lost."""
+        if not self._tickets.take():
+            self._stopping.set()
+            return None
+        self._token = self._token or uuid.uuid4().hex[:16]
+        claim = None
+        try:
+            claim = self._backend.claim(self.rules.name, self._owner, self._ttl, self._token)
+        finally:
+            if claim is None:
+                self._tickets.give_back()
+        self._token = ""
+        return claim
+
+    def _sleep(self) -> bool:
+        """Wait for a tick or a push; a tick that does not come is made up for."""
+        if not self._wake.wait(_LATE * self.rules.poll_interval + _SLACK):
+            self._late()
+        return True
+
+    def _listen(self) -> None:
+        if self._subscription is None and self._backend.traits.push:
+            self._subscription = self._backend.subscribe(self.rules.name, self.push)
+
+    def _mistrust(self, claim: Claim, *, pushed: bool) -> None:
+        """Renew a push that said nothing of a job that has been waiting for a while."""
+        submitted = claim.job.submitted_at
+        if pushed or self._subscription is None or submitted is None or claim.attempt > 1:
+            return
+        if (self._clock.now() - submitted).total_seconds() > _PUSH_WITHIN:
+            self._observer.emit(EventName.PUSH_SILENT, device=self.rules.name)
+            self._subscription.close()
+            self._subscription = None
+
+    # --- a device that rests ----------------------------------------------------------------
+
+    def _rest(self, error: DeviceUnusable) -> None:
+        self.note = str(error)
+        self._observer.emit(EventName.DEVICE_UNUSABLE, device=self.rules.name, error=str(error))
+
+    def _reopen(self) -> bool:
+        """Try to bring the device up again, with growing pauses; False when we are stopping."""
+        backoff = Backoff(first=1.0, last=60.0)
+        while not self._once and self.patience(backoff.wait()):
+            try:
+                self._open()
+            except DeviceUnusable as error:
+                self._rest(error)
+            else:
+                return True
+        return False
+
+    # --- windows ----------------------------------------------------------------------------
+
+    def _closed_now(self) -> bool:
+        """Whether a window is open, in which the device is closed; calibrates at its begin."""
+        now = self._clock.now()
+        open_now = None
+        for window in self.rules.windows:
+            began = window.opened_at(now)
+            if began is not None:
+                open_now = (window, began)
+                break
+        if open_now != self._window:
+            self._enter(open_now)
+        if open_now is None:
+            return False
+        return open_now[0].kind != "calibration"
+
+    def _enter(self, opened: tuple[Window, datetime] | None) -> None:
+        window = (opened or self._window or (None,))[0]
+        self._window = opened
+        if window is None:
+            return
+        self.note = (window.note or window.kind) if opened is not None else ""
+        self._observer.emit(
+            EventName.DEVICE_WINDOW,
+            device=self.rules.name,
+            kind=window.kind,
+            note=window.note or None,
+            open=opened is not None,
+        )
+        if opened is not None and window.kind == "calibration":
+            self._calibrate(window)
+
+    def _calibrate(self, window: Window) -> None:
+        since = self._clock.monotonic()
+        self._calibration = Control()
+        try:
+            outcome = self._runner.calibrate(window.duration, self._calibration)
+        except RunStopped as stopped:
+            outcome = Outcome(State.ERROR, f"stopped: {stopped.reason}")
+        finally:
+            self._calibration = None
+        self.note = "" if outcome.state is State.DONE else f"calibration failed: {outcome.reason}"
+        self._observer.emit(
+            EventName.DEVICE_CALIBRATED,
+            device=self.rules.name,
+            seconds=round(self._clock.monotonic() - since, 3),
+            reason=outcome.reason or None,
+        )
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave the instrument safe; harmless to repeat."""
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+        self._runner.close()
+        self._observer.emit(EventName.DEVICE_CLOSED, device=self.rules.name)
+
+    def _tell_away(self, error: BackendUnavailable) -> None:
+        if self._away_since is None:
+            self._away_since = self._clock.monotonic()
+            self._observer.emit(EventName.STORAGE_AWAY, device=self.rules.name, error=str(error))
+
+    def _tell_back(self) -> None:
+        if self._away_since is not None:
+            seconds = round(self._clock.monotonic() - self._away_since, 1)
+            self._away_since = None
+            self._observer.emit(EventName.STORAGE_BACK, device=self.rules.name, seconds=seconds)

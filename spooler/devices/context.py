@@ -1,0 +1,83 @@
+"""What a handler may use while it runs: the JobContext that both runners hand out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from spooler.devices.sentences import one_line
+from spooler.model.artifact import Artifact
+
+#: Seconds between two words of progress that leave the handler; what comes sooner is dropped.
+PROGRESS_INTERVAL = 0.05
+PROGRESS_LIMIT = 200
+
+
+class HostContext:
+    """One run's context. `timeout` counts from now; `tell` carries progress outside."""
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        attempt: int,
+        timeout: float,
+        scratch: str,
+        logger: logging.Logger,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self.stop = threading.Event()
+        self.logger = logger
+        self.artifacts: dict[str, Artifact] = {}
+        self._deadline = time.monotonic() + timeout
+        self._scratch = scratch
+        self._tell = tell
+        self._told_at = 0.0
+        self._over = False
+
+    @cached_property
+    def scratch(self) -> Path:
+        """Made when it is first asked for: most runs need none."""
+        folder = Path(self._scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def remaining(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def progress(self, text: str) -> None:
+        now = time.monotonic()
+        if self._over or now - self._told_at < PROGRESS_INTERVAL:
+            return
+        self._told_at = now
+        self._tell(one_line(str(text), PROGRESS_LIMIT))
+
+    def publish(self, path: Path) -> Artifact:
+        """Size and SHA-256 are taken now. Raises ValueError for what is not a file in `scratch`."""
+        if self._over:
+            raise ValueError("the run is over, nothing can be published any more")
+        folder = self.scratch.resolve()
+        file = (folder / path).resolve()
+        if not file.is_relative_to(folder):
+            raise ValueError(f"{file.name} is outside the scratch folder and is not published")
+        if not file.is_file():
+            raise ValueError(f"{file.name} is not a file in the scratch folder")
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.tell()
+        name = file.relative_to(folder).as_posix()
+        artifact = Artifact(path=name, size=size, sha256=digest)
+        self.artifacts[name] = artifact
+        return artifact
+
+    def end(self) -> None:
+        """The run is over: a thread that the handler left behind changes nothing any more."""
+        self._over = True
+        self.stop.set()

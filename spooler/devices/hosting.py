@@ -1,0 +1,224 @@
+"""The handler's side of a run, the same in a child process and in a thread.
+
+`HandlerHost` calls the handler and turns whatever comes of it into a Reply of plain JSON;
+`outcome_of` and `card_of` make model values of it on the daemon's side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from spooler.devices.context import HostContext
+from spooler.devices.encoding import NotJson, decode, encode
+from spooler.devices.registry import load_handler
+from spooler.devices.sentences import accident, one_line, problems, said
+from spooler.devices.spec import HandlerSpec
+from spooler.errors import ConfigError, DeviceUnusable, PayloadInvalid
+from spooler.model.artifact import Artifact
+from spooler.model.device import DeviceCard
+from spooler.model.json import Json
+from spooler.model.result import Outcome, Result
+from spooler.model.state import State
+
+_CARD_TYPES: dict[str, tuple[type, str]] = {
+    "version": (str, "text"),
+    "description": (str, "text"),
+    "simulator": (bool, "true or false"),
+    "properties": (Mapping, "a mapping"),
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM has come: leave everything, close the handler, end."""
+
+
+class Reply(NamedTuple):
+    """What came of a call: `head["kind"]` is done, error or invalid; `body` is the data."""
+
+    head: dict[str, Any]
+    body: bytes
+
+
+class HandlerHost:
+    """Owns the handler in the place where it runs. Used by one thread."""
+
+    def __init__(self, spec: HandlerSpec, logger: logging.Logger) -> None:
+        self._spec = spec
+        self._logger = logger
+        self._handler: Any = None
+        self._adapter: TypeAdapter[Any] = TypeAdapter(None)
+        self._opened = False
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the handler has a `calibrate` method."""
+        return callable(getattr(self._handler, "calibrate", None))
+
+    def load(self) -> None:
+        """Make the handler without opening it. Raises ConfigError."""
+        self._handler = load_handler(self._spec.reference, self._spec.options)
+        try:
+            self._adapter = TypeAdapter(self._handler.params)
+        except Exception as error:
+            raise ConfigError(
+                f"`params` of handler {self._spec.reference} is nothing that pydantic can check: "
+                f"{said(error)}"
+            ) from error
+
+    def open(self) -> bytes:
+        """Open the handler; its card as JSON. Raises DeviceUnusable or ConfigError."""
+        self._opened = True
+        try:
+            self._handler.open()
+            card = self._handler.card() if hasattr(self._handler, "card") else {}
+        except Terminated:
+            raise
+        except BaseException as error:
+            self._accident(error)
+            raise DeviceUnusable(
+                f"device {self._spec.device} cannot be opened: {accident(error)}"
+            ) from error
+        return self._checked_card(card)
+
+    def run(self, payload: bytes, context: HostContext) -> Reply:
+        """Run the handler on a payload (JSON)."""
+        return self._call(lambda params: self._handler.run(params, context), payload, context)
+
+    def dry_run(self, payload: bytes, context: HostContext) -> Reply:
+        """The handler's `dry_run`, or validation only. Returning nothing is fine here."""
+        check = getattr(self._handler, "dry_run", None)
+
+        def work(params: Any) -> Any:
+            answer = check(params, context) if check else None
+            return {} if answer is None else answer
+
+        return self._call(work, payload, context)
+
+    def calibrate(self, _payload: bytes, context: HostContext) -> Reply:
+        """The handler's `calibrate`. Returning nothing is fine here."""
+
+        def work(_: Any) -> Any:
+            answer = self._handler.calibrate(context)
+            return answer if isinstance(answer, Mapping | BaseModel | Result) else {}
+
+        return self._call(work, None, context)
+
+    def close(self) -> None:
+        """Close the handler if its opening was begun; what it raises goes to the log."""
+        if not self._opened:
+            return
+        self._opened = False
+        try:
+            self._handler.close()
+        except Exception as error:  # noqa: BLE001 - handler boundary
+            self._accident(error)
+
+    def _call(
+        self, work: Callable[[Any], Any], payload: bytes | None, context: HostContext
+    ) -> Reply:
+        """The one place where the handler's outcomes and accidents become replies."""
+        try:
+            params = None if payload is None else self._adapter.validate_json(payload)
+        except ValidationError as error:
+            return Reply({"kind": "invalid", "reason": problems(error)}, b"")
+        except Terminated:
+            raise
+        except BaseException as error:  # noqa: BLE001 - handler boundary
+            return self._failed(error)
+        try:
+            return self._done(work(params), context)
+        except Terminated:
+            raise
+        except NotJson as error:
+            return _error(f"the result's data {error}")
+        except ValueError as error:
+            return _error(said(error))
+        except BaseException as error:  # noqa: BLE001 - handler boundary
+            return self._failed(error)
+
+    def _done(self, answer: object, context: HostContext) -> Reply:
+        artifacts = dict(context.artifacts)
+        if isinstance(answer, Result):
+            artifacts = {item.path: item for item in answer.artifacts} | artifacts
+            answer = answer.data
+        if not isinstance(answer, Mapping | BaseModel):
+            return _error(
+                f"the handler returned {_a(answer)}; it must return a mapping, a pydantic model"
+                " or a Result"
+            )
+        body = encode(answer)
+        if not body.startswith(b"{"):
+            return _error("the handler returned a model that is not a JSON object")
+        if len(body) > self._spec.max_output:
+            return _error(
+                f"the result has {len(body)} bytes, more than the {self._spec.max_output} that"
+                " this device may return"
+            )
+        files = [(item.path, item.size, item.sha256) for item in artifacts.values()]
+        return Reply({"kind": "done", "artifacts": files}, body)
+
+    def _failed(self, error: BaseException) -> Reply:
+        self._accident(error)
+        if isinstance(error, SystemExit):
+            return _error(f"the handler called sys.exit({error.code!r})")
+        return _error(accident(error))
+
+    def _accident(self, error: BaseException) -> None:
+        self._logger.error("the handler raised %s", type(error).__name__, exc_info=error)
+
+    def _checked_card(self, card: object) -> bytes:
+        where = f"card() of handler {self._spec.reference}"
+        if not isinstance(card, Mapping):
+            raise ConfigError(f"{where} returns {_a(card)}, it must return a mapping.")
+        for key, value in card.items():
+            if key not in _CARD_TYPES:
+                raise ConfigError(
+                    f"{where} has the key {key!r}; known are {', '.join(_CARD_TYPES)}."
+                )
+            kind, words = _CARD_TYPES[key]
+            if not isinstance(value, kind):
+                raise ConfigError(f"{where}: {key} is {_a(value)}, it must be {words}.")
+        try:
+            return encode(card)
+        except NotJson as error:
+            raise ConfigError(f"{where}: {error}.") from None
+
+
+def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:
+    """The outcome that a reply stands for. Raises PayloadInvalid."""
+    if head["kind"] == "invalid":
+        raise PayloadInvalid(str(head["reason"]))
+    if head["kind"] == "error":
+        return Outcome(State.ERROR, str(head["reason"]))
+    try:
+        data = decode(body)
+    except NotJson as error:
+        return Outcome(State.ERROR, f"the result's data {error}")
+    artifacts = tuple(Artifact(path, size, sha256) for path, size, sha256 in head["artifacts"])
+    return Outcome(State.DONE, "", Result(data, artifacts))
+
+
+def card_of(device: str, body: bytes) -> DeviceCard:
+    """The card of a device from what its handler's host said."""
+    card: dict[str, Json] = decode(body)
+    return DeviceCard(name=device, **card)  # type: ignore[arg-type]  # checked in the host
+
+
+def payload_of(value: Json) -> bytes:
+    """A payload as JSON. Raises PayloadInvalid."""
+    try:
+        return encode(value)
+    except NotJson as error:
+        raise PayloadInvalid(f"the payload: {error}") from None
+
+
+def _error(reason: str) -> Reply:
+    return Reply({"kind": "error", "reason": one_line(reason)}, b"")
+
+
+def _a(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__qualname__}"

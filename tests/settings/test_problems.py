@@ -1,0 +1,106 @@
+import pytest
+
+from spooler.errors import ConfigError
+from spooler.settings import load
+
+STORAGE = '[storage]\ntype = "sqooler-local"\npath = "jobs"\n'
+
+
+def complaints(tmp_path, text):
+    file = tmp_path / "spooler.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    return str(caught.value).removeprefix(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[daemon]\npol_interval = 1\n",
+            "[daemon] has no key 'pol_interval'; did you mean 'poll_interval'?",
+        ),
+        ("[deamon]\nlease = 1\n", "there is no key or section 'deamon'; did you mean 'daemon'?"),
+        ("[daemon]\nlease = true\n", "[daemon] lease: expected a number of seconds or"),
+        ("[daemon]\nlease = 0.5\n", "[daemon] lease: expected at least 1, and got 0.5"),
+        ("[daemon]\nannounce_interval = 400\n", "[daemon] announce_interval: expected at most 240"),
+        ('[log]\nlevel = "loud"\n', "[log] level: expected one of 'debug', 'info', 'warning'"),
+        ("log = 3\n", "'log': expected a section with keys"),
+        ('[devices.Q1]\nhandler = "x"\n', "the device name 'Q1' must be small letters and digits"),
+        ("[devices.q]\n", "[devices.q] lacks the key 'handler'"),
+        (
+            '[devices.q]\nhandler = "x"\nmax_attempts = "3"\n',
+            "[devices.q] max_attempts: expected a whole number, and got '3'",
+        ),
+        (
+            '[devices.q]\nhandler = "x"\nenabled = 1\n',
+            "[devices.q] enabled: expected true or false, and got 1",
+        ),
+        (
+            '[devices.q]\nhandler = "x"\nrerun = "sometimes"\n',
+            "[devices.q] rerun: expected one of 'never', 'if-not-started' or 'always'",
+        ),
+        (
+            '[devices.q]\nhandler = "x"\nisolation = "thread"\nmemory_limit = "1 GiB"\n',
+            "[devices.q] has a 'memory_limit', which needs isolation = \"process\"",
+        ),
+        (
+            '[devices.q]\nhandler = "x"\n[[devices.q.windows]]\nkind = "calibration"\n'
+            'cron = "0 25 * * *"\nduration = "1h"\n',
+            "[devices.q.windows, number 1] cron: '0 25 * * *' is no cron expression: its hour",
+        ),
+        (
+            '[devices.q]\nhandler = "x"\n[[devices.q.windows]]\nkind = "calibration"\n'
+            'cron = "0 5 * * *"\nduration = "1h"\ntimezone = "Mars/Base"\n',
+            "[devices.q.windows, number 1] timezone: expected the name of a time zone",
+        ),
+        (
+            '[signing]\nkey = "a"\ncredential = "b"\n',
+            "[signing] has both 'key' and 'credential'; keep one of them",
+        ),
+    ],
+)
+def test_each_mistake_gets_its_place_and_the_way_out(tmp_path, text, said):
+    top_level, sections = (text, "") if not text.startswith("[") else ("", text)
+    assert complaints(tmp_path, top_level + STORAGE + sections).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('state = "x"\n', "there is no [storage] section"),
+        ("[storage]\n", "[storage] type: expected one of 'sqooler-local', 'memory'"),
+        (
+            '[storage]\ntype = "mongo"\n',
+            "[storage] type: expected one of 'sqooler-local', 'memory', and got 'mongo'",
+        ),
+        ('[storage]\ntype = "sqooler-local"\n', "[storage] lacks the key 'path'"),
+        (
+            STORAGE + 'nam = "x"\n',
+            "[storage] has no key 'nam'; did you mean 'name'?",
+        ),
+        (
+            STORAGE + 'name = "../x"\n',
+            "[storage] name: expected small letters and digits only, and got '../x'",
+        ),
+    ],
+)
+def test_mistakes_about_the_storage(tmp_path, text, said):
+    assert complaints(tmp_path, text).startswith(said)
+
+
+def test_all_mistakes_come_at_once_one_a_line(tmp_path):
+    text = "[daemon]\nlease = 'x'\ngrace = 'y'\n[log]\nlevl = 'info'\n"
+    head, *lines = complaints(tmp_path, STORAGE + text).splitlines()
+    assert "has 3 problems:" in head
+    assert len(lines) == 3
+
+
+def test_what_was_written_is_not_repeated_at_length(tmp_path):
+    said = complaints(tmp_path, STORAGE + f'[log]\nlevel = "{"x" * 5000}"\n')
+    assert len(said) < 200
+
+
+def test_the_name_that_only_spooler_fills_in_is_unknown(tmp_path):
+    assert complaints(tmp_path, "file = 'x'\n" + STORAGE) == "there is no key or section 'file'"

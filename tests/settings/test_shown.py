@@ -1,0 +1,98 @@
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spooler.settings import from_tree, load, shown
+
+CONFIG = Path(__file__).parents[2] / "config"
+EVERYTHING = re.compile(r"^#(?=[\[a-z])", re.MULTILINE)
+RENEW = "renew it with: spooler config %s > config/%s"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "command"),
+    [
+        ("example.toml", shown.example(), "example"),
+        ("minimal.toml", shown.minimal(), "example --minimal"),
+        ("spooler.schema.json", shown.schema(), "schema"),
+    ],
+)
+def test_the_files_in_config_are_current(name, text, command):
+    assert (CONFIG / name).read_text() == text, RENEW % (command, name)
+
+
+@pytest.mark.parametrize("name", ["example.toml", "minimal.toml"])
+def test_the_files_in_config_load(name):
+    settings = load(CONFIG / name, {})
+    assert list(settings.enabled_devices()) == ["singlequdit"]
+
+
+def test_the_example_shows_every_option_and_loads_with_all_switched_on():
+    text = EVERYTHING.sub("", shown.example())
+    tree = tomllib.loads(text.replace('credential = "backend.jwk"\n', ""))
+    device = from_tree(tree, CONFIG / "x.toml", {}).devices["singlequdit"]
+    assert device.windows[0].duration == 1800.0
+    assert device.memory_limit == 2 * 2**30
+    shown_keys = {line.split(" = ")[0] for line in text.splitlines() if " = " in line}
+    schema = json.loads(shown.schema())
+    for model in schema["$defs"].values():
+        for key in set(model.get("properties", {})) - {"windows"}:
+            assert key in shown_keys, f"the example lacks {key}"
+
+
+def test_the_example_holds_the_defaults():
+    example = load(CONFIG / "example.toml", {})
+    minimal = load(CONFIG / "minimal.toml", {})
+    assert example.model_dump(exclude={"file"}) == minimal.model_dump(exclude={"file"})
+
+
+def test_editors_are_told_every_key_and_that_there_are_no_others():
+    schema = json.loads(shown.schema())
+    for model in [schema, *schema["$defs"].values()]:
+        if model.get("type") == "object":
+            assert model["additionalProperties"] is False
+            assert all(
+                "description" in one or "$ref" in one for one in model["properties"].values()
+            )
+    assert set(schema["properties"]) == {
+        *("state", "daemon", "storage", "signing", "log", "devices"),
+    }
+    assert set(schema["$defs"]["SigningSettings"]["properties"]) == {
+        *("key", "credential", "required"),
+    }
+
+
+def _tree(**device):
+    return {
+        "storage": {"type": "memory"},
+        "devices": {"a": {"handler": "echo"} | device},
+    }
+
+
+def test_secrets_are_hidden():
+    options = {"password": "s3cret", "nested": {"api_token": "s3cret"}, "port": 3}
+    settings = from_tree(_tree(options=options), CONFIG / "x", {"PRIVATE_JWK_STR": "s3cret"})
+    for text in (shown.as_toml(settings), json.dumps(shown.as_document(settings))):
+        assert "s3cret" not in text
+        assert "port" in text
+    assert "PRIVATE_JWK_STR" in shown.as_toml(settings)
+
+
+_plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_options = st.recursive(
+    st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | _plain,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_plain, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(_plain.filter(lambda key: "uri" not in key.lower()), _options, max_size=4))
+def test_what_is_shown_reads_back_as_the_same_settings(options):
+    settings = from_tree(_tree(options=options, timeout="90s"), CONFIG / "x", {})
+    again = from_tree(tomllib.loads(shown.as_toml(settings)), CONFIG / "x", {})
+    assert again == settings
