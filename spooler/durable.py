@@ -14,8 +14,12 @@ import ctypes
 import errno
 import os
 from pathlib import Path
+from typing import TypeAlias
 
 from spooler.errors import BackendUnavailable
+
+#: Where a file is. Hot paths pass text: making a Path costs as much as a system call.
+Place: TypeAlias = str | Path
 
 #: What the operating system says when a write could succeed later or elsewhere.
 _REASONS = {
@@ -29,13 +33,13 @@ _REASONS = {
 }
 
 
-def unavailable(error: OSError, where: Path | str) -> BackendUnavailable:
+def unavailable(error: OSError, where: Place) -> BackendUnavailable:
     """The error of the loop for an error of the operating system."""
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return BackendUnavailable(f"{where}: {reason}")
 
 
-def exists(path: Path) -> bool:
+def exists(path: Place) -> bool:
     """Whether something is at `path`; raises OSError when that cannot be known."""
     try:
         os.stat(path)
@@ -44,12 +48,28 @@ def exists(path: Path) -> bool:
     return True
 
 
+def _folder_of(path: Place) -> str:
+    return os.path.dirname(path) or "."
+
+
+def read(path: Place) -> bytes:
+    """The whole content of a file."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(handle, 1 << 20):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
-def _rename_unless_there(source: Path, target: Path) -> None:
+def _rename_unless_there(source: Place, target: Place) -> None:
     """Linux's rename that refuses to replace; one step, so nothing can come in between.
 
     Where the file system (NFS) or the system does not have it, `target` is looked at first: then
@@ -69,9 +89,9 @@ def _rename_unless_there(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def demand_writable(folder: Path) -> None:
+def demand_writable(folder: Place) -> None:
     """Raise BackendUnavailable unless `folder` can be written, or made where it is missing."""
-    nearest = folder
+    nearest = Path(folder)
     while not os.path.exists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     if not os.path.isdir(nearest):
@@ -82,17 +102,26 @@ def demand_writable(folder: Path) -> None:
         )
 
 
+def staged(path: Place, mark: str) -> str:
+    """The name beside `path` under which its content waits; readers skip it.
+
+    `mark` is different for each of several writers of the same path.
+    """
+    folder, _, name = os.fspath(path).rpartition("/")
+    return f"{folder or '.'}/.{name}.{mark}.tmp"
+
+
 class Disk:
     """The file operations of one storage or state folder, durable or not."""
 
     def __init__(self, *, sync: bool = True) -> None:
         self.sync = sync
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Place) -> None:
         """Create `path` and its parents; harmless where they exist."""
         if os.path.isdir(path):
             return
-        missing = [path]
+        missing = [Path(path)]
         while not os.path.isdir(missing[-1].parent) and missing[-1].parent != missing[-1]:
             missing.append(missing[-1].parent)
         for folder in reversed(missing):
@@ -102,17 +131,17 @@ class Disk:
                 continue
             self.settle(folder.parent)
 
-    def create(self, path: Path, content: bytes, *, mode: int = 0o666) -> None:
-        """Write a new file that nobody looks at yet. FileExistsError when there is one.
+    def stage(self, path: Place, content: bytes, *, mode: int = 0o666) -> None:
+        """Write a file that nobody looks at yet, replacing what a crash has left of it.
 
-        Not atomic for readers: give it a name that they skip, then `rename` it. `mode` are its
-        permissions from the first moment, less the umask.
+        Not atomic for readers: give it a name that they skip and that is only ours, then
+        `rename` it. `mode` are its permissions from the first moment, less the umask.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             handle = os.open(path, flags, mode)
         except FileNotFoundError:
-            self.make_folder(path.parent)
+            self.make_folder(_folder_of(path))
             handle = os.open(path, flags, mode)
         try:
             view = memoryview(content)
@@ -126,17 +155,17 @@ class Disk:
             raise
         os.close(handle)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: Place, target: Place) -> None:
         """Move a file, replacing `target`. FileNotFoundError when `source` is gone."""
         try:
             os.rename(source, target)
         except FileNotFoundError:
-            if os.path.isdir(target.parent):
+            if os.path.isdir(_folder_of(target)):
                 raise
-            self.make_folder(target.parent)
+            self.make_folder(_folder_of(target))
             os.rename(source, target)
 
-    def rename_new(self, source: Path, target: Path) -> None:
+    def rename_new(self, source: Place, target: Place) -> None:
         """Move a file, replacing nothing.
 
         FileExistsError when there is a `target`; FileNotFoundError when `source` is gone, that
@@ -145,23 +174,23 @@ class Disk:
         try:
             _rename_unless_there(source, target)
         except FileNotFoundError:
-            if os.path.isdir(target.parent):
+            if os.path.isdir(_folder_of(target)):
                 raise
-            self.make_folder(target.parent)
+            self.make_folder(_folder_of(target))
             _rename_unless_there(source, target)
 
-    def link(self, source: Path, target: Path) -> bool:
+    def link(self, source: Place, target: Place) -> bool:
         """Show a file under a second name; False where that is not possible."""
         try:
             os.link(source, target)
         except FileNotFoundError:
-            self.make_folder(target.parent)
+            self.make_folder(_folder_of(target))
             return os.path.exists(source) and self.link(source, target)
         except OSError:
             return False
         return True
 
-    def remove(self, path: Path) -> bool:
+    def remove(self, path: Place) -> bool:
         """Delete a file; False when it was not there."""
         try:
             os.unlink(path)
@@ -169,7 +198,7 @@ class Disk:
             return False
         return True
 
-    def settle(self, *folders: Path) -> None:
+    def settle(self, *folders: Place) -> None:
         """Make the renames, creations and deletions in `folders` survive a power cut."""
         if not self.sync:
             return
@@ -183,24 +212,22 @@ class Disk:
             finally:
                 os.close(handle)
 
-    def publish(self, path: Path, content: bytes, *, mark: str, mode: int = 0o666) -> None:
+    def publish(self, path: Place, content: bytes, *, mark: str, mode: int = 0o666) -> None:
         """Put a whole file at `path`, replacing what was there.
 
         `mark` makes the temporary name unique among concurrent writers of the same path.
         """
-        beside = path.with_name(f".{path.name}.{mark}.tmp")
-        self.remove(beside)
-        self.create(beside, content, mode=mode)
+        beside = staged(path, mark)
+        self.stage(beside, content, mode=mode)
         self.rename(beside, path)
-        self.settle(path.parent)
+        self.settle(_folder_of(path))
 
-    def publish_new(self, path: Path, content: bytes, *, mark: str, mode: int = 0o666) -> None:
+    def publish_new(self, path: Place, content: bytes, *, mark: str, mode: int = 0o666) -> None:
         """Put a whole file at `path`; FileExistsError when there is one already."""
-        beside = path.with_name(f".{path.name}.{mark}.tmp")
-        self.remove(beside)
-        self.create(beside, content, mode=mode)
+        beside = staged(path, mark)
+        self.stage(beside, content, mode=mode)
         try:
             os.link(beside, path)
         finally:
             self.remove(beside)
-        self.settle(path.parent)
+        self.settle(_folder_of(path))

@@ -270,10 +270,6 @@ class RunControl(Protocol):
 class Runner(Protocol):
     """Runs a handler somewhere it can be stopped. One per device, used by one thread."""
 
-    @property
-    def calibrates(self) -> bool:
-        """Whether the handler has a `calibrate` method; False before it has been started."""
-
     def open(self) -> DeviceCard:
         """Start the handler and ask for its card. Raises DeviceUnusable or ConfigError."""
 

@@ -62,7 +62,7 @@ def demo(
 
         with (
             daemon(config, folder / "spooler.log", patience=_PATIENCE) as alive,
-            session.submitter(config) as storage,
+            session.submitter(config, session.outside_environment()) as storage,
         ):
             good = _journey(storage, alive)
         output.say(f"5. the daemon has ended in order, {_left_over(folder)}")
@@ -207,5 +207,6 @@ def _show_rabi(found: Result) -> bool:
 
 def _left_over(folder: Path) -> str:
     """How many reports the daemon has left undelivered."""
-    waiting = [file for file in (folder / "spooler-state").rglob("*") if file.is_file()]
-    return "with nothing left undelivered" if not waiting else f"with {len(waiting)} files of state"
+    outbox = folder / "spooler-state" / "outbox"
+    waiting = sum(file.is_file() for file in outbox.rglob("*"))
+    return f"with {waiting} reports undelivered" if waiting else "with every report delivered"

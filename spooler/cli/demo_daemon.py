@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import typer
 
-from spooler.cli import exits, output
+from spooler.cli import exits, output, session
 
 _TAIL = 3
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -22,22 +25,61 @@ def daemon(config: Path, log: Path, *, patience: float) -> Iterator[Callable[[],
     Gives a function that ends the demo when the daemon has ended by itself. So does leaving the
     block when it did not end in order.
     """
-    command = [sys.executable, "-m", "spooler", "run", "--config", str(config)]
-    with log.open("wb") as lines:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter, module and file
-            command, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, cwd=config.parent
-        )
+    with _ends_in_order() as interruptible:
+        child = _start(config, log)
 
-    def check() -> None:
-        if child.poll() is not None:
+        def check() -> None:
+            if child.poll() is not None:
+                _failed(child.returncode, log)
+
+        try:
+            interruptible()
+            yield check
+        finally:
+            _end(child, patience)
+        if child.returncode != 0:
             _failed(child.returncode, log)
 
+
+def _start(config: Path, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "spooler", "run", "--config", str(config)]
+    with log.open("wb") as lines:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter, module and file
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=lines,
+            stderr=lines,
+            cwd=config.parent,
+            env=session.outside_environment(),
+        )
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, SIGTERM and a closed terminal interrupt the block, so that it can clean up.
+
+    Not before the function that this gives is called: a daemon that has just been started and
+    that nobody knows of yet would be left behind.
+    """
+    asked: list[int] = []
+    open_to_it: list[bool] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if open_to_it:
+            raise KeyboardInterrupt
+
+    def interruptible() -> None:
+        open_to_it.append(True)
+        if asked:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in _ENDINGS}
     try:
-        yield check
+        yield interruptible
     finally:
-        _end(child, patience)
-    if child.returncode != 0:
-        _failed(child.returncode, log)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(child: subprocess.Popen[bytes], patience: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,23 +22,29 @@ _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 _PATIENCE = 60.0
 
 
-def settings(config: Path | None) -> Settings:
+def settings(config: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings that this command goes by."""
     from spooler.settings import load
 
-    return load(config, os.environ)
+    return load(config, os.environ if environ is None else environ)
 
 
 @contextmanager
-def submitter(config: Path | None) -> Iterator[Submitter]:
+def submitter(config: Path | None, environ: Mapping[str, str] | None = None) -> Iterator[Submitter]:
     """The storage as a submitter sees it; closed at the end."""
     from spooler.app import open_submitter
 
-    storage = open_submitter(settings(config))
+    storage = open_submitter(settings(config, environ))
     try:
         yield storage
     finally:
         storage.close()
+
+
+def outside_environment() -> dict[str, str]:
+    """The environment without anything that could turn a demo towards the lab's own storage."""
+    ours = ("SPOOLER_", "PRIVATE_JWK_STR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
+    return {name: text for name, text in os.environ.items() if not name.startswith(ours)}
 
 
 def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Status]:

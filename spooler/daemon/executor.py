@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from spooler.daemon.control import Control
 from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.leases import Held, LeaseKeeper
+from spooler.durable import exists
 from spooler.errors import (
     BackendUnavailable,
     DeviceUnusable,
@@ -121,7 +121,8 @@ class Executor:
             return Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
         if claim.job.defect:
             return Outcome(State.ERROR, claim.job.defect)
-        scratch = self._make_scratch(claim)
+        # Made by whoever uses it: most runs need none.
+        scratch = f"{self._scratch}/{claim.job.id}.{claim.token}"
         try:
             if not self._start(held):
                 return None
@@ -135,15 +136,8 @@ class Executor:
         except RunStopped as stopped:
             return self._stopped(StopReason(stopped.reason), claim, rules)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-    def _make_scratch(self, claim: Claim) -> str:
-        try:
-            return tempfile.mkdtemp(prefix=f"{claim.job.id}.", dir=self._scratch)
-        except OSError as error:
-            raise DeviceUnusable(
-                f"no scratch folder can be made in {self._scratch}: {error.strerror}"
-            ) from error
+            if exists(scratch):
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def _start(self, held: Held) -> bool:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""

@@ -77,9 +77,8 @@ class Outbox:
             "jws": entry.signed.jws,
         }
         try:
-            self._disk.make_folder(self._folder)
             text = json.dumps(content).encode()
-            self._disk.publish(self._folder / entry.name, text, mark="new")
+            self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new")
         except OSError as error:
             raise unavailable(error, self._folder) from error
         with self._lock:
@@ -88,7 +87,7 @@ class Outbox:
     def drop(self, entry: Entry) -> None:
         """Forget a delivered entry. When a crash undoes this, the entry is delivered again."""
         try:
-            self._disk.remove(self._folder / entry.name)
+            self._disk.remove(f"{self._folder}/{entry.name}")
         except OSError as error:
             raise unavailable(error, self._folder) from error
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -124,10 +125,11 @@ class ThreadRunner:
                 f"device {self._spec.device}: its handler {self._spec.reference} has no method"
                 " calibrate(context); add one, or take the calibration windows out of the settings."
             )
-        request = RunRequest("calibration", 1, None, timeout, "")
-        return self._request(
-            lambda host, ctx: host.calibrate(b"", ctx), request, control, opened=True
-        )
+        with tempfile.TemporaryDirectory(prefix="spooler-calibration.") as scratch:
+            request = RunRequest("calibration", 1, None, timeout, scratch)
+            return self._request(
+                lambda host, ctx: host.calibrate(b"", ctx), request, control, opened=True
+            )
 
     def close(self) -> None:
         thread, host = self._thread, self._host

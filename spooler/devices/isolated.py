@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -75,8 +76,9 @@ class ProcessRunner:
                 f"device {self._spec.device}: its handler {self._spec.reference} has no method"
                 " calibrate(context); add one, or take the calibration windows out of the settings."
             )
-        request = RunRequest("calibration", 1, None, timeout, "")
-        return self._request("calibrate", request, control, opened=True)
+        with tempfile.TemporaryDirectory(prefix="spooler-calibration.") as scratch:
+            request = RunRequest("calibration", 1, None, timeout, scratch)
+            return self._request("calibrate", request, control, opened=True)
 
     def drain_output(self) -> None:
         """Take what the handler printed between runs, so that its threads never block on it."""

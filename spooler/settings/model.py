@@ -144,7 +144,7 @@ class WindowSettings(BaseModel):
         description="maintenance: only rest; calibration: the handler's calibrate() runs"
     )
     cron: Annotated[str, AfterValidator(normalised)] = Field(
-        description="when it starts: minute hour day month weekday (0, 7, sun: Sunday), all must fit"
+        description="when it starts: minute hour day month weekday (0, 7 or sun: Sunday)"
     )
     duration: Duration = Field(gt=0, description="seconds it lasts; the most calibration may take")
     note: str = Field(default="", description="what users are shown meanwhile")

@@ -225,7 +225,7 @@ def _file_content(key: PrivateKey) -> bytes:
 
 def _publish_new(path: Path, content: bytes) -> None:
     try:
-        Disk().publish_new(path, content, mark=_mark(), mode=_OWNER_ONLY)
+        Disk().publish_new(path.absolute(), content, mark=_mark(), mode=_OWNER_ONLY)
     except FileExistsError:
         raise KeyRefused(
             f"{path}: there is a file already, and keys are never overwritten; choose another "

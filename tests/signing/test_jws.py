@@ -60,6 +60,13 @@ def _hmac_with_public_key() -> str:
     return str(token.serialize(compact=True))
 
 
+def _unencoded_payload() -> str:
+    """A token with the extension of RFC 7797, which jwcrypto alone takes for a signed one."""
+    header = b64encode(b'{"alg":"EdDSA","kid":"lab-1","b64":false,"crit":["b64"]}')
+    signature = KEY.sign(f"{header}.x".encode())
+    return f"{header}.{b64encode(b'x')}.{b64encode(signature)}"
+
+
 HEAD, BODY, SIGNATURE = KEY.jws(b"payload").split(".")
 BAD_TOKENS = {
     "empty": "",
@@ -82,7 +89,7 @@ BAD_TOKENS = {
     "alg Ed448": _token({"alg": "Ed448", "kid": "lab-1"}),
     "alg a list": _token({"alg": ["EdDSA"], "kid": "lab-1"}),
     "crit": _token({"alg": "EdDSA", "kid": "lab-1", "crit": ["exp"], "exp": 1}),
-    "crit b64": _token({"alg": "EdDSA", "kid": "lab-1", "crit": ["b64"], "b64": False}),
+    "crit that jwcrypto knows": _unencoded_payload(),
     "HS256 with the public key": _hmac_with_public_key(),
 }
 _NONE_HEADER = b64encode(b'{"alg":"none","kid":"lab-1"}')

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from spooler.durable import Disk
+from spooler.durable import Disk, read
 from spooler.errors import KeyRefused
 from spooler.model.device import DeviceCard
 from spooler.signing.sqooler_form import is_signed, public_jwk_of, verify_document
@@ -41,13 +41,12 @@ class FolderAnnouncing:
             self._publish_key()
             self._approved.add(card.name)
         document = self._renderer.sealed(self._renderer.config(card, at))
-        self._disk.make_folder(place.parent)
         self._disk.publish(place, encode(document), mark=self._mark)
 
     def _approve(self, device: str) -> None:
         """Raise KeyRefused when the device is announced under a key that is not ours."""
         try:
-            standing = json.loads(self._layout.config(device).read_bytes())
+            standing = json.loads(read(self._layout.config(device)))
         except FileNotFoundError:
             return
         except ValueError:
@@ -74,7 +73,7 @@ class FolderAnnouncing:
         place = self._layout.public_key(signer.kid)
         document = public_jwk_of(signer).model_dump(mode="json")
         try:
-            standing = json.loads(place.read_bytes())
+            standing = json.loads(read(place))
         except (FileNotFoundError, ValueError):
             standing = None
         if isinstance(standing, dict) and _bare(standing.get("x")) != _bare(document["x"]):
@@ -82,7 +81,6 @@ class FolderAnnouncing:
                 f"another public key is already published under the kid {signer.kid!r}; "
                 "make a key with a kid of its own: spooler keys generate"
             )
-        self._disk.make_folder(place.parent)
         self._disk.publish(place, encode(document), mark=self._mark)
 
 

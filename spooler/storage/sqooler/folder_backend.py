@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spooler.durable import Disk, demand_writable, exists, unavailable
+from spooler.durable import Disk, demand_writable, exists, read, unavailable
 from spooler.errors import LeaseLost
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
@@ -123,7 +123,13 @@ class FolderBackend:
             while (waiting := queue.take()) is not None:
                 seen += 1
                 job = self._read(state, device, waiting)
-                claim = self._claims.take(job, owner, ttl, token) if job is not None else None
+                if job is None:
+                    continue
+                past = self._claims.past(device, job.id)
+                if past.waits:
+                    queue.defer(waiting)
+                    continue
+                claim = self._claims.take(job, past, owner, ttl, token)
                 if claim is not None:
                     queue.restore()
                     return claim
@@ -133,11 +139,11 @@ class FolderBackend:
 
     def _read(self, state: _DeviceQueue, device: str, waiting: Waiting) -> Job | None:
         """The job in a waiting file; None when it is gone, or is not to be taken yet."""
-        place = self._layout.queue(device) / f"{waiting.job_id}.json"
+        place = f"{self._layout.queue(device)}/{waiting.job_id}.json"
         content = b""
         if waiting.size <= self._max_payload:
             try:
-                content = place.read_bytes()
+                content = read(place)
             except FileNotFoundError:
                 return None
         size = max(waiting.size, len(content))
@@ -145,10 +151,8 @@ class FolderBackend:
         if decoded.defect and not self._settled(state, waiting, size):
             state.queue.defer(waiting)
             return None
-        if not self._claims.eligible(device, waiting.job_id) or exists(
-            self._layout.running(waiting.job_id)
-        ):
-            state.queue.defer(waiting)
+        if exists(self._layout.running(waiting.job_id)):
+            state.queue.defer(waiting)  # a job of this id runs already
             return None
         submitted = datetime.fromtimestamp(waiting.modified_ns / 1e9, UTC)
         return Job(waiting.job_id, device, decoded.payload, decoded.defect, submitted)
@@ -234,8 +238,8 @@ class FolderBackend:
             waiting = sorted(list_queue(self._layout.queue(device)))
         for each in waiting:
             with self._translated():
-                place = self._layout.queue(device) / f"{each.job_id}.json"
-                content = place.read_bytes() if each.size <= self._max_payload else b""
+                place = f"{self._layout.queue(device)}/{each.job_id}.json"
+                content = read(place) if each.size <= self._max_payload else b""
                 decoded = self._claims.decode(each.job_id, content, max(each.size, len(content)))
             submitted = datetime.fromtimestamp(each.modified_ns / 1e9, UTC)
             yield Job(each.job_id, device, decoded.payload, decoded.defect, submitted)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from spooler.durable import Disk, exists
+from spooler.durable import Disk, exists, read
 from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Owner
 from spooler.model.job import Job
@@ -22,6 +23,17 @@ from spooler.storage.sqooler.folder_layout import (
     Phase,
     milliseconds,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Attempts that ended without a report, and whether the job still waits after the last."""
+
+    attempts: tuple[Attempt, ...] = ()
+    waits: bool = False
+
+
+_NO_PAST = Past()
 
 
 class FolderClaims:
@@ -47,56 +59,40 @@ class FolderClaims:
                 return
             content = {"host": owner.host, "pid": owner.pid, "process": owner.process}
             place = self._layout.owner(owner.process)
-            self._disk.make_folder(place.parent)
             self._disk.publish(place, json.dumps(content).encode(), mark=owner.process[-8:])
             self._introduced.add(owner.process)
 
-    def take(self, job: Job, owner: Owner, ttl: float, token: str) -> Claim | None:
+    def take(self, job: Job, past: Past, owner: Owner, ttl: float, token: str) -> Claim | None:
         """Move a waiting job file to a claim of ours; None when somebody was faster."""
-        history = self.history(job.device, job.id)
-        attempt = 1 + max((past.number for past in history), default=0)
+        history = past.attempts
+        attempt = 1 + max((each.number for each in history), default=0)
         name = ClaimName(job.id, attempt, owner.process, token, Phase.CLAIMED, 0, milliseconds(ttl))
         queue, claims = self._layout.queue(job.device), self._layout.claims(job.device)
+        place = f"{claims}/{name}"
         try:
-            self._disk.rename(queue / f"{job.id}.json", claims / str(name))
+            self._disk.rename(f"{queue}/{job.id}.json", place)
         except FileNotFoundError:
             return None
         self._disk.settle(claims, queue)
-        self._disk.link(claims / str(name), self._layout.running(job.id))
+        self._disk.link(place, self._layout.running(job.id))
         cancelled = exists(self._layout.cancel(job.device, job.id))
         return Claim(job, owner, attempt, token, str(name), cancelled=cancelled, history=history)
 
-    def history(self, device: str, job_id: str) -> tuple[Attempt, ...]:
-        """The attempts at a job that ended without a report."""
-        attempts, _ = self._history(device, job_id)
-        return attempts
-
-    def eligible(self, device: str, job_id: str) -> bool:
-        """Whether the back-off after the last attempt is over.
-
-        A wall clock that was set back cannot hold a job for longer than it was meant to wait.
-        """
-        _, wait = self._history(device, job_id)
-        if wait is None:
-            return True
-        since, delay = wait
-        waited = (self._clock.now() - since).total_seconds()
-        return waited < 0 or waited >= delay
-
-    def _history(
-        self, device: str, job_id: str
-    ) -> tuple[tuple[Attempt, ...], tuple[datetime, float] | None]:
+    def past(self, device: str, job_id: str) -> Past:
+        """What is known of earlier attempts at a job."""
         try:
-            content = json.loads(self._layout.history(device, job_id).read_bytes())
+            content = json.loads(read(self._layout.history(device, job_id)))
         except FileNotFoundError:
-            return (), None
+            return _NO_PAST
         attempts = tuple(
             Attempt(
                 each["number"], each["owner"], datetime.fromisoformat(each["at"]), each["ended"]
             )
             for each in content["attempts"]
         )
-        return attempts, (datetime.fromisoformat(content["since"]), content["delay"])
+        waited = (self._clock.now() - datetime.fromisoformat(content["since"])).total_seconds()
+        # A wall clock that was set back cannot hold a job for longer than it was meant to wait.
+        return Past(attempts, waits=0 <= waited < content["delay"])
 
     def recall(self, device: str, owner: Owner, token: str) -> Claim | None:
         """The claim that a call with this token has made before its answer was lost."""
@@ -113,7 +109,7 @@ class FolderClaims:
         after = before.renewed(ttl, started=started or claim.started)
         folder = self._layout.claims(claim.job.device)
         try:
-            self._disk.rename(folder / str(before), folder / str(after))
+            self._disk.rename(f"{folder}/{before}", f"{folder}/{after}")
         except FileNotFoundError:
             raise self._lost(claim) from None
         if started:
@@ -147,7 +143,7 @@ class FolderClaims:
         self._disk.remove(self._layout.running(job_id))
         claims, queue = self._layout.claims(device), self._layout.queue(device)
         try:
-            self._disk.rename(claims / str(name), queue / f"{job_id}.json")
+            self._disk.rename(f"{claims}/{name}", f"{queue}/{job_id}.json")
         except FileNotFoundError:
             raise self._lost(claim) from None
         self._disk.settle(queue, claims)
@@ -158,7 +154,9 @@ class FolderClaims:
         Attempts are keyed by number: a note written twice, or by a loser of a race, counts once.
         """
         now = self._clock.now()
-        attempts = {past.number: past for past in self.history(claim.job.device, claim.job.id)}
+        attempts = {
+            past.number: past for past in self.past(claim.job.device, claim.job.id).attempts
+        }
         if not refund:
             attempts[claim.attempt] = Attempt(claim.attempt, str(claim.owner), now, reason)
         content = {
@@ -175,7 +173,6 @@ class FolderClaims:
             "delay": delay,
         }
         place = self._layout.history(claim.job.device, claim.job.id)
-        self._disk.make_folder(place.parent)
         self._disk.publish(place, json.dumps(content).encode(), mark=claim.token)
 
     # --- taking over ------------------------------------------------------------------------
@@ -205,7 +202,7 @@ class FolderClaims:
         )
         folder = self._layout.claims(device)
         try:
-            self._disk.rename(folder / str(name), folder / str(mine))
+            self._disk.rename(f"{folder}/{name}", f"{folder}/{mine}")
         except FileNotFoundError:
             return None
         self._disk.settle(folder)
@@ -213,7 +210,7 @@ class FolderClaims:
 
     def _claim(self, device: str, name: ClaimName, owner: Owner) -> Claim:
         """The claim behind a name that is ours."""
-        place = self._layout.claims(device) / str(name)
+        place = Path(self._layout.claims(device), str(name))
         stat = place.stat()
         decoded = self.decode(name.job_id, place.read_bytes(), stat.st_size)
         submitted = datetime.fromtimestamp(stat.st_mtime, UTC)
@@ -225,7 +222,7 @@ class FolderClaims:
             str(name),
             started=name.phase is Phase.STARTED,
             cancelled=exists(self._layout.cancel(device, name.job_id)),
-            history=self.history(device, name.job_id),
+            history=self.past(device, name.job_id).attempts,
         )
 
     def forget_owner(self) -> None:
@@ -233,7 +230,7 @@ class FolderClaims:
         with self._lock:
             for process in self._introduced:
                 pattern = f"*/*.{process}.*"
-                if not any((self._layout.base / "spooler" / "claims").glob(pattern)):
+                if not any(Path(self._layout.all_claims()).glob(pattern)):
                     self._disk.remove(self._layout.owner(process))
             self._introduced.clear()
 
@@ -250,14 +247,14 @@ class FolderClaims:
         folder = self._layout.claims(device)
         if not exists(folder):
             return []
-        parsed = (ClaimName.parse(path.name) for path in folder.iterdir())
+        parsed = (ClaimName.parse(path.name) for path in Path(folder).iterdir())
         return [name for name in parsed if name is not None]
 
     def _dead(self, name: ClaimName, me: Owner) -> bool:
         owner = self._known_owners.get(name.process)
         if owner is None:
             try:
-                content = json.loads(self._layout.owner(name.process).read_bytes())
+                content = json.loads(read(self._layout.owner(name.process)))
             except FileNotFoundError:
                 return False
             owner = Owner(content["host"], content["pid"], content["process"])

@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
-from pathlib import Path
 
-from spooler.durable import Disk, exists
+from spooler.durable import Disk, exists, read, staged
 from spooler.errors import LeaseLost
 from spooler.model.claim import Claim
 from spooler.model.json import JsonObject
@@ -21,7 +20,7 @@ from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.protocols import Clock, Write
 from spooler.storage.sqooler.folder_claims import FolderClaims
-from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, staged
+from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, folder_of
 from spooler.storage.sqooler.rendering import Renderer, encode, report_document
 
 #: sqooler's client uploads the job first and its first status second, and the second upload
@@ -55,13 +54,13 @@ class FolderEndings:
         return tuple(Write(place, content) for place, content in writes)
 
     def _place(self, kind: str, device: str, job_id: str) -> str:
-        path = getattr(self._layout, kind)(device, job_id)
-        return str(path.relative_to(self._layout.base))
+        place: str = getattr(self._layout, kind)(device, job_id)
+        return place.removeprefix(f"{self._layout.base}/")
 
     def commit(self, claim: Claim, signed: SignedReport) -> ClaimName | None:
         """Stage and commit; None when this very report has been committed and published before."""
         name = ClaimName.parse(claim.handle)
-        if name is None or not exists(self._layout.claims(claim.job.device) / str(name)):
+        if name is None or not exists(f"{self._layout.claims(claim.job.device)}/{name}"):
             name = self._claims.find(claim)
         if name is None:
             self._demand_ended_by(claim)
@@ -74,7 +73,7 @@ class FolderEndings:
         committed = replace(name, phase=phase, beat=name.beat + 1)
         folder = self._layout.claims(claim.job.device)
         try:
-            self._disk.rename(folder / str(name), folder / str(committed))
+            self._disk.rename(f"{folder}/{name}", f"{folder}/{committed}")
         except FileNotFoundError:
             self._unstage(claim)
             raise LeaseLost(f"job {claim.job.id} was taken over by another attempt") from None
@@ -84,10 +83,9 @@ class FolderEndings:
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
         places = []
         for write in self.documents(claim, signed):
-            place = staged(self._layout.base / write.place, claim.token)
-            self._disk.remove(place)
-            self._disk.create(place, encode(write.content))
-            places.append(place.parent)
+            place = staged(f"{self._layout.base}/{write.place}", claim.token)
+            self._disk.stage(place, encode(write.content))
+            places.append(folder_of(place))
         self._keep_replaced(claim)
         self._disk.settle(*places)
         self._await_first_status(claim)
@@ -98,8 +96,7 @@ class FolderEndings:
         result = self._layout.result(device, job_id)
         if exists(result):
             kept = self._layout.replaced(device, job_id, claim.token)
-            self._disk.make_folder(kept.parent)
-            self._disk.publish(kept, result.read_bytes(), mark=claim.token)
+            self._disk.publish(kept, read(result), mark=claim.token)
 
     def _unstage(self, claim: Claim) -> None:
         device, job_id = claim.job.device, claim.job.id
@@ -121,7 +118,7 @@ class FolderEndings:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""
         place = self._layout.report(claim.job.device, claim.job.id)
         try:
-            content = json.loads(place.read_bytes())
+            content = json.loads(read(place))
         except FileNotFoundError:
             content = {}
         if (content.get("attempt"), content.get("token")) != (claim.attempt, claim.token):
@@ -132,9 +129,12 @@ class FolderEndings:
         token = name.token
         layout, disk, job_id = self._layout, self._disk, name.job_id
         done = name.phase is Phase.COMMITTED_DONE
-        touched = [layout.report(device, job_id).parent, layout.status(device, job_id).parent]
+        touched = [
+            folder_of(layout.report(device, job_id)),
+            folder_of(layout.status(device, job_id)),
+        ]
         if done:
-            touched.append(layout.result(device, job_id).parent)
+            touched.append(folder_of(layout.result(device, job_id)))
             self._reveal(layout.result(device, job_id), token)
         self._reveal(layout.report(device, job_id), token)
         self._reveal(layout.status(device, job_id), token)
@@ -144,12 +144,12 @@ class FolderEndings:
         disk.remove(layout.running(job_id))
         final = layout.ended(device, job_id, done=done)
         try:
-            disk.rename(layout.claims(device) / str(name), final)
+            disk.rename(f"{layout.claims(device)}/{name}", final)
         except FileNotFoundError:
             return  # somebody else has completed it
-        disk.settle(final.parent, layout.claims(device))
+        disk.settle(folder_of(final), layout.claims(device))
 
-    def _reveal(self, place: Path, token: str) -> None:
+    def _reveal(self, place: str, token: str) -> None:
         try:
             self._disk.rename(staged(place, token), place)
         except FileNotFoundError:

@@ -94,55 +94,56 @@ def milliseconds(ttl: float) -> int:
     return max(1, round(ttl * 1000))
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """The folders below one base folder."""
+    """The places below one base folder, as text: they are made for every step of every job."""
 
-    base: Path
+    def __init__(self, base: Path) -> None:
+        self.base = str(base)
 
-    def queue(self, device: str) -> Path:
-        return self.base / "jobs" / "queued" / device
+    def queue(self, device: str) -> str:
+        return f"{self.base}/jobs/queued/{device}"
 
-    def running(self, job_id: str) -> Path:
-        return self.base / "jobs" / "running" / f"{job_id}.json"
+    def running(self, job_id: str) -> str:
+        return f"{self.base}/jobs/running/{job_id}.json"
 
-    def ended(self, device: str, job_id: str, *, done: bool) -> Path:
-        folder = (
-            self.base / "jobs" / "finished" / device if done else self.base / "jobs" / "deleted"
-        )
-        return folder / f"{job_id}.json"
+    def ended(self, device: str, job_id: str, *, done: bool) -> str:
+        folder = f"finished/{device}" if done else "deleted"
+        return f"{self.base}/jobs/{folder}/{job_id}.json"
 
-    def status(self, device: str, job_id: str) -> Path:
-        return self.base / "status" / device / f"{job_id}.json"
+    def status(self, device: str, job_id: str) -> str:
+        return f"{self.base}/status/{device}/{job_id}.json"
 
-    def result(self, device: str, job_id: str) -> Path:
-        return self.base / "results" / device / f"{job_id}.json"
+    def result(self, device: str, job_id: str) -> str:
+        return f"{self.base}/results/{device}/{job_id}.json"
 
-    def config(self, device: str) -> Path:
-        return self.base / "backends" / "configs" / f"{device}.json"
+    def config(self, device: str) -> str:
+        return f"{self.base}/backends/configs/{device}.json"
 
-    def public_key(self, kid: str) -> Path:
-        return self.base / "backends" / "public_keys" / f"{kid}.json"
+    def public_key(self, kid: str) -> str:
+        return f"{self.base}/backends/public_keys/{kid}.json"
 
-    def claims(self, device: str) -> Path:
-        return self.base / "spooler" / "claims" / device
+    def all_claims(self) -> str:
+        return f"{self.base}/spooler/claims"
 
-    def owner(self, process: str) -> Path:
-        return self.base / "spooler" / "owners" / f"{process}.json"
+    def claims(self, device: str) -> str:
+        return f"{self.base}/spooler/claims/{device}"
 
-    def history(self, device: str, job_id: str) -> Path:
-        return self.base / "spooler" / "history" / device / f"{job_id}.json"
+    def owner(self, process: str) -> str:
+        return f"{self.base}/spooler/owners/{process}.json"
 
-    def cancel(self, device: str, job_id: str) -> Path:
-        return self.base / "spooler" / "cancels" / device / f"{job_id}.json"
+    def history(self, device: str, job_id: str) -> str:
+        return f"{self.base}/spooler/history/{device}/{job_id}.json"
 
-    def report(self, device: str, job_id: str) -> Path:
-        return self.base / "spooler" / "reports" / device / f"{job_id}.json"
+    def cancel(self, device: str, job_id: str) -> str:
+        return f"{self.base}/spooler/cancels/{device}/{job_id}.json"
 
-    def replaced(self, device: str, job_id: str, token: str) -> Path:
-        return self.base / "spooler" / "replaced" / device / f"{job_id}.{token}.json"
+    def report(self, device: str, job_id: str) -> str:
+        return f"{self.base}/spooler/reports/{device}/{job_id}.json"
+
+    def replaced(self, device: str, job_id: str, token: str) -> str:
+        return f"{self.base}/spooler/replaced/{device}/{job_id}.{token}.json"
 
 
-def staged(place: Path, token: str) -> Path:
-    """Where a document waits for the commit of the claim with `token`."""
-    return place.with_name(f".{place.name}.{token}.tmp")
+def folder_of(place: str) -> str:
+    """The folder that a place is in."""
+    return place.rpartition("/")[0]

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from spooler.storage.sqooler.folder_layout import JOB_FILE
 
@@ -29,7 +28,7 @@ class Waiting:
 class FolderQueue:
     """Hands out the waiting jobs of one folder. Not for use by two threads at once."""
 
-    def __init__(self, folder: Path, monotonic: Callable[[], float]) -> None:
+    def __init__(self, folder: str, monotonic: Callable[[], float]) -> None:
         self._folder = folder
         self._monotonic = monotonic
         self._waiting: deque[Waiting] = deque()
@@ -71,7 +70,7 @@ class FolderQueue:
         self._waiting.clear()
 
 
-def list_queue(folder: Path) -> list[Waiting]:
+def list_queue(folder: str) -> list[Waiting]:
     """The job files of `folder`, in no order; foreign files, folders and links are left out."""
     found = []
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from watchdog.events import (
     FileClosedEvent,
@@ -39,12 +38,12 @@ class _Arrivals(FileSystemEventHandler):
 class FolderWatch:
     """One watched folder; closing it ends its threads."""
 
-    def __init__(self, folder: Path, disk: Disk, wake: Callable[[], None]) -> None:
+    def __init__(self, folder: str, disk: Disk, wake: Callable[[], None]) -> None:
         disk.make_folder(folder)
         self._lock = threading.Lock()
         self._observer: BaseObserver | None = Observer()
-        self._observer.name = f"watch-{folder.name}"
-        self._observer.schedule(_Arrivals(wake), str(folder), event_filter=_ARRIVALS)
+        self._observer.name = f"watch-{folder.rpartition('/')[2]}"
+        self._observer.schedule(_Arrivals(wake), folder, event_filter=_ARRIVALS)
         self._observer.start()
 
     def close(self) -> None:

@@ -161,7 +161,7 @@ class StorageProvider(DeviceDocuments):
         FileExistsError when another one is there, SigningKeyRefused (a ValueError) when the
         device signs and no key is given, FileNotFoundError for an unknown device.
         """
-        result = result_dict.model_copy(update={"job_id": job_id}).model_dump(mode="json")
+        result = result_dict.model_copy(update={"job_id": job_id}).model_dump()
         document: Mapping[str, Any] = result
         if self.get_config(display_name).sign:
             if private_jwk is None:

@@ -1,0 +1,240 @@
+"""A real daemon, real signals, real handlers in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.lab import RABI, Lab, tree_digest, until
+
+pytestmark = pytest.mark.acceptance
+
+
+def test_two_daemons_run_a_thousand_jobs_once_each(lab: Lab) -> None:
+    ids = [lab.submit({"value": number}) for number in range(1000)]
+    quiet = '[log]\nlevel = "warning"\n'
+    processes = [
+        lab.run(lab.counting(name=name, extra=quiet), "--once", ready=False)
+        for name in ("one", "two")
+    ]
+    assert [process.end(100) for process in processes] == [0, 0]
+    executed = Counter(line.split()[0] for line in lab.book())
+    assert executed == dict.fromkeys(ids, 1)
+    for job_id in ids:
+        assert lab.ended("counter", job_id)["status"] == "DONE"
+    assert len(list((lab.storage / "jobs" / "finished" / "counter").iterdir())) == 1000
+    for empty in ("jobs/queued/counter", "jobs/running", "spooler/claims/counter"):
+        assert list((lab.storage / empty).iterdir()) == []
+
+
+def test_a_handler_may_raise_or_exit_and_the_loop_lives_on(lab: Lab) -> None:
+    process = lab.run(lab.counting())
+    bad = lab.submit({"raise": True})
+    assert "the laser tripped" in lab.ended("counter", bad)["error_message"]
+    gone = lab.submit({"exit": True})
+    assert lab.ended("counter", gone)["status"] == "ERROR"
+    good = lab.submit({"value": 5})
+    assert lab.ended("counter", good)["status"] == "DONE"
+    for job_id in (bad, gone, good):
+        assert lab.status_document("counter", job_id)["job_id"] == job_id  # type: ignore[index]
+    assert process.stop() == 0
+
+
+def test_sigterm_lets_a_run_finish(lab: Lab) -> None:
+    process = lab.run(lab.counting())
+    job_id = lab.submit({"seconds": 1.0})
+    until(lambda: lab.book("run"), "the run")
+    waiting = lab.submit({"value": 2})
+    assert process.stop() == 0
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+    assert lab.queue("counter", waiting).exists(), "no new claim after SIGTERM"
+    assert lab.book("close"), "the instrument was left safe"
+
+
+@pytest.mark.parametrize(
+    ("rerun", "back_in_queue"), [("always", True), ("if-not-started", False), ("never", False)]
+)
+def test_sigterm_with_a_long_run_goes_by_the_policy(
+    lab: Lab, rerun: str, *, back_in_queue: bool
+) -> None:
+    config = lab.counting(
+        extra=f'rerun = "{rerun}"\ngrace = 0.5',
+        daemon="poll_interval = 0.2\ngrace = 0.3",
+        cooperative=False,
+    )
+    process = lab.run(config)
+    job_id = lab.submit({"seconds": 60})
+    until(lambda: lab.book("run"), "the run")
+    assert process.stop() == 0
+    assert lab.queue("counter", job_id).exists() == back_in_queue
+    if not back_in_queue:
+        assert "stopped" in lab.ended("counter", job_id)["error_message"]
+
+
+def test_a_second_sigterm_hurries(lab: Lab) -> None:
+    config = lab.counting(extra="grace = 0.5", daemon="grace = 50.0")
+    process = lab.run(config)
+    lab.submit({"seconds": 60})
+    until(lambda: lab.book("run"), "the run")
+    process.signal(signal.SIGTERM)
+    process.wait_for("daemon.stopping")
+    begin = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert process.end() == 0
+    assert time.monotonic() - begin < 40
+
+
+def test_a_run_that_takes_too_long_is_stopped(lab: Lab) -> None:
+    lab.run(lab.counting(extra="timeout = 0.5\ngrace = 0.3", cooperative=False))
+    job_id = lab.submit({"seconds": 600})
+    assert "0.5 s" in lab.ended("counter", job_id)["error_message"]
+    assert lab.ended("counter", lab.submit({}))["status"] == "DONE"
+
+
+@pytest.mark.parametrize(
+    ("rerun", "status", "runs"), [("always", "DONE", 2), ("if-not-started", "ERROR", 1)]
+)
+def test_sigkill_while_a_job_runs(lab: Lab, rerun: str, status: str, runs: int) -> None:
+    """What a predecessor on this host left is settled at once, not after its lease."""
+    config = lab.counting(
+        extra=f'rerun = "{rerun}"',
+        daemon="poll_interval = 0.2\nlease = 3600\nrecovery_interval = 0.2",
+    )
+    first = lab.run(config)
+    job_id = lab.submit({"seconds": 3 if rerun == "always" else 60})
+    until(lambda: lab.book("run"), "the run")
+    first.signal(signal.SIGKILL)
+    first.end()
+    lab.run(config)
+    assert lab.ended("counter", job_id)["status"] == status
+    assert len(lab.book("run")) == runs
+
+
+def test_cancel_while_it_runs(lab: Lab) -> None:
+    from spooler.app import open_submitter
+    from spooler.errors import NotCancellable
+    from spooler.model.state import State
+    from spooler.settings import load
+
+    config = lab.counting(daemon="lease = 1.0", extra="grace = 0.5")
+    lab.run(config)
+    submitter = open_submitter(load(config, {}))
+    job_id = lab.submit({"seconds": 60})
+    until(lambda: lab.book("run"), "the run")
+    assert submitter.cancel("counter", job_id) is False
+    assert lab.ended("counter", job_id)["error_message"].startswith("Cancelled: ")
+    assert submitter.status("counter", job_id).state is State.CANCELLED
+    with pytest.raises(NotCancellable):
+        submitter.cancel("counter", job_id)
+
+
+def test_the_dry_run_changes_nothing(lab: Lab) -> None:
+    config = lab.configure()
+    lab.run(config).stop()
+    lab.submit(RABI, "singlequdit")
+    broken = lab.submit({"experiment_0": "nonsense"}, "singlequdit")
+    before = tree_digest(lab.storage), tree_digest(lab.folder / "spooler-state")
+    process = lab.run(config, "--dry-run", ready=False)
+    assert process.end() == 0, process.text()
+    assert (tree_digest(lab.storage), tree_digest(lab.folder / "spooler-state")) == before
+    shown = lab.stdout.read_text()
+    assert '"state": "done"' in shown
+    assert broken in shown
+    assert '"signature"' in shown
+
+
+def test_the_dry_run_touches_no_hardware(lab: Lab) -> None:
+    config = lab.counting()
+    lab.submit({"value": 1})
+    process = lab.run(config, "--dry-run", ready=False)
+    assert process.end() == 0, process.text()
+    assert lab.book("") == []
+
+
+def test_sighup_takes_over_what_it_can(lab: Lab) -> None:
+    process = lab.run(lab.counting(extra="timeout = 600"))
+    lab.counting(extra="timeout = 0.5\ngrace = 0.2", cooperative=False)
+    process.signal(signal.SIGHUP)
+    told = process.wait_for("daemon.reloaded")
+    assert "devices.counter.options" in told["reason"], "a change that needs a restart is named"
+    job_id = lab.submit({"seconds": 30})
+    assert "0.5 s" in lab.ended("counter", job_id)["error_message"]
+
+
+def test_sighup_with_broken_settings_keeps_the_old_ones(lab: Lab) -> None:
+    config = lab.counting()
+    process = lab.run(config)
+    config.write_text('[storage\ntype = "sqooler-local"')
+    process.signal(signal.SIGHUP)
+    process.wait_for("daemon.reload_refused")
+    assert lab.ended("counter", lab.submit({}))["status"] == "DONE"
+    assert process.stop() == 0
+
+
+def test_max_jobs(lab: Lab) -> None:
+    config = lab.counting()
+    for _ in range(5):
+        lab.submit({})
+    process = lab.run(config, "--max-jobs", "3", ready=False)
+    assert process.end() == 0
+    assert len(lab.book("run")) == 3
+
+
+def test_two_daemons_on_one_state_folder(lab: Lab) -> None:
+    config = lab.counting()
+    lab.run(config)
+    second = lab.run(config, ready=False)
+    assert second.end() == 78
+    assert "another spooler uses the state folder" in second.text()
+
+
+def test_a_maintenance_window_keeps_the_queue_waiting(lab: Lab) -> None:
+    window = (
+        '[[devices.counter.windows]]\nkind = "maintenance"\ncron = "* * * * *"\nduration = "2m"'
+    )
+    process = lab.run(lab.counting(extra=window + '\nnote = "the cryostat is warm"'))
+    job_id = lab.submit({})
+    process.wait_for("device.window")
+    lab.counting()  # the window is taken out of the settings
+    assert lab.book("run") == []
+    process.signal(signal.SIGHUP)
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+
+
+def test_a_calibration_window_calibrates_once(lab: Lab) -> None:
+    window = (
+        '[[devices.counter.windows]]\nkind = "calibration"\ncron = "* * * * *"\nduration = "1m"'
+    )
+    lab.run(lab.counting(extra=window))
+    assert lab.ended("counter", lab.submit({}))["status"] == "DONE"
+    assert lab.ended("counter", lab.submit({}))["status"] == "DONE"
+    assert 1 <= len(lab.book("calibrate")) <= 2  # two, when the minute ends in between
+
+
+def test_no_process_of_a_handler_is_left(lab: Lab) -> None:
+    process = lab.run(lab.counting())
+    lab.ended("counter", lab.submit({}))
+    children = _children(process.process.pid)
+    assert children
+    process.signal(signal.SIGKILL)
+    process.end()
+    until(lambda: not any(_alive(pid) for pid in children), "the end of the handler's process")
+
+
+def _children(pid: int) -> list[int]:
+    with Path(f"/proc/{pid}/task/{pid}/children").open(encoding="ascii") as listed:
+        return [int(each) for each in listed.read().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
+        return stat.read().rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,54 @@
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+def test_the_settings_in_force(lab, said, monkeypatch):
+    monkeypatch.setenv("SPOOLER_DAEMON__LEASE", "45s")
+    shown = tomllib.loads(said("config", "show").out)
+    assert shown["daemon"]["lease"] == 45
+    assert shown["storage"]["path"] == str(lab.folder / "storage")
+    assert json.loads(said("config", "show", "--json").out)["daemon"]["lease"] == 45
+
+
+def test_schema_and_examples_are_printed_as_they_are_in_config(said):
+    assert said("config", "schema").out == (CONFIG / "spooler.schema.json").read_text()
+    assert said("config", "example").out == (CONFIG / "example.toml").read_text()
+    assert said("config", "example", "--minimal").out == (CONFIG / "minimal.toml").read_text()
+
+
+def test_every_mistake_of_a_file_is_told(lab, said):
+    (lab.folder / "spooler.toml").write_text("[storage]\ntype = 'memory'\n[log]\nx = 1\ny = 2\n")
+    done = said("config", "show")
+    assert done.code == 78
+    assert len(done.err.splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["example.toml", "minimal.toml"])
+def test_the_examples_pass_the_check_in_an_empty_folder(said, tmp_path, name):
+    shutil.copy(CONFIG / name, tmp_path)
+    done = said("check", "--config", tmp_path / name)
+    assert done.code == 0, done.out + done.err
+    assert "device singlequdit" in done.out
+
+
+def test_a_check_that_fails_says_which_and_exits_with_1(lab, said):
+    text = lab.settings + '[devices.third]\nhandler = "nowhere:Nothing"\n'
+    (lab.folder / "spooler.toml").write_text(text)
+    done = said("check", "--json")
+    assert done.code == 1
+    found = json.loads(done.out)
+    assert not found["ok"]
+    assert [one["name"] for one in found["checks"] if not one["ok"]] == ["device third"]
+    lines = said("check").out.splitlines()
+    assert any(line.startswith("NO") and "nowhere" in line for line in lines)
+
+
+def test_a_check_shows_no_secret(lab, said):
+    secret = json.loads((lab.folder / "backend.jwk").read_text())["d"]
+    assert secret not in said("check").out

@@ -1,0 +1,49 @@
+"""What a thread cannot do, and how that is said."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from spooler.devices import HandlerSpec, open_runner
+from spooler.errors import ConfigError, DeviceUnusable
+from spooler.model.run import StopReason
+from spooler.model.state import State
+
+from .conftest import Control, MakeBench
+
+
+def test_the_thread_is_named_after_the_device(bench: MakeBench) -> None:
+    result = bench(isolation="thread").do("answer").result
+    assert result is not None
+    assert result.data["thread"] == "device-bench"
+
+
+def test_a_handler_that_does_not_end_wedges_the_device_until_it_does(bench: MakeBench) -> None:
+    it = bench("wedged:Wedged", isolation="thread")
+    from wedged import RELEASE
+
+    RELEASE.clear()
+    with pytest.raises(DeviceUnusable, match='use isolation = "process"'):
+        it.run({}, Control(StopReason.CANCELLED, stop_at="stuck"))
+    with pytest.raises(DeviceUnusable, match="did not end when asked"):
+        it.run({})
+    with pytest.raises(DeviceUnusable, match="did not end when asked"):
+        it.runner.open()
+    threads = [t for t in threading.enumerate() if t.name == "device-bench"]
+    assert len(threads) == 1
+    RELEASE.set()
+    threads[0].join(10)
+    it.runner.open()
+    assert it.run({}).state is State.DONE
+
+
+def test_a_memory_limit_needs_a_process() -> None:
+    with pytest.raises(ConfigError, match='memory_limit needs isolation = "process"'):
+        open_runner(HandlerSpec("a", "echo", isolation="thread", memory_limit=1))
+
+
+def test_an_unknown_isolation_is_refused() -> None:
+    with pytest.raises(ConfigError, match="isolation is 'fork', it must be 'process' or 'thread'"):
+        open_runner(HandlerSpec("a", "echo", isolation="fork"))

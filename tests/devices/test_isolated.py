@@ -1,0 +1,284 @@
+"""What only a process can do: die, be killed, and take its children with it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spooler.devices.isolated import ProcessRunner
+from spooler.errors import DeviceUnusable, RunStopped
+from spooler.model.result import Outcome
+from spooler.model.run import StopReason
+from spooler.model.state import State
+
+from .conftest import Bench, Control, MakeBench, wait_gone
+
+
+def pid_of(it: Bench) -> int:
+    assert isinstance(it.runner, ProcessRunner)
+    assert it.runner.pid is not None
+    return it.runner.pid
+
+
+def pid_said(control: Control) -> int:
+    return int(control.said[0].removeprefix("pid "))
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("os_exit", "the handler process ended by itself with exit code 3"),
+        ("segfault", "the handler process ended with SIGSEGV"),
+        ("kill", "the handler process ended with SIGKILL (by the system, when memory ran out?)"),
+        ("close_pipes", "the handler process cut its connection"),
+        ("garbage", "the handler process cut its connection"),
+    ],
+)
+def test_the_death_of_the_process_fails_the_job_and_the_next_one_runs(
+    bench: MakeBench, tmp_path: Path, what: str, reason: str
+) -> None:
+    diary = tmp_path / "diary"
+    it = bench(options={"diary": str(diary)})
+    pid = pid_of(it)
+    assert it.do(what) == Outcome(State.ERROR, reason)
+    assert wait_gone(pid)
+    answer = it.do("answer").result
+    assert answer is not None
+    assert answer.data["runs"] == 1
+    assert diary.read_text().split()[-1] == "open"
+
+
+def test_a_process_that_died_between_runs_costs_no_job(bench: MakeBench) -> None:
+    it = bench()
+    pid = pid_of(it)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_gone(pid)
+    assert it.do("nothing").state is State.DONE
+
+
+@pytest.mark.parametrize("what", ["stubborn", "deaf", "holds_gil"])
+@pytest.mark.parametrize("reason", [StopReason.TIMEOUT, StopReason.LEASE_LOST])
+def test_what_does_not_end_is_ended(bench: MakeBench, what: str, reason: StopReason) -> None:
+    it = bench()
+    pid = pid_of(it)
+    word = {"stubborn": "stubborn", "deaf": "deaf", "holds_gil": "holding"}[what]
+    stop = reason is not StopReason.TIMEOUT
+    control = Control(reason, stop_at=word) if stop else Control()
+    began = time.monotonic()
+    with pytest.raises(RunStopped) as stopped:
+        it.do(what, control, timeout=60.0 if stop else 0.3)
+    assert stopped.value.reason == reason
+    assert time.monotonic() - began < 20
+    assert wait_gone(pid)
+    assert it.do("nothing").state is State.DONE
+
+
+def test_sigterm_lets_the_handler_close(bench: MakeBench, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    it = bench(options={"diary": str(diary)}, grace=1.0)
+    # A deaf handler is asked first, which takes the grace; then SIGTERM ends its sleep.
+    with pytest.raises(RunStopped):
+        it.do("deaf", Control(StopReason.SHUTDOWN, stop_at="deaf"))
+    assert diary.read_text().split() == ["open", "close"]
+
+
+@pytest.mark.parametrize("group", [None, 0])
+def test_grandchildren_die_with_the_handler(bench: MakeBench, group: int | None) -> None:
+    it = bench()
+    control = Control()
+    with pytest.raises(RunStopped, match="timeout"):
+        it.run({"do": "grandchild", "with": {"group": group}}, control, timeout=2.0)
+    assert wait_gone(pid_said(control))
+
+
+def test_a_fork_that_outlives_the_handler_hides_nothing(bench: MakeBench) -> None:
+    it = bench()
+    control = Control()
+    assert "exit code 9" in it.do("orphan", control).reason
+    assert wait_gone(pid_said(control))
+
+
+def test_output_comes_line_by_line(bench: MakeBench) -> None:
+    it = bench()
+    it.do("print")
+    assert sorted(it.lines) == ["INFO spooler.devices.bench: in the log", "on stderr", "on stdout"]
+
+
+def test_tracebacks_go_to_the_log_with_full_paths(bench: MakeBench) -> None:
+    it = bench()
+    it.do("type_error")
+    text = "\n".join(it.lines)
+    assert "Traceback (most recent call last)" in text
+    assert "/home/lab/secret/laser.cfg" in text
+
+
+def test_output_without_end_neither_blocks_nor_fills_the_log(bench: MakeBench) -> None:
+    it = bench()
+    assert it.run({"do": "chatter", "with": {"megabytes": 200}}).state is State.DONE
+    size = sum(len(line) + 1 for line in it.lines)
+    assert size < 100_000
+    assert it.lines[-1] == "the last words"
+    left_out = sum(int(line.split()[1]) for line in it.lines if line.endswith("left out ..."))
+    # All is accounted for: what was passed on, what was left out, and the lines that say so.
+    notes = sum(len(line) + 1 for line in it.lines if line.endswith("left out ..."))
+    assert abs(200_000_000 + len("the last words\n") - (size - notes) - left_out) <= 2
+
+
+def test_a_memory_limit_makes_an_ordinary_error(bench: MakeBench) -> None:
+    it = bench(memory_limit=6 * 1024**3)
+    assert it.do("memory").reason.startswith("MemoryError")
+    assert it.do("nothing").state is State.DONE
+
+
+def test_a_handler_that_dies_while_opening(bench: MakeBench) -> None:
+    with pytest.raises(DeviceUnusable, match="ended by itself with exit code 7 before it was open"):
+        bench(options={"trouble": "open-crash"})
+
+
+def test_a_handler_that_cannot_be_brought_up_again_rests_the_device(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    source = Path(__file__).parent / "handlers" / "misbehaving.py"
+    (folder / "edited.py").write_text(source.read_text())
+    monkeypatch.syspath_prepend(str(folder))
+    it = bench("edited:Zoo")
+    it.do("os_exit")
+    (folder / "edited.py").write_text("def broken(:")
+    with pytest.raises(DeviceUnusable, match=r"cannot be imported: SyntaxError: .*edited.py, line"):
+        it.do("nothing")
+    (folder / "edited.py").write_text(source.read_text())
+    assert it.do("nothing").state is State.DONE
+
+
+def test_a_restart_can_be_stopped(bench: MakeBench) -> None:
+    it = bench(options={"trouble": "open-hang"}, opened=False, start_timeout=60.0)
+
+    class Impatient(Control):
+        looks = 0
+
+        @property
+        def stop_reason(self) -> StopReason | None:  # type: ignore[override]
+            self.looks += 1
+            return StopReason.SHUTDOWN if self.looks > 3 else None
+
+        @stop_reason.setter
+        def stop_reason(self, value: StopReason | None) -> None: ...
+
+    began = time.monotonic()
+    with pytest.raises(RunStopped, match="shutdown"):
+        it.do("nothing", Impatient())
+    assert time.monotonic() - began < 30
+
+
+def test_an_answer_that_came_before_the_stop_counts(bench: MakeBench, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    it = bench()
+
+    class Late(Control):
+        """Wants the run ended at the first progress, but looks only when the answer is there."""
+
+        def progress(self, text: str) -> None:
+            gate.write_text("go")
+            assert isinstance(it.runner, ProcessRunner)
+            assert it.runner._process is not None
+            assert select.select([it.runner._process._jobs], [], [], 10)[0]
+            super().progress(text)
+
+    outcome = it.run(
+        {"do": "gate", "with": {"gate": str(gate)}}, Late(StopReason.CANCELLED, stop_at="at gate")
+    )
+    assert outcome.state is State.DONE
+
+
+def test_ctrl_c_is_for_the_daemon(bench: MakeBench) -> None:
+    it = bench()
+    os.kill(pid_of(it), signal.SIGINT)
+    result = it.do("answer").result
+    assert result is not None
+    assert result.data["pid"] == pid_of(it)
+
+
+def test_many_runs_leave_no_descriptors(bench: MakeBench) -> None:
+    it = bench()
+    it.do("nothing")
+
+    def count() -> tuple[int, int]:
+        return (
+            len(list(Path("/proc/self/fd").iterdir())),
+            len(list(Path(f"/proc/{pid_of(it)}/fd").iterdir())),
+        )
+
+    before = count()
+    for _ in range(2000):
+        assert it.do("nothing").state is State.DONE
+    assert count() == before
+
+
+def test_crashes_leave_no_descriptors(bench: MakeBench) -> None:
+    it = bench("echo")
+    own = Path("/proc/self/fd")
+    before = len(list(own.iterdir()))
+    for _ in range(3):
+        pid = pid_of(it)
+        os.kill(pid, signal.SIGKILL)
+        assert wait_gone(pid)
+        assert it.run({}).state is State.DONE
+    assert len(list(own.iterdir())) == before
+
+
+def test_large_payloads_and_results_pass(bench: MakeBench) -> None:
+    it = bench("echo")
+    payload = {"text": "ab" * 5_000_000}
+    result = it.run(payload).result
+    assert result is not None
+    assert result.data == {"echo": payload}
+
+
+_PARENT = """
+import os, sys, threading
+from spooler.devices import HandlerSpec, open_runner
+from spooler.model.run import RunRequest
+
+sys.path.insert(0, {folder!r})
+spec = HandlerSpec("left", "misbehaving:Zoo", {{"diary": {diary!r}}}, grace=0.4)
+runner = open_runner(spec)
+runner.open()
+if {fork}:
+    if os.fork() == 0:
+        threading.Event().wait(30)
+        os._exit(0)
+
+class Control:
+    stop_reason = None
+    def progress(self, text):
+        print(runner.pid, flush=True)
+
+runner.run(RunRequest("j", 1, {{"do": {what!r}}}, 600.0, "/nowhere"), Control())
+"""
+
+
+@pytest.mark.parametrize("what", ["wait", "deaf", "stubborn"])
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_handler_does_not_outlive_a_killed_daemon(
+    tmp_path: Path, what: str, fork: bool
+) -> None:
+    diary = tmp_path / "diary"
+    folder = str(Path(__file__).parent / "handlers")
+    code = _PARENT.format(folder=folder, diary=str(diary), what=what, fork=fork)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+        assert wait_gone(pid, 20)
+        parent.stdout.close()
+    assert diary.read_text().split() == ["open"] if what == "stubborn" else ["open", "close"]

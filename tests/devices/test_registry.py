@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spooler.devices.echo import Echo
+from spooler.devices.registry import known_handlers, load_handler
+from spooler.errors import ConfigError
+from spooler.model.json import Json
+
+
+def refused(reference: str, **options: Json) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_handler(reference, options)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_built_in_handlers_are_known() -> None:
+    assert {"command", "echo", "singlequdit", "sqooler"} <= set(known_handlers())
+
+
+def test_by_entry_point_and_by_reference() -> None:
+    assert isinstance(load_handler("echo", {}), Echo)
+    assert isinstance(load_handler("spooler.devices.echo:Echo", {"delay": 0.5}), Echo)
+
+
+def test_unknown_names_name_the_nearest() -> None:
+    assert "did you mean echo?" in refused("ecko")
+    assert "known are command, echo" in refused("zzzzzz")
+
+
+@pytest.mark.parametrize("reference", [":Echo", "a:", "a:b c", "a:1"])
+def test_references_of_the_wrong_form(reference: str) -> None:
+    assert "is not of the form 'module:Name'" in refused(reference)
+
+
+def test_missing_modules_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needslaser.py").write_text("import pylaser9000.driver\n")
+    (tmp_path / "plain.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert refused("nowhere.at.all:X").startswith("there is no module nowhere: install it")
+    assert refused("plain.sub:X").startswith("there is no module plain")
+    assert "needslaser needs the module pylaser9000, which is not" in refused("needslaser:X")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def broken(:", "cannot be imported: SyntaxError: invalid syntax (code.py, line 1)"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero."),
+        ("import sys; sys.exit(2)", "cannot be imported: SystemExit: 2."),
+    ],
+)
+def test_modules_that_break(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    name = f"broken{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert said.replace("code", name) in refused(f"{name}:X")
+
+
+def test_missing_attributes_name_the_nearest() -> None:
+    assert "spooler.devices.echo has no Ecko; did you mean Echo?" in refused(
+        "spooler.devices.echo:Ecko"
+    )
+
+
+def test_options_that_do_not_fit() -> None:
+    assert "unexpected keyword argument 'dely'; did you mean delay?" in refused("echo", dely=1)
+    assert "missing a required argument: 'argv'; it takes argv, timeout" in refused("command")
+    assert "refuses its options: ValueError: delay must not be negative." in refused(
+        "echo", delay=-1
+    )
+
+
+def test_things_that_are_no_handlers() -> None:
+    assert "is not a device handler: it has no open and no run and no close and no params" in (
+        refused("builtins:dict")
+    )
+    assert "is not a class: a float was found" in refused("math:pi")

@@ -1,0 +1,162 @@
+import io
+import json
+import logging
+import re
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+
+from spooler.observe import log
+from spooler.observe.events import EventName, Observer
+
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def lines():
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line_with_its_fields_first(lines):
+    Observer(log.LogEvents()).emit(
+        EventName.JOB_FAILED, reason="bad\nnews \u00b5", job="a" * 24, device="echo", attempt=2
+    )
+    (line,) = lines()
+    assert list(line) == ["timestamp", "level", "event", "device", "job", "attempt", "reason"]
+    assert line["event"] == "job.failed"
+    assert line["level"] == "warning"
+    assert line["reason"] == "bad\nnews \u00b5"
+    assert ISO.fullmatch(line["timestamp"])
+
+
+def test_the_time_of_a_line_is_the_time_of_the_event(lines):
+    class Clock:
+        def now(self):
+            return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+        def monotonic(self):
+            return 0.0
+
+    Observer(log.LogEvents(), clock=Clock()).emit(EventName.DAEMON_STARTED)
+    assert lines()[0]["timestamp"] == "2026-01-02T03:04:05.000000Z"
+
+
+def test_what_libraries_log_in_words_comes_out_the_same_way(lines):
+    logging.getLogger("apscheduler.scheduler").warning("missed %s", "it")
+    (line,) = lines()
+    assert line["event"] == "log"
+    assert line["message"] == "missed it"
+    assert line["logger"] == "apscheduler.scheduler"
+    assert ISO.fullmatch(line["timestamp"])
+
+
+def test_chatter_of_libraries_is_left_out(lines):
+    logging.getLogger("apscheduler.scheduler").info("Added job")
+    logging.getLogger("watchdog.observers").info("in-event")
+    assert lines() == []
+
+
+def test_bound_fields_are_in_every_line_of_the_thread(lines):
+    with log.bound(device="echo", job="j"):
+        logging.getLogger("spooler.daemon").info("inside", extra={"attempt": 3})
+        Observer(log.LogEvents()).emit(EventName.DEVICE_OPEN)
+    logging.getLogger("spooler.daemon").info("outside")
+    inside, event, outside = lines()
+    assert (inside["device"], inside["job"], inside["attempt"]) == ("echo", "j", 3)
+    assert event["device"] == "echo"
+    assert "device" not in outside
+
+
+def test_a_traceback_stays_inside_its_json_line(lines):
+    try:
+        int("boom")
+    except ValueError:
+        logging.getLogger("spooler").exception("the handler failed")
+    (line,) = lines()
+    assert "ValueError: invalid literal" in line["exception"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}, b"x"])
+def test_every_value_gives_a_line_that_json_readers_take(value):
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    Observer(log.LogEvents()).emit(EventName.JOB_FINISHED, seconds=value)
+    line = json.loads(
+        stream.getvalue(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON")
+    )
+    assert line["event"] == "job.finished"
+
+
+@pytest.mark.parametrize(
+    ("form", "stream", "readable"),
+    [
+        ("auto", io.StringIO, False),
+        ("auto", Terminal, True),
+        ("json", Terminal, False),
+        ("console", io.StringIO, True),
+    ],
+)
+def test_the_form_follows_the_terminal_unless_it_is_chosen(form, stream, readable):
+    out = stream()
+    log.configure("info", form, out)
+    Observer(log.LogEvents()).emit(EventName.JOB_FINISHED, device="echo", seconds=0.1234567)
+    text = out.getvalue()
+    assert text.startswith("{") != readable
+    if readable:
+        assert "job.finished" in text
+        assert "device=echo seconds=0.123" in text
+        assert ("\x1b[" in text) == (stream is Terminal)
+
+
+def test_a_readable_line_cannot_be_forged_by_what_is_logged():
+    out = io.StringIO()
+    log.configure("info", "console", out)
+    evil = "x\n2026-01-01T00:00:00Z info job.finished\x1b[2J"
+    Observer(log.LogEvents()).emit(EventName.JOB_FAILED, reason=evil)
+    logging.getLogger("spooler").warning(evil)
+    assert len(out.getvalue().splitlines()) == 2
+    assert "\x1b" not in out.getvalue()
+
+
+def test_configuring_again_replaces_and_does_not_double():
+    first, second = io.StringIO(), io.StringIO()
+    log.configure("info", "json", first)
+    observer = Observer(log.LogEvents())
+    observer.emit(EventName.JOB_CLAIMED)
+    assert first.getvalue() == ""
+    log.configure("debug", "json", second)
+    observer.emit(EventName.JOB_CLAIMED)
+    assert first.getvalue() == ""
+    assert len(second.getvalue().splitlines()) == 1
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(capsys):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    log.configure("info", "json", Full())
+    Observer(log.LogEvents()).emit(EventName.JOB_FINISHED)
+    logging.getLogger("spooler").error("x")
+    assert capsys.readouterr().err == ""
+
+
+def test_every_level_is_for_an_event_that_exists():
+    assert set(log.LEVELS) <= set(EventName)

@@ -1,0 +1,609 @@
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooler.durable import Disk
+from spooler.errors import KeyRefused
+from spooler.signing.sqooler_form import is_signed, verify_document
+from spooler.storage.sqooler.core import NotADocument
+from spooler.storage.sqooler.documents import (
+    JWK,
+    BackendConfigSchemaIn,
+    LocalLoginInformation,
+    ResultDict,
+    StatusMsgDict,
+    create_jwk_pair,
+    get_init_results,
+)
+from spooler.storage.sqooler.local import LocalProvider, LocalProviderExtended
+
+PRIVATE, PUBLIC = create_jwk_pair("lab-1")
+OTHER = create_jwk_pair("lab-2")[0]
+NAMESAKE, NAMESAKE_PUBLIC = create_jwk_pair("lab-1")
+UNKNOWN = "0" * 24
+NOON = datetime.datetime(2026, 11, 22, 12, 0, 0, 700_000, datetime.UTC)
+
+
+class StoppedClock:
+    def __init__(self) -> None:
+        self.at = NOON
+
+    def now(self) -> datetime.datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def config_of(name: str = "dev", *, sign: bool = True, **more: Any) -> BackendConfigSchemaIn:
+    return BackendConfigSchemaIn.model_validate(
+        {
+            "description": "d",
+            "version": "0.1.0",
+            "display_name": name,
+            "cold_atom_type": "spin",
+            "gates": [{"name": "rlx", "parameters": ["omega"]}],
+            "max_experiments": 3,
+            "max_shots": 10,
+            "simulator": True,
+            "supported_instructions": ["load", "rlx"],
+            "num_wires": 2,
+            "wire_order": "interleaved",
+            "num_species": 1,
+            "sign": sign,
+            **more,
+        }
+    )
+
+
+def provider_at(folder: Path, **options: Any) -> LocalProviderExtended:
+    return LocalProviderExtended(
+        LocalLoginInformation(base_path=str(folder)), "lab", disk=Disk(sync=False), **options
+    )
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> LocalProviderExtended:
+    return provider_at(tmp_path, clock=StoppedClock())
+
+
+@pytest.fixture
+def signing(provider: LocalProviderExtended) -> LocalProviderExtended:
+    provider.upload_config(config_of(), "dev", PRIVATE)
+    provider.upload_public_key(PUBLIC, "dev")
+    return provider
+
+
+def result_of(job_id: str, memory: str = "1 2") -> ResultDict:
+    return ResultDict.model_validate(
+        {
+            "display_name": "dev",
+            "backend_version": "0.1.0",
+            "job_id": job_id,
+            "status": "DONE",
+            "results": [{"header": {}, "shots": 1, "success": True, "data": {"memory": [memory]}}],
+        }
+    )
+
+
+def status_of(job_id: str, status: str = "DONE") -> StatusMsgDict:
+    return StatusMsgDict.model_validate(
+        {"job_id": job_id, "status": status, "detail": "Got it.; Ran.", "error_message": "None"}
+    )
+
+
+def taken(provider: LocalProviderExtended, key: JWK = PRIVATE) -> str:
+    job_id = provider.upload_job({"experiment_0": {}}, "dev", "u")
+    provider.upload_status("dev", "u", job_id)
+    assert provider.get_next_job_in_queue("dev", key).job_id == job_id
+    return job_id
+
+
+# --- names and places ------------------------------------------------------------------------
+
+
+def test_a_provider_has_a_name() -> None:
+    login = LocalLoginInformation(base_path="/nowhere")
+    assert LocalProvider(login).name == "default"
+    assert LocalProvider(login).is_active
+    assert LocalProvider(login).base_path == "/nowhere"
+    assert LocalProvider(login).operational_within == 300.0
+    with pytest.raises(ValueError, match="lower-case"):
+        LocalProviderExtended(login, "My Lab")
+
+
+def test_places(provider: LocalProviderExtended) -> None:
+    places = {
+        "configs": "backends/configs",
+        "results": "results/dev",
+        "status": "status/dev",
+        "running": "jobs/running",
+        "queue": "jobs/queued/dev",
+        "deleted": "jobs/deleted",
+        "finished": "jobs/finished/dev",
+        "pks": "backends/public_keys",
+    }
+    for name, place in places.items():
+        assert provider.get_attribute_path(name, "dev", UNKNOWN, "u") == place  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no place called"):
+        provider.get_attribute_path("job", "dev")
+    with pytest.raises(ValueError, match="display name"):
+        provider.get_attribute_path("queue")
+    with pytest.raises(ValueError, match="display name"):
+        provider.get_attribute_path("results", "../../etc")
+
+
+def test_ids(provider: LocalProviderExtended) -> None:
+    assert provider.get_attribute_id("configs", UNKNOWN, "dev") == "dev"
+    for name in ("job", "results", "status"):
+        assert provider.get_attribute_id(name, UNKNOWN) == UNKNOWN  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no document called"):
+        provider.get_attribute_id("pks", UNKNOWN)  # type: ignore[arg-type]
+    made = {provider.create_job_id("dev", "u") for _ in range(20)}
+    assert len(made) == 20
+    assert all(len(each) == 24 and int(each, 16) >= 0 for each in made)
+
+
+def test_a_provider_that_is_not_active_refuses(tmp_path: Path) -> None:
+    provider = provider_at(tmp_path, is_active=False)
+    acts: list[Callable[[], object]] = [
+        provider.get_backends,
+        lambda: provider.get_config("dev"),
+        lambda: provider.upload_job({}, "dev", "u"),
+        lambda: provider.get_status("dev", "u", UNKNOWN),
+        lambda: provider.get_result("dev", "u", UNKNOWN),
+        lambda: provider.get_file_queue("jobs/queued/dev"),
+        lambda: provider.get_next_job_in_queue("dev"),
+        lambda: provider.upload_config(config_of(), "dev", PRIVATE),
+        lambda: provider.update_in_database(result_of(UNKNOWN), status_of(UNKNOWN), UNKNOWN, "dev"),
+    ]
+    for act in acts:
+        with pytest.raises(ValueError, match="not active"):
+            act()
+
+
+# --- configurations --------------------------------------------------------------------------
+
+
+def test_a_configuration_is_stored_and_found(provider: LocalProviderExtended) -> None:
+    given = config_of("other", sign=False)
+    provider.upload_config(given, "dev")
+    assert given.display_name == "other", "the caller's document is not touched"
+    assert provider.get_config("dev") == config_of(sign=False)
+    assert provider.get_backends() == ["dev"]
+    with pytest.raises(FileExistsError, match="configuration already"):
+        provider.upload_config(given, "dev")
+    assert provider._delete_config("dev")
+    for act in (provider.get_config, provider._delete_config, provider.get_backend_dict):
+        with pytest.raises(FileNotFoundError):
+            act("dev")
+    with pytest.raises(FileNotFoundError):
+        provider.update_config(given, "dev")
+
+
+def test_a_signed_configuration(signing: LocalProviderExtended) -> None:
+    stored = signing.get("backends/configs", "dev")
+    assert is_signed(stored)
+    assert verify_document(stored, PUBLIC)
+    assert signing.get_config("dev").kid == "lab-1"
+    signing.update_config(config_of(version="0.2.0"), "dev", PRIVATE)
+    assert signing.get_config("dev").version == "0.2.0"
+    assert verify_document(signing.get("backends/configs", "dev"), PUBLIC)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (None, "signed by the key 'lab-1'; give that key"),
+        (OTHER, "signed by the key 'lab-1', not by this key 'lab-2'"),
+        (NAMESAKE, "another key is called 'lab-1' too"),
+    ],
+)
+@pytest.mark.parametrize("sign", [True, False])
+def test_a_signed_configuration_is_replaced_by_its_key_only(
+    signing: LocalProviderExtended, key: JWK | None, reason: str, sign: bool
+) -> None:
+    before = signing.get("backends/configs", "dev")
+    for refusal in (KeyRefused, ValueError):
+        with pytest.raises(refusal, match=reason):
+            signing.update_config(config_of(version="6.6.6", sign=sign), "dev", key)
+    with pytest.raises(ValueError, match=reason):
+        signing.timestamp_queue("dev", key)
+    assert signing.get("backends/configs", "dev") == before
+
+
+def test_what_is_signed_stays_signed(signing: LocalProviderExtended) -> None:
+    signing.update_config(config_of(sign=False), "dev", PRIVATE)
+    assert verify_document(signing.get("backends/configs", "dev"), PUBLIC)
+
+
+def test_a_changed_configuration_is_noticed(signing: LocalProviderExtended, tmp_path: Path) -> None:
+    file = tmp_path / "backends" / "configs" / "dev.json"
+    file.write_text(file.read_text().replace("0.1.0", "6.6.6"))
+    with pytest.raises(KeyRefused, match="changed after it was signed"):
+        signing.update_config(config_of(), "dev", PRIVATE)
+
+
+def test_signing_needs_a_key(provider: LocalProviderExtended) -> None:
+    with pytest.raises(ValueError, match="give the private key"):
+        provider.upload_config(config_of(), "dev")
+    provider.upload_config(config_of(sign=False), "dev")
+    with pytest.raises(ValueError, match="give the private key"):
+        provider.update_config(config_of(sign=True), "dev")
+    with pytest.raises(ValueError, match="not a private key"):
+        provider.update_config(config_of(sign=True), "dev", PUBLIC)
+    assert not provider.get_config("dev").sign
+
+
+def test_a_damaged_configuration_is_one_sentence(
+    provider: LocalProviderExtended, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.upload_config(config_of(sign=False), "dev")
+    provider.upload({"description": "d"}, "backends/configs", "half")
+    with pytest.raises(NotADocument, match="configuration of 'half' cannot be read: version"):
+        provider.get_config("half")
+    assert provider.get_backends() == ["dev"]
+    assert "half is left out" in caplog.text
+
+
+# --- what Qiskit asks ------------------------------------------------------------------------
+
+
+def test_the_views_for_qiskit(provider: LocalProviderExtended) -> None:
+    provider.upload_config(config_of(sign=False, pending_jobs=4, status_msg="busy"), "dev")
+    view = provider.get_backend_dict("dev")
+    assert (view.backend_name, view.n_qubits, view.backend_version, view.basis_gates) == (
+        "lab_dev_simulator",
+        2,
+        "0.1.0",
+        ["rlx"],
+    )
+    status = provider.get_backend_status("dev")
+    assert status.model_dump() == {
+        "backend_name": "lab_dev_simulator",
+        "backend_version": "0.1.0",
+        "operational": False,
+        "pending_jobs": 4,
+        "status_msg": "busy",
+    }
+    assert provider.long_backend_name("dev", False) == "lab_dev_hardware"
+
+
+@pytest.mark.parametrize(("age", "operational"), [(0, True), (59, True), (60, False)])
+def test_a_device_is_up_while_it_looks_at_its_queue(
+    tmp_path: Path, age: int, operational: bool
+) -> None:
+    clock = StoppedClock()
+    provider = provider_at(tmp_path, clock=clock, operational_within=60.0)
+    provider.upload_config(config_of(), "dev", PRIVATE)
+    provider.timestamp_queue("dev", PRIVATE)
+    assert provider.get_config("dev").last_queue_check == NOON.replace(microsecond=0)
+    clock.at = NOON.replace(microsecond=0) + datetime.timedelta(seconds=age)
+    assert provider.get_backend_status("dev").operational is operational
+
+
+# --- public keys -----------------------------------------------------------------------------
+
+
+def test_a_public_key_is_published_once_and_may_be_repeated(
+    signing: LocalProviderExtended,
+) -> None:
+    signing.upload_public_key(PUBLIC, "dev")
+    assert signing.get_public_key("dev") == signing.get_public_key_from_kid("lab-1") == PUBLIC
+    assert signing.get("backends/public_keys", "lab-1")["d"] is None
+    assert signing._delete_public_key("lab-1")
+    for act in (
+        lambda: signing.get_public_key("dev"),
+        lambda: signing.get_public_key_from_kid("lab-1"),
+        lambda: signing._delete_public_key("lab-1"),
+    ):
+        with pytest.raises(FileNotFoundError):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (PRIVATE, "is private"),
+        (PRIVATE.model_copy(update={"key_ops": "verify"}), "is private"),
+        (create_jwk_pair("lab-2")[1], "announced with the key 'lab-1', not 'lab-2'"),
+        (NAMESAKE_PUBLIC, "belongs to another key"),
+    ],
+)
+def test_another_public_key_is_refused(
+    signing: LocalProviderExtended, key: JWK, reason: str
+) -> None:
+    for refusal in (KeyRefused, ValueError):
+        with pytest.raises(refusal, match=reason):
+            signing.upload_public_key(key, "dev")
+    assert signing.get_public_key("dev") == PUBLIC
+    assert signing.ids("backends/public_keys") == ["lab-1"]
+
+
+def test_a_user_may_publish_a_key_too(provider: LocalProviderExtended) -> None:
+    key = create_jwk_pair("user5")[1]
+    with pytest.raises(FileNotFoundError):
+        provider.upload_public_key(key, "five", role="backend")
+    provider.upload_public_key(key, "five", role="user")
+    assert provider.get_public_key_from_kid("user5") == key
+
+
+def test_a_device_without_a_key_has_none(provider: LocalProviderExtended) -> None:
+    provider.upload_config(config_of(sign=False), "dev")
+    with pytest.raises(FileNotFoundError, match="without a key"):
+        provider.get_public_key("dev")
+
+
+# --- jobs ------------------------------------------------------------------------------------
+
+
+def test_the_oldest_job_comes_first(signing: LocalProviderExtended, tmp_path: Path) -> None:
+    jobs = [signing.upload_job({"n": n}, "dev", "u") for n in range(5)]
+    order = [jobs[2], jobs[4], jobs[0], jobs[1], jobs[3]]
+    for age, job_id in enumerate(order):
+        os.utime(tmp_path / "jobs" / "queued" / "dev" / f"{job_id}.json", ns=(age, age))
+    assert signing.get_file_queue("jobs/queued/dev") == order
+    for job_id in order:
+        job = signing.get_next_job_in_queue("dev", PRIVATE)
+        assert (job.job_id, job.job_json_path) == (job_id, "jobs/running")
+        assert signing.get_job(job.job_json_path, job_id) == {"n": jobs.index(job_id)}
+        assert signing.get_job_content(job.job_json_path, job_id)
+    assert signing.get_next_job_in_queue("dev", PRIVATE).model_dump() == {
+        "job_id": "None",
+        "job_json_path": "None",
+    }
+
+
+def test_a_look_at_the_queue_is_noted(signing: LocalProviderExtended) -> None:
+    assert signing.get_config("dev").last_queue_check is None
+    signing.get_next_job_in_queue("dev", PRIVATE)
+    assert signing.get_config("dev").last_queue_check == NOON.replace(microsecond=0)
+    with pytest.raises(FileNotFoundError):
+        signing.get_next_job_in_queue("unknown")
+
+
+def test_a_job_whose_id_is_running_already_waits(
+    signing: LocalProviderExtended, tmp_path: Path
+) -> None:
+    first = taken(signing)
+    signing.upload({"again": 1}, "jobs/queued/dev", first)
+    os.utime(tmp_path / "jobs" / "queued" / "dev" / f"{first}.json", ns=(1, 1))
+    second = signing.upload_job({"n": 2}, "dev", "u")
+    assert signing.get_next_job_in_queue("dev", PRIVATE).job_id == second
+    assert signing.get("jobs/running", first) == {"experiment_0": {}}
+    assert signing.get("jobs/queued/dev", first) == {"again": 1}
+
+
+# --- status and result -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job_id", [UNKNOWN, "jdsfssdfs", "../../backends/configs/dev", "", "."])
+def test_an_unknown_job_is_an_answer(signing: LocalProviderExtended, job_id: str) -> None:
+    status = signing.get_status("dev", "u", job_id)
+    assert (status.job_id, status.status) == (job_id, "ERROR")
+    result = signing.get_result("dev", "u", job_id)
+    assert (result.job_id, result.status, result.success) == (job_id, "ERROR", False)
+    assert (result.display_name, result.backend_version, result.results) == ("dev", "", [])
+
+
+def test_an_unknown_device_is_not_an_answer(provider: LocalProviderExtended) -> None:
+    with pytest.raises(FileNotFoundError):
+        provider.get_result("dev", "u", UNKNOWN)
+    with pytest.raises(ValueError, match="display name"):
+        provider.get_status("../dev", "u", UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("sign", "key", "signed"),
+    [(True, PRIVATE, True), (True, None, False), (False, PRIVATE, False), (False, None, False)],
+)
+def test_the_first_status(
+    provider: LocalProviderExtended, sign: bool, key: JWK | None, signed: bool
+) -> None:
+    provider.upload_config(config_of(sign=sign), "dev", PRIVATE)
+    status = provider.upload_status("dev", "u", UNKNOWN, key)
+    assert status.model_dump() == {
+        "job_id": UNKNOWN,
+        "status": "INITIALIZING",
+        "detail": "Got your json.",
+        "error_message": "None",
+    }
+    assert provider.get_status("dev", "u", UNKNOWN) == status
+    assert is_signed(provider.get("status/dev", UNKNOWN)) is signed
+    with pytest.raises(FileExistsError):
+        provider.upload_status("dev", "u", UNKNOWN)
+    assert provider._delete_status("dev", "u", UNKNOWN)
+    with pytest.raises(FileNotFoundError):
+        provider._delete_status("dev", "u", UNKNOWN)
+
+
+def test_a_result_may_be_written_twice_but_not_changed(signing: LocalProviderExtended) -> None:
+    given = get_init_results()
+    assert signing.upload_result(given, "dev", UNKNOWN, PRIVATE)
+    assert given.job_id == "", "the caller's document is not touched"
+    assert signing.upload_result(given, "dev", UNKNOWN, PRIVATE)
+    with pytest.raises(FileExistsError, match="another result already"):
+        signing.upload_result(result_of(UNKNOWN), "dev", UNKNOWN, PRIVATE)
+    result = signing.get_result("dev", "u", UNKNOWN)
+    assert (result.job_id, result.backend_name) == (UNKNOWN, "lab_dev_simulator")
+    assert signing._delete_result("dev", UNKNOWN)
+    with pytest.raises(FileNotFoundError):
+        signing._delete_result("dev", UNKNOWN)
+
+
+def test_a_result_is_verified_with_the_announced_key(signing: LocalProviderExtended) -> None:
+    with pytest.raises(FileNotFoundError):
+        signing.verify_result("dev", UNKNOWN)
+    signing.upload_result(result_of(UNKNOWN), "dev", UNKNOWN, PRIVATE)
+    assert signing.verify_result("dev", UNKNOWN)
+    for number, key in enumerate((OTHER, NAMESAKE)):
+        signing.upload_result(result_of(f"f{number}"), "dev", f"f{number}", key)
+        assert not signing.verify_result("dev", f"f{number}")
+    signing.upload(result_of("plain").model_dump(), "results/dev", "plain")
+    assert not signing.verify_result("dev", "plain")
+    with pytest.raises(ValueError, match="must be signed"):
+        signing.upload_result(result_of("nokey"), "dev", "nokey")
+
+
+def test_a_result_that_is_no_json_is_refused(provider: LocalProviderExtended) -> None:
+    for sign, name in ((True, "dev"), (False, "plain")):
+        provider.upload_config(config_of(name, sign=sign), name, PRIVATE)
+        result = result_of(UNKNOWN).model_copy(update={"header": {"a": float("nan")}})
+        with pytest.raises(ValueError, match="JSON"):
+            provider.upload_result(result, name, UNKNOWN, PRIVATE)
+        assert provider.ids(f"results/{name}") == []
+
+
+def test_damaged_status_and_result_are_one_sentence(signing: LocalProviderExtended) -> None:
+    signing.upload({"job_id": UNKNOWN, "status": "RUNNING"}, "status/dev", UNKNOWN)
+    signing.upload({"job_id": UNKNOWN}, "results/dev", UNKNOWN)
+    with pytest.raises(NotADocument, match="status of the job") as caught:
+        signing.get_status("dev", "u", UNKNOWN)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(NotADocument, match="result of the job"):
+        signing.get_result("dev", "u", UNKNOWN)
+
+
+# --- the end of a job ------------------------------------------------------------------------
+
+
+def where(provider: LocalProviderExtended, job_id: str) -> set[str]:
+    paths = ("jobs/queued/dev", "jobs/running", "jobs/finished/dev", "jobs/deleted")
+    return {path for path in paths if provider.exists(path, job_id)}
+
+
+def test_a_job_that_is_done(signing: LocalProviderExtended) -> None:
+    job_id = taken(signing)
+    for _ in range(3):
+        signing.update_in_database(result_of(job_id), status_of(job_id), job_id, "dev", PRIVATE)
+        assert where(signing, job_id) == {"jobs/finished/dev"}
+        assert signing.get_status("dev", "u", job_id) == status_of(job_id)
+        assert verify_document(signing.get("status/dev", job_id), PUBLIC)
+        assert signing.verify_result("dev", job_id)
+
+
+def test_a_job_that_failed(signing: LocalProviderExtended) -> None:
+    job_id = taken(signing)
+    for _ in range(3):
+        signing.update_in_database(None, status_of(job_id, "ERROR"), job_id, "dev", PRIVATE)
+        assert where(signing, job_id) == {"jobs/deleted"}
+        assert signing.get_status("dev", "u", job_id).status == "ERROR"
+        assert signing.ids("results/dev") == []
+
+
+def test_a_job_that_has_ended_does_not_end_otherwise(signing: LocalProviderExtended) -> None:
+    done, failed = taken(signing), taken(signing)
+    signing.update_in_database(result_of(done), status_of(done), done, "dev", PRIVATE)
+    signing.update_in_database(None, status_of(failed, "ERROR"), failed, "dev", PRIVATE)
+    with pytest.raises(FileExistsError, match="already ended"):
+        signing.update_in_database(None, status_of(done, "ERROR"), done, "dev", PRIVATE)
+    with pytest.raises(FileExistsError, match="already ended"):
+        signing.update_in_database(result_of(failed), status_of(failed), failed, "dev", PRIVATE)
+    with pytest.raises(FileExistsError, match="another result"):
+        signing.update_in_database(result_of(done, "9"), status_of(done), done, "dev", PRIVATE)
+    assert signing.get_status("dev", "u", done).status == "DONE"
+    assert signing.get_status("dev", "u", failed).status == "ERROR"
+    assert signing.ids("results/dev") == [done]
+
+
+def test_done_needs_a_result(signing: LocalProviderExtended) -> None:
+    job_id = taken(signing)
+    with pytest.raises(ValueError, match="give its result"):
+        signing.update_in_database(None, status_of(job_id), job_id, "dev", PRIVATE)
+    assert where(signing, job_id) == {"jobs/running"}
+    assert signing.get_status("dev", "u", job_id).status == "INITIALIZING"
+
+
+def test_a_missing_status_is_written(
+    signing: LocalProviderExtended, caplog: pytest.LogCaptureFixture
+) -> None:
+    status = status_of(UNKNOWN, "INITIALIZING")
+    signing.update_in_database(result_of(UNKNOWN), status, UNKNOWN, "dev", PRIVATE)
+    assert signing.get_status("dev", "u", UNKNOWN) == status
+    assert "was missing" in caplog.text
+    assert where(signing, UNKNOWN) == set()
+
+
+def test_a_result_without_a_job_body_is_kept(
+    signing: LocalProviderExtended, caplog: pytest.LogCaptureFixture
+) -> None:
+    signing.update_in_database(result_of(UNKNOWN), status_of(UNKNOWN), UNKNOWN, "dev", PRIVATE)
+    assert signing.verify_result("dev", UNKNOWN)
+    assert "its body is nowhere" in caplog.text
+
+
+class Killed(BaseException):
+    pass
+
+
+class Stopping:
+    """Kills the worker right before, or right after, its n-th write."""
+
+    def __init__(self, provider: LocalProviderExtended, stop_at: int, *, before: bool) -> None:
+        self.left, self.before = stop_at, before
+        self.verbs = {
+            name: self.wrapped(getattr(provider, name))
+            for name in ("_create", "_replace", "_move", "_remove")
+        }
+
+    def wrapped(self, verb: Callable[..., object]) -> Callable[..., object]:
+        def step(*args: object) -> object:
+            self.left -= 1
+            if self.before and self.left < 0:
+                raise Killed
+            answer = verb(*args)
+            if self.left < 0:
+                raise Killed
+            return answer
+
+        return step
+
+
+@pytest.mark.parametrize("status", ["DONE", "ERROR"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("stop_at", range(5))
+def test_stopped_anywhere_the_same_call_completes_it(
+    signing: LocalProviderExtended,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    before: bool,
+    stop_at: int,
+) -> None:
+    for known in (True, False):
+        job_id = taken(signing)
+        if not known:
+            signing._delete_status("dev", "u", job_id)
+        done = status == "DONE"
+        ending = (result_of(job_id) if done else None, status_of(job_id, status))
+        with monkeypatch.context() as patch:
+            for name, verb in Stopping(signing, stop_at, before=before).verbs.items():
+                patch.setattr(signing, name, verb)
+            with contextlib.suppress(Killed):
+                signing.update_in_database(*ending, job_id, "dev", PRIVATE)
+        final = {"jobs/finished/dev" if done else "jobs/deleted"}
+        seen = signing.get_status("dev", "u", job_id).status
+        assert where(signing, job_id) == {"jobs/running"} or (
+            where(signing, job_id) == final and seen == status
+        )
+        if done and known and seen == "DONE":
+            assert signing.exists("results/dev", job_id)
+        signing.update_in_database(*ending, job_id, "dev", PRIVATE)
+        assert where(signing, job_id) == final
+        assert signing.get_status("dev", "u", job_id).status == status
+
+
+def test_a_move_that_copied_but_did_not_delete_is_completed(
+    signing: LocalProviderExtended,
+) -> None:
+    """What a storage without a move in one step leaves behind."""
+    job_id = taken(signing)
+    signing.upload(signing.get("jobs/running", job_id), "jobs/finished/dev", job_id)
+    signing.update_in_database(result_of(job_id), status_of(job_id), job_id, "dev", PRIVATE)
+    assert where(signing, job_id) == {"jobs/finished/dev"}
