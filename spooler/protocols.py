@@ -146,6 +146,7 @@ class Backend(Protocol):
         outbox). The new claim has the old attempt number and `started` flag; what becomes of
         the job is the caller's decision. Calling it regularly is what makes leases run out:
         a storage without a trustworthy clock measures from the first look at an unchanged lease.
+        Where an answer can be lost, a repeat with the same token finds what the first call took.
         Steps that a crash left half done by `ack` are completed on the way.
         """
 

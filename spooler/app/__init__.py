@@ -27,19 +27,24 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
         raise ConfigError("no device is enabled; add a table [devices.NAME] with a handler")
     if options.dry_run:
         return dry_run(settings, options)
-    observer = Observer(LogEvents(), Board())
-    daemon = Daemon(settings, options, observer)
+    board = Board()
+    service = ServiceManager.of(os.environ)
+    observer = Observer(LogEvents(), board)
+    daemon = Daemon(settings, options, observer, board)
 
     def again() -> None:
+        service.reloading()
         try:
             later = daemon.apply(reload())
         except ConfigError as error:
             observer.emit(EventName.DAEMON_RELOAD_REFUSED, error=str(error))
+            service.ready()
             return
         reason = f"restart for: {', '.join(later)}" if later else "everything was taken over"
         observer.emit(EventName.DAEMON_RELOADED, reason=reason)
+        service.ready()
 
-    code = daemon.serve(ServiceManager.of(os.environ), again)
+    code = daemon.serve(service, again)
     observer.emit(EventName.DAEMON_STOPPED, code=code)
     return code
 

@@ -23,10 +23,14 @@ from spooler.daemon.tickets import Tickets
 from spooler.daemon.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.durable import Disk
+from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
 from spooler.observe.notify import ServiceManager
 from spooler.settings import DeviceSettings, Settings
 from spooler.storage.liveness import this_process
+
+#: Seconds between two status lines to the service manager.
+_STATUS_EVERY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,11 @@ class RunOptions:
 class Daemon:
     """All parts of one daemon, wired. `serve` runs it to its end."""
 
-    def __init__(self, settings: Settings, options: RunOptions, observer: Observer) -> None:
+    def __init__(
+        self, settings: Settings, options: RunOptions, observer: Observer, board: Board
+    ) -> None:
         self.settings = settings
+        self._board = board
         self._options = options
         self._observer = observer
         self._clock = SystemClock()
@@ -140,9 +147,15 @@ class Daemon:
             clock=self._clock,
             grace=lambda: self.settings.daemon.grace,
             reload=reload,
-            beat=service.beat,
-            beat_every=service.watchdog / 3 if service.watchdog else None,
+            stopping=service.stopping,
+            beat=lambda: self._beat(service),
+            beat_every=service.watchdog / 3 if service.watchdog else _STATUS_EVERY,
         )
+
+    def _beat(self, service: ServiceManager) -> None:
+        """Show life and what goes on; called by the main thread, which does nothing else."""
+        service.alive()
+        service.status(self._board.snapshot().line())
 
     def _ready(self, service: ServiceManager) -> None:
         self._observer.emit(

@@ -45,6 +45,8 @@ class Recovery:
         self._patience = patience
         #: Taken over, and not settled because the storage went away in between.
         self._unsettled: dict[str, list[Claim]] = {}
+        #: The token of a take-over whose answer was lost: a repeat finds its own.
+        self._token = ""
 
     def recover(self, rules: DeviceRules, version: str) -> int:
         """Take over and settle every expired claim of a device; how many there were.
@@ -64,9 +66,13 @@ class Recovery:
             count += 1
 
     def _take(self, device: str) -> Claim | None:
-        token = uuid.uuid4().hex[:16]
+        self._token = self._token or uuid.uuid4().hex[:16]
         spare = self._delivery.spared()
-        return self._backend.reclaim(device, self._owner, self._keeper.ttl, token, spare=spare)
+        claim = self._backend.reclaim(
+            device, self._owner, self._keeper.ttl, self._token, spare=spare
+        )
+        self._token = ""
+        return claim
 
     def _settle(self, claim: Claim, rules: DeviceRules, version: str) -> None:
         outcome = verdict(claim, rules)

@@ -44,6 +44,7 @@ class Supervisor:
         reload: Callable[[], None],
         beat: Callable[[], None] = lambda: None,
         beat_every: float | None = None,
+        stopping: Callable[[], object] = lambda: None,
     ) -> None:
         self._workers = workers
         self._keeper = keeper
@@ -56,6 +57,7 @@ class Supervisor:
         self._reload = reload
         self._beat = beat
         self._beat_every = beat_every
+        self._stopping = stopping
         self._news = threading.Event()
         self._stop_requests = 0
         self._reload_requests = 0
@@ -102,6 +104,7 @@ class Supervisor:
             ready()
             self._watch()
             self._observer.emit(EventName.DAEMON_STOPPING, reason=self._why())
+            self._stopping()
             self._wind_down()
         if isinstance(self._failure, ConfigError):
             return REFUSED

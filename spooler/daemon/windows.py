@@ -7,7 +7,7 @@ tick, restart or clock step can leave a device closed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.triggers.cron import CronTrigger
 
@@ -24,7 +24,9 @@ class Window:
     @classmethod
     def of(cls, kind: str, cron: str, duration: float, note: str, timezone: str) -> Window:
         """A window from its settings."""
-        return cls(kind, CronTrigger.from_crontab(cron, timezone=timezone), duration, note)
+        # A machine without a time zone database knows this one all the same.
+        zone = UTC if timezone == "UTC" else timezone
+        return cls(kind, CronTrigger.from_crontab(cron, timezone=zone), duration, note)
 
     def opened_at(self, now: datetime) -> datetime | None:
         """When the window that is open at `now` began; None when it is closed."""

@@ -64,6 +64,7 @@ class Worker:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._hurry = hurry
+        self._closed = False
         self._pushed = False
         self._subscription: Subscription | None = None
         self._token = ""
@@ -253,6 +254,9 @@ class Worker:
 
     def close(self) -> None:
         """Leave the instrument safe; harmless to repeat."""
+        if self._closed:
+            return
+        self._closed = True
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None

@@ -2,7 +2,8 @@
 
 The main thread reads requests and runs the handler, so that a run costs one round trip and no
 change of threads. A second socket carries "stop" to a thread that only listens: its end of file
-is also how the child learns that its parent is gone.
+is also how the child learns that its parent is gone. SIGTERM counts only when the runner has said
+so there: a service manager that signals the whole group must not cut a run that is to be finished.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import suppress
 from types import FrameType
 
 from spooler.devices.context import HostContext
+from spooler.devices.encoding import decode
 from spooler.devices.frames import Frame, Head, Unpacker, pack
 from spooler.devices.hosting import HandlerHost, Reply, Terminated
 from spooler.devices.spec import HandlerSpec
@@ -73,6 +75,7 @@ class Child:
         self._number = 0
         self._asked = 0
         self._grace = 5.0
+        self._ending = False
         self._ended = threading.Event()
 
     def main(self) -> int:
@@ -80,7 +83,7 @@ class Child:
         first = self.jobs.receive()
         if first is None:
             return 0
-        host = HandlerHost(self._prepare(first.head), self.logger)
+        host = HandlerHost(self._prepare(first), self.logger)
         try:
             if self._start(host, opened=bool(first.head["open"])):
                 self._serve(host)
@@ -93,11 +96,12 @@ class Child:
             self._ended.set()
         return 0
 
-    def _prepare(self, hello: Head) -> HandlerSpec:
+    def _prepare(self, first: Frame) -> HandlerSpec:
         """Make this process what the runner asks for."""
+        hello = first.head
         sys.path[:] = hello["path"]
         self._grace = hello["grace"]
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, self._terminate)
         # Ctrl-C is for the daemon. Not SIG_IGN, which the handler's own children would inherit.
         signal.signal(signal.SIGINT, lambda *_: None)
         self._follow_parent()
@@ -107,7 +111,7 @@ class Child:
         return HandlerSpec(
             device=self.device,
             reference=hello["reference"],
-            options=hello["options"],
+            options=decode(first.body),
             max_output=hello["max_output"],
         )
 
@@ -162,8 +166,11 @@ class Child:
         return context
 
     def _listen(self) -> None:
-        """The control thread: hears "stop", and the end of the parent."""
+        """The control thread: hears "stop", "end", and the end of the parent."""
         while (frame := self.control.receive()) is not None:
+            if "end" in frame.head:
+                self._interrupt()
+                continue
             self._asked = frame.head["stop"]
             context = self._context
             if context is not None and self._number == self._asked:
@@ -191,7 +198,14 @@ class Child:
             context.stop.set()
 
     def _interrupt(self) -> None:
+        self._ending = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _terminate(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._ending:
+            # Once is enough: a second one would cut the clean-up that the first has begun.
+            self._ending = False
+            raise Terminated
 
     def _kill(self) -> None:
         if os.getpgrp() == os.getpid():
@@ -212,10 +226,6 @@ class Child:
         if os.getppid() != self.parent:
             with suppress(OSError):
                 self.control.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _terminate(_signum: int, _frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def _flush() -> None:

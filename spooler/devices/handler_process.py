@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from spooler.devices.frames import Frame, FrameError, Head, Unpacker, pack
 from spooler.devices.groups import End, end_of, kill_session, signal_session
@@ -123,9 +124,12 @@ class HandlerProcess:
         self.drain()
         self.output.finish()
 
-    def signal(self, signum: int) -> None:
-        """Signal the process and everything that it started."""
-        signal_session(self.pid, signum)
+    def terminate(self) -> None:
+        """SIGTERM for the process and everything that it started."""
+        # The child takes it for meant only when it is told so.
+        with suppress(OSError):
+            self._control.send(pack({"end": True}))
+        signal_session(self.pid, signal.SIGTERM)
 
     def finish(self, seconds: float) -> bool:
         """Kill what is left of the session, reap, let go; False when SIGKILL had no effect.

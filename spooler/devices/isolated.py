@@ -7,13 +7,13 @@ lives from run to run, and is made again before the next run when it had to be e
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spooler.devices.encoding import NotJson, encode
 from spooler.devices.frames import Frame, Head
 from spooler.devices.handler_process import HandlerProcess
 from spooler.devices.hosting import card_of, outcome_of, payload_of
@@ -91,7 +91,7 @@ class ProcessRunner:
             return
         process.post({"op": "close"})
         if process.wait_end(self._spec.grace) is None:
-            process.signal(signal.SIGTERM)
+            process.terminate()
             process.wait_end(self._spec.grace)
         self._finish(process)
 
@@ -174,7 +174,7 @@ class ProcessRunner:
             if self._is_reply(process.wait(min(SLICE, left)), control):
                 return
         self._process = None
-        process.signal(signal.SIGTERM)
+        process.terminate()
         process.wait_end(self._spec.grace)
         self._finish(process)
 
@@ -207,6 +207,10 @@ class ProcessRunner:
         self._refuse_undead()
         spec = self._spec
         try:
+            options = encode(spec.options)
+        except NotJson as error:
+            raise ConfigError(f"device {spec.device}: an option {error}.") from None
+        try:
             process = HandlerProcess(spec.device, max(spec.max_output, MIB), self._emit)
         except OSError as error:
             raise DeviceUnusable(
@@ -214,7 +218,7 @@ class ProcessRunner:
             ) from error
         ready = False
         try:
-            process.post(self._hello(opened=opened))
+            process.post(self._hello(opened=opened), options)
             frame = self._greeting(process, control)
             self._check(frame.head)
             ready = True
@@ -222,7 +226,7 @@ class ProcessRunner:
             if ready:
                 process.end_run()
             else:
-                process.signal(signal.SIGTERM)
+                process.terminate()
                 process.wait_end(spec.grace)
                 self._finish(process)
         self._process, self._opened = process, opened
@@ -234,7 +238,6 @@ class ProcessRunner:
         return {
             "open": opened,
             "reference": spec.reference,
-            "options": dict(spec.options),
             "path": sys.path,
             "memory_limit": spec.memory_limit,
             "max_output": spec.max_output,

@@ -41,8 +41,8 @@ class Claim:
     Every later write is conditional on (owner, attempt, token). `handle` is the storage's own
     note of where the lease stands (a file name, a revision); nobody else reads it. `started`
     says that the handler may have touched the instrument, `cancelled` that the submitter has
-    withdrawn the job (the lease stays ours until the end is acknowledged). `history` holds the attempts that
-    ended without a report, oldest first.
+    withdrawn the job (the lease stays ours until the end is acknowledged). `history` holds the
+    attempts that ended without a report, oldest first.
     """
 
     job: Job

@@ -50,10 +50,6 @@ class ServiceManager:
         """The daemon still works; due more often than every `watchdog` seconds."""
         return self._send("WATCHDOG=1")
 
-    def beat(self) -> None:
-        """`alive`, for callers that do not care."""
-        self.alive()
-
     def extend(self, seconds: float) -> bool:
         """Starting or stopping takes up to `seconds` more; be patient."""
         return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")

@@ -133,6 +133,8 @@ class MemoryBackend:
         with self._storage.lock:
             for entry in self._of(device):
                 held = entry.claim
+                if held is not None and held.token == token:
+                    return held
                 if held is None or held.owner == owner or held.token in spare:
                     continue
                 ran_out = entry.expires <= self._clock.monotonic()

@@ -27,9 +27,9 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
 
 
 def test_the_daemon_imports_neither_numpy_nor_a_database_driver():
-    program = "import sys, spooler.app; print([m for m in ('numpy', 'scipy') if m in sys.modules])"
+    program = "import sys, spooler.app; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert done.stdout.strip() == b"[]"
+    assert {"numpy", "scipy", "pymongo"}.isdisjoint(done.stdout.decode().split())
 
 
 def test_help_names_every_exit_code_and_cuts_no_sentence_short(said):
@@ -51,7 +51,7 @@ def test_every_error_of_spooler_has_its_exit_code():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["runn"], ["run", "--onc"], ["status"], ["run", "--max-jobs", "0"], ["run", "--max-jobs", "x"],
+    [["foo"], ["run", "--onc"], ["status"], ["run", "--max-jobs", "0"], ["run", "--max-jobs", "x"],
      ["status", "x", "--timeout", "soon"], ["keys", "x"], ["new-device", "Big Laser"], []],
 )  # fmt: skip
 def test_a_command_written_wrong_is_exit_code_2(said, arguments):

@@ -21,6 +21,7 @@ def test_the_thread_is_named_after_the_device(bench: MakeBench) -> None:
 
 
 def test_a_handler_that_does_not_end_wedges_the_device_until_it_does(bench: MakeBench) -> None:
+    before = set(threading.enumerate())
     it = bench("wedged:Wedged", isolation="thread")
     from wedged import RELEASE
 
@@ -31,7 +32,7 @@ def test_a_handler_that_does_not_end_wedges_the_device_until_it_does(bench: Make
         it.run({})
     with pytest.raises(DeviceUnusable, match="did not end when asked"):
         it.runner.open()
-    threads = [t for t in threading.enumerate() if t.name == "device-bench"]
+    threads = [t for t in threading.enumerate() if t not in before]
     assert len(threads) == 1
     RELEASE.set()
     threads[0].join(10)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from spooler.devices.isolated import ProcessRunner
-from spooler.errors import DeviceUnusable, RunStopped
+from spooler.errors import ConfigError, DeviceUnusable, RunStopped
 from spooler.model.result import Outcome
 from spooler.model.run import StopReason
 from spooler.model.state import State
@@ -200,12 +198,38 @@ def test_an_answer_that_came_before_the_stop_counts(bench: MakeBench, tmp_path: 
     assert outcome.state is State.DONE
 
 
-def test_ctrl_c_is_for_the_daemon(bench: MakeBench) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_to_the_whole_group_are_for_the_daemon(bench: MakeBench, signum: int) -> None:
+    """Ctrl-C, and a service manager that stops or reloads: idle and in the middle of a run."""
     it = bench()
-    os.kill(pid_of(it), signal.SIGINT)
+    pid = pid_of(it)
+
+    class Signalling(Control):
+        def progress(self, text: str) -> None:
+            os.kill(pid, signum)
+
+    os.kill(pid, signum)
+    with pytest.raises(RunStopped, match="timeout"):
+        it.do("wait", Signalling(), timeout=0.5)
     result = it.do("answer").result
     assert result is not None
-    assert result.data["pid"] == pid_of(it)
+    assert result.data["pid"] == pid
+
+
+def test_threads_of_the_handler_can_print_between_runs(bench: MakeBench, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    it = bench(grace=10.0)
+    assert isinstance(it.runner, ProcessRunner)
+    it.run({"do": "background", "with": {"done": str(done)}})
+    deadline = time.monotonic() + 20
+    while not done.exists():
+        assert time.monotonic() < deadline
+        it.runner.drain_output()
+
+
+def test_options_must_be_json(bench: MakeBench) -> None:
+    with pytest.raises(ConfigError, match="device bench: an option a is not a finite number"):
+        bench("echo", options={"a": float("nan")})
 
 
 def test_many_runs_leave_no_descriptors(bench: MakeBench) -> None:
@@ -242,43 +266,3 @@ def test_large_payloads_and_results_pass(bench: MakeBench) -> None:
     result = it.run(payload).result
     assert result is not None
     assert result.data == {"echo": payload}
-
-
-_PARENT = """
-import os, sys, threading
-from spooler.devices import HandlerSpec, open_runner
-from spooler.model.run import RunRequest
-
-sys.path.insert(0, {folder!r})
-spec = HandlerSpec("left", "misbehaving:Zoo", {{"diary": {diary!r}}}, grace=0.4)
-runner = open_runner(spec)
-runner.open()
-if {fork}:
-    if os.fork() == 0:
-        threading.Event().wait(30)
-        os._exit(0)
-
-class Control:
-    stop_reason = None
-    def progress(self, text):
-        print(runner.pid, flush=True)
-
-runner.run(RunRequest("j", 1, {{"do": {what!r}}}, 600.0, "/nowhere"), Control())
-"""
-
-
-@pytest.mark.parametrize("what", ["wait", "deaf", "stubborn"])
-@pytest.mark.parametrize("fork", [False, True])
-def test_the_handler_does_not_outlive_a_killed_daemon(
-    tmp_path: Path, what: str, fork: bool
-) -> None:
-    diary = tmp_path / "diary"
-    folder = str(Path(__file__).parent / "handlers")
-    code = _PARENT.format(folder=folder, diary=str(diary), what=what, fork=fork)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        parent.kill()
-        assert wait_gone(pid, 20)
-        parent.stdout.close()
-    assert diary.read_text().split() == ["open"] if what == "stubborn" else ["open", "close"]

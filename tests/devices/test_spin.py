@@ -184,5 +184,10 @@ def test_samples_never_leave_the_indices() -> None:
         def random(self, size: int) -> Any:  # type: ignore[override]
             return np.full(size, np.nextafter(1.0, 0.0))
 
-    drawn = spin.sample(spin.rlx(spin.ground(500), 1.0), 5, Edge(np.random.PCG64(1)))
-    assert drawn.max() <= 500
+    generator = Edge(np.random.PCG64(1))
+    short = 0
+    for angle in np.linspace(0.1, 3, 200):
+        state = spin.rlx(spin.ground(50), angle)
+        short += np.cumsum(spin.probabilities(state))[-1] <= np.nextafter(1.0, 0.0)
+        assert spin.sample(state, 5, generator).max() <= 50
+    assert short > 0

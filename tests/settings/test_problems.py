@@ -21,7 +21,7 @@ def complaints(tmp_path, text):
             "[daemon]\npol_interval = 1\n",
             "[daemon] has no key 'pol_interval'; did you mean 'poll_interval'?",
         ),
-        ("[deamon]\nlease = 1\n", "there is no key or section 'deamon'; did you mean 'daemon'?"),
+        ("[daemom]\nlease = 1\n", "there is no key or section 'daemom'; did you mean 'daemon'?"),
         ("[daemon]\nlease = true\n", "[daemon] lease: expected a number of seconds or"),
         ("[daemon]\nlease = 0.5\n", "[daemon] lease: expected at least 1, and got 0.5"),
         ("[daemon]\nannounce_interval = 400\n", "[daemon] announce_interval: expected at most 240"),

@@ -182,15 +182,26 @@ class FolderBackend:
         self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
     ) -> Claim | None:
         with self._translated():
-            for name in self._claims.expired(device, owner, spare):
-                if name.phase.committed:
-                    self._endings.publish(device, name)
-                    continue
-                self._claims.introduce(owner)
-                claim = self._claims.take_over(device, name, owner, ttl, token)
-                if claim is not None:
-                    self._held[token] = claim
-                    return claim
+            claim = self._claims.recall(device, owner, token) if token in self._doubtful else None
+            self._doubtful.add(token)
+            claim = claim or self._expired(device, owner, ttl, token, spare)
+            self._doubtful.discard(token)
+        if claim is not None:
+            self._held[token] = claim
+        return claim
+
+    def _expired(
+        self, device: str, owner: Owner, ttl: float, token: str, spare: Collection[str]
+    ) -> Claim | None:
+        """Complete what is decided, and take over the first claim that is not."""
+        for name in self._claims.expired(device, owner, spare):
+            if name.phase.committed:
+                self._endings.publish(device, name)
+                continue
+            self._claims.introduce(owner)
+            claim = self._claims.take_over(device, name, owner, ttl, token)
+            if claim is not None:
+                return claim
         return None
 
     # --- writing about a claim --------------------------------------------------------------

@@ -6,6 +6,7 @@ would cost more than the claim.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -21,6 +22,14 @@ from watchdog.observers.api import BaseObserver
 from spooler.durable import Disk
 
 _ARRIVALS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of watchdog's says anything: this one only says that we have closed it."""
+    return "called when the thread is inactive" not in record.getMessage()
+
+
+logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
 
 
 class _Arrivals(FileSystemEventHandler):

@@ -77,6 +77,8 @@ class SqoolerSubmitter:
                 return Status(State.ERROR, error.removeprefix("None; "))
         with self._translated():
             waiting = self._waits(device, job_id)
+        if self._read(_cancels(device), job_id) is not None:
+            detail = "its cancellation has been asked for"
         return Status(State.QUEUED if waiting else State.RUNNING, _without_greeting(detail))
 
     def result(self, device: str, job_id: str) -> Result:
@@ -114,7 +116,7 @@ class SqoolerSubmitter:
             raise NotCancellable(f"job {job_id} has already ended: {state}")
         with self._translated():
             with suppress(FileExistsError):  # it has been wished for before
-                self._documents.upload({"job_id": job_id}, f"spooler/cancels/{device}", job_id)
+                self._documents.upload({"job_id": job_id}, _cancels(device), job_id)
             return self._waits(device, job_id)
 
     def devices(self) -> list[DeviceCard]:
@@ -162,6 +164,10 @@ class SqoolerSubmitter:
             yield
         except OSError as error:
             raise unavailable(error, error.filename or self._documents.name) from error
+
+
+def _cancels(device: str) -> str:
+    return f"spooler/cancels/{device}"
 
 
 def _without_greeting(detail: str) -> str:

@@ -111,6 +111,15 @@ class Zoo:
         context.logger.info("in the log")
         return {}
 
+    def do_background(self, context: JobContext, done: str) -> Any:
+        def work() -> None:
+            for _ in range(5000):
+                print("x" * 99)
+            Path(done).touch()
+
+        threading.Thread(target=work).start()
+        return {}
+
     # --- cooperative ---
 
     def do_wait(self, context: JobContext) -> Any:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from spooler import durable
+from spooler.daemon.outbox import Entry, Outbox
+from spooler.errors import BackendUnavailable
+from spooler.model.result import SignedReport
+from spooler.model.state import State
+from spooler.observe.events import EventName
+from spooler.testing.backend_contract import (
+    DEVICE,
+    TTL,
+    new_token,
+    other_owner,
+    signed_report,
+)
+from tests.daemon.parts import Parts
+
+
+def entry(parts: Parts) -> Entry:
+    parts.submit()
+    claim = parts.claim()
+    return Entry(claim, signed_report(claim, data={"value": "ü \u2028", "list": [1.5, None]}))
+
+
+def test_an_entry_survives_the_process(parts: Parts, tmp_path: Path) -> None:
+    kept = entry(parts)
+    parts.outbox.keep(kept)
+    (restored,) = Outbox(tmp_path / "outbox").restore()
+    assert restored.signed == kept.signed
+    same = ("owner", "attempt", "token", "handle", "started")
+    assert [getattr(restored.claim, key) for key in same] == [
+        getattr(kept.claim, key) for key in same
+    ]
+    assert restored.name == kept.name
+    parts.outbox.drop(kept)
+    assert Outbox(tmp_path / "outbox").restore() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"claim": {}}', b"null", b"\xff"])
+def test_a_damaged_entry_is_set_aside_and_kept(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    (folder / "spins.x.1.t.json").write_bytes(content)
+    assert Outbox(folder).restore() == []
+    assert (folder / "parked" / "spins.x.1.t.json").read_bytes() == content
+
+
+def test_an_outage_is_outlived(parts: Parts) -> None:
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.backend.away = True
+    parts.delivery.finish(held, signed_report(held.claim), parts.patience)
+    assert parts.delivery.waiting == 1
+    assert parts.delivery.spared() == {held.claim.token}
+    parts.delivery.retry()
+    assert parts.delivery.waiting == 1
+    parts.backend.away = False
+    parts.delivery.retry()
+    assert parts.delivery.waiting == 0
+    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    assert parts.keeper.held_tokens() == set(), "a delivered claim is renewed no more"
+    assert parts.events().count(EventName.STORAGE_AWAY) == 1, "one line per outage"
+    assert EventName.STORAGE_BACK in parts.events()
+
+
+def test_a_lost_answer_does_no_harm(parts: Parts) -> None:
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.backend.deaf = {"ack"}
+    parts.delivery.finish(held, signed_report(held.claim, data={"value": 3}), parts.patience)
+    assert parts.delivery.waiting == 1
+    parts.backend.deaf = set()
+    parts.delivery.retry()
+    assert parts.delivery.waiting == 0
+    assert parts.submitter.result(DEVICE, job_id).data == {"value": 3}
+    assert EventName.REPORT_PARKED not in parts.events()
+
+
+def test_a_later_process_delivers(parts: Parts, tmp_path: Path) -> None:
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.backend.away = True
+    parts.delivery.finish(held, signed_report(held.claim), parts.patience)
+    later = Parts(tmp_path, storage=parts.storage, clock=parts.clock)
+    assert later.delivery.restore() == 1
+    later.clock.advance(TTL + 1)
+    assert later.recovery.recover(later.rules, "1") == 0, "recovery leaves it to the outbox"
+    later.delivery.retry()
+    assert later.submitter.status(DEVICE, job_id).state is State.DONE
+
+
+def test_a_late_report_is_parked_and_overwrites_nothing(parts: Parts, tmp_path: Path) -> None:
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.backend.away = True
+    parts.delivery.finish(held, signed_report(held.claim, data={"value": "old"}), parts.patience)
+    parts.backend.away = False
+    parts.clock.advance(TTL + 1)
+    other = parts.backend.reclaim(DEVICE, other_owner(), TTL, new_token())
+    parts.backend.ack(other, signed_report(other, data={"value": "new"}))
+    parts.delivery.retry()
+    assert parts.submitter.result(DEVICE, job_id).data == {"value": "new"}
+    assert parts.delivery.waiting == 0
+    parked = sorted(path.name for path in (tmp_path / "outbox" / "parked").iterdir())
+    assert len(parked) == 2, parked
+    assert (
+        "taken over"
+        in json.loads((tmp_path / "outbox" / "parked" / parked[1]).read_text())["reason"]
+        or "no longer held" in (tmp_path / "outbox" / "parked" / parked[1]).read_text()
+    )
+
+
+class _FullDisk:
+    """`os` as durable.py sees it, on a full disk."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def write(self, *_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_own_disk_does_not_keep_a_report_from_the_storage(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    monkeypatch.setattr(durable, "os", _FullDisk())
+    parts.delivery.finish(held, signed_report(held.claim), parts.patience)
+    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+
+
+def test_neither_disk_nor_storage(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report stays in memory, the lease stays ours, and both are tried until one is back."""
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.backend.away = True
+    with monkeypatch.context() as full:
+        full.setattr(durable, "os", _FullDisk())
+        waits = 0
+
+        def patience(_: float) -> bool:
+            nonlocal waits
+            waits += 1
+            assert parts.keeper.held_tokens() == {held.claim.token}
+            if waits == 3:
+                parts.backend.away = False
+            return True
+
+        parts.delivery.finish(held, signed_report(held.claim), patience)
+    assert waits == 3
+    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+
+
+def test_keep_says_what_is_wrong(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = entry(parts)
+    monkeypatch.setattr(durable, "os", _FullDisk())
+    with pytest.raises(BackendUnavailable, match="the disk is full"):
+        parts.outbox.keep(kept)
+    assert len(parts.outbox) == 0
+    assert isinstance(kept.signed, SignedReport)

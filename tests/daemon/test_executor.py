@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spooler.errors import DeviceUnusable, PayloadInvalid, RunStopped
+from spooler.model.device import Rerun
+from spooler.model.result import Outcome
+from spooler.model.run import RunRequest, StopReason
+from spooler.model.state import State
+from spooler.observe.events import EventName
+from spooler.protocols import RunControl
+from spooler.signing.jws import KeySet
+from spooler.testing.backend_contract import DEVICE, TTL, new_token, other_owner
+from tests.daemon.parts import KEY, Parts
+
+
+def test_a_job_goes_its_way(parts: Parts) -> None:
+    job_id = parts.submit(a=1)
+    parts.execute()
+    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    (request,) = parts.runner.requests
+    assert (request.job_id, request.attempt, request.payload) == (job_id, 1, {"a": 1})
+    expected = [EventName.JOB_CLAIMED, EventName.JOB_STARTED, EventName.REPORT_DELIVERED]
+    assert parts.events() == [*expected, EventName.JOB_FINISHED]
+    assert parts.keeper.held_tokens() == set()
+    assert len(parts.outbox) == 0
+
+
+def test_the_report_is_a_jws_that_says_everything(parts: Parts) -> None:
+    job_id = parts.submit()
+    parts.execute()
+    signed = parts.storage.entries[DEVICE, job_id].signed
+    assert signed is not None
+    said = json.loads(KeySet([KEY.public()]).verify_jws(signed.jws))
+    assert said["job_id"] == job_id
+    assert said["status"]["state"] == "done"
+    assert said["result"]["data"] == {"value": 1}
+    assert said["owner"] == str(parts.owner)
+
+
+def test_started_is_noted_before_the_handler_runs(parts: Parts) -> None:
+    def act(*_: object) -> Outcome:
+        (entry,) = parts.storage.entries.values()
+        assert entry.claim is not None
+        assert entry.claim.started
+        return Outcome(State.DONE)
+
+    parts.runner.act = act
+    parts.submit()
+    parts.execute()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "state", "word"),
+    [
+        (PayloadInvalid("shots must be a number"), State.ERROR, "shots must be a number"),
+        (RunStopped(StopReason.TIMEOUT), State.ERROR, "600 s"),
+        (RunStopped(StopReason.CANCELLED), State.CANCELLED, "while it ran"),
+        (RunStopped(StopReason.SHUTDOWN), State.ERROR, "submit it again"),
+    ],
+)
+def test_how_a_run_may_end(parts: Parts, trouble: Exception, state: State, word: str) -> None:
+    def act(*_: object) -> Outcome:
+        raise trouble
+
+    parts.runner.act = act
+    job_id = parts.submit()
+    parts.execute()
+    status = parts.submitter.status(DEVICE, job_id)
+    assert status.state is state
+    assert word in status.reason
+
+
+def test_a_stopped_run_of_a_device_that_repeats_goes_back(parts: Parts) -> None:
+    def act(*_: object) -> Outcome:
+        raise RunStopped(StopReason.SHUTDOWN)
+
+    parts.runner.act = act
+    parts.rules = replace(parts.rules, rerun=Rerun.ALWAYS)
+    job_id = parts.submit()
+    parts.execute()
+    assert parts.submitter.status(DEVICE, job_id).state is State.QUEUED
+    assert parts.claim().attempt == 1, "the attempt is refunded"
+
+
+def test_a_device_that_cannot_be_used_gives_the_job_back_and_rests(parts: Parts) -> None:
+    def act(*_: object) -> Outcome:
+        raise DeviceUnusable("the laser is locked")
+
+    parts.runner.act = act
+    job_id = parts.submit()
+    with pytest.raises(DeviceUnusable):
+        parts.execute()
+    assert parts.submitter.status(DEVICE, job_id).state is State.QUEUED
+
+
+def test_a_lost_lease_publishes_nothing(parts: Parts) -> None:
+    def act(_: RunRequest, control: RunControl) -> Outcome:
+        parts.clock.advance(TTL + 1)
+        assert parts.backend.reclaim(DEVICE, other_owner(), TTL, new_token()) is not None
+        parts.keeper.renew_due()
+        assert control.stop_reason is StopReason.LEASE_LOST
+        raise RunStopped(control.stop_reason)
+
+    parts.runner.act = act
+    job_id = parts.submit()
+    parts.execute()
+    assert parts.submitter.status(DEVICE, job_id).state is State.RUNNING
+    assert EventName.JOB_LOST in parts.events()
+    assert len(parts.outbox) == 0
+
+
+def test_a_cancelled_or_broken_job_never_reaches_the_handler(parts: Parts) -> None:
+    cancelled = parts.submit()
+    parts.submitter.cancel(DEVICE, cancelled)
+    parts.execute()
+    assert parts.submitter.status(DEVICE, cancelled).state is State.CANCELLED
+    broken = parts.submit()
+    entry = parts.storage.entries[DEVICE, broken]
+    entry.job = replace(entry.job, payload=None, defect="the job is cut off")
+    parts.execute()
+    assert parts.submitter.status(DEVICE, broken).reason == "the job is cut off"
+    assert parts.runner.requests == []
+
+
+def test_nothing_starts_while_the_storage_is_away(parts: Parts) -> None:
+    job_id = parts.submit()
+    claim = parts.claim()
+    parts.backend.away = True
+    ran_at: list[int] = []
+
+    def act(*_: object) -> Outcome:
+        ran_at.append(len(parts.waits))
+        return Outcome(State.DONE)
+
+    def patience(_: float) -> bool:
+        parts.waits.append(0)
+        parts.backend.away = len(parts.waits) < 3
+        return True
+
+    parts.runner.act = act
+    parts.executor._patience = patience
+    parts.executor.execute(claim, parts.rules, "1")
+    assert ran_at == [3]
+    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+
+
+def test_the_scratch_folder_is_gone_afterwards(parts: Parts, tmp_path: Path) -> None:
+    def act(request: RunRequest, _: RunControl) -> Outcome:
+        folder = Path(request.scratch)
+        folder.mkdir()
+        (folder / "big.h5").write_text("data")
+        return Outcome(State.DONE)
+
+    parts.runner.act = act
+    parts.submit()
+    parts.execute()
+    assert [path.name for path in tmp_path.iterdir()] == ["outbox"]
