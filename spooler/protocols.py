@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +17,11 @@ from spooler.model.artifact import Artifact
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Job
-from spooler.model.json import Json, JsonObject
+from spooler.model.json import JsonObject
 from spooler.model.result import Outcome, Report, Result, SignedReport
 from spooler.model.run import RunRequest, StopReason
 from spooler.model.status import Status
+from spooler.model.storage import Traits, Verification, Write
 
 
 class Clock(Protocol):
@@ -52,32 +52,6 @@ class Signer(Protocol):
 
 
 # --- where jobs live -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What a storage promises, as data, so that nobody checks types.
-
-    renewable: a lease can be extended and is lost when it is not.
-    fenced: a write with a stale token is refused by the storage itself.
-    ordered: jobs are handed out oldest first.
-    push: `subscribe` reports new jobs as they come.
-    largest_report: bytes that a result may have, or None.
-    """
-
-    renewable: bool
-    fenced: bool
-    ordered: bool
-    push: bool
-    largest_report: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One document that would be written: its place and its content."""
-
-    place: str
-    content: JsonObject
 
 
 class Subscription(Protocol):
@@ -167,15 +141,6 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of connections and watches; harmless to repeat."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """Whether a result is signed by the announced key, and a sentence that says so."""
-
-    ok: bool
-    detail: str
-    kid: str = ""
 
 
 class Submitter(Protocol):
@@ -304,21 +269,3 @@ class ReportSigner(Protocol):
 
     def __call__(self, report: Report) -> SignedReport:
         """Raises nothing but bugs: every report that a run can yield can be signed."""
-
-
-__all__ = [
-    "Backend",
-    "Clock",
-    "DeviceHandler",
-    "JobContext",
-    "Json",
-    "ReportSigner",
-    "RunControl",
-    "Runner",
-    "Signer",
-    "Submitter",
-    "Subscription",
-    "Traits",
-    "Verification",
-    "Write",
-]

@@ -16,7 +16,8 @@ from spooler.model.result import Outcome, Report, SignedReport
 from spooler.model.run import RunRequest
 from spooler.model.state import State
 from spooler.model.status import Status
-from spooler.protocols import Backend, Clock, ReportSigner, Runner, Write
+from spooler.model.storage import Write
+from spooler.protocols import Backend, Clock, ReportSigner, Runner
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from spooler.model.json import JsonObject
 from spooler.model.result import Result, SignedReport
 from spooler.model.state import ENDING, Event, State, step
 from spooler.model.status import Status
-from spooler.protocols import Clock, Traits, Verification, Write
+from spooler.model.storage import Traits, Verification, Write
+from spooler.protocols import Clock
 from spooler.storage.liveness import certainly_dead
 
 

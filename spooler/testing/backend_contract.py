@@ -13,91 +13,29 @@ checked by planted faults (tests/storage/test_contract_mutants.py).
 
 from __future__ import annotations
 
-import sys
-import threading
-import uuid
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
-from spooler.errors import LeaseLost, NotCancellable, UnknownJob
-from spooler.model.claim import Claim, Owner
-from spooler.model.device import DeviceCard
-from spooler.model.json import JsonObject
-from spooler.model.result import Report, Result, SignedReport
+from spooler.errors import LeaseLost
 from spooler.model.state import State
-from spooler.model.status import Status
-from spooler.protocols import Backend, Submitter
-from spooler.testing.clock import ManualClock
-
-DEVICE = "spins"
-TTL = 30.0
-
-
-def other_owner() -> Owner:
-    """A process of some other host, which nobody here can judge by its pid."""
-    name = uuid.uuid4().hex
-    return Owner(f"host-{name[:6]}", 4711, f"0-{name}")
-
-
-def new_token() -> str:
-    """A token as the daemon makes them: one for each job wanted."""
-    return uuid.uuid4().hex[:16]
+from spooler.testing.bench import (
+    DEVICE,
+    TTL,
+    Bench,
+    hurried,
+    new_token,
+    no_result,
+    other_owner,
+    race,
+    signed_report,
+    take,
+    take_over,
+)
+from spooler.testing.outside_checks import OutsideChecks
 
 
-def signed_report(
-    claim: Claim, state: State = State.DONE, data: JsonObject | None = None, reason: str = ""
-) -> SignedReport:
-    """A report on a claim, as the daemon would make it."""
-    result = Result(data or {"value": 1}) if state is State.DONE else None
-    status = Status(state, reason)
-    return SignedReport(
-        Report(
-            claim.job.id, claim.job.device, "1.0.0", claim.attempt, str(claim.owner), status, result
-        )
-    )
-
-
-@dataclass
-class Bench:
-    """A storage under test. `backend()` opens a further daemon's view of the same storage."""
-
-    clock: ManualClock
-    backend: Callable[[], Backend]
-    submitter: Submitter
-    #: Called between two submissions, so that their ages differ.
-    age: Callable[[], None] = lambda: None
-    opened: list[Backend] = field(default_factory=list)
-
-    def submit(self, count: int = 1) -> list[str]:
-        """Queue some jobs, each older than the next."""
-        found = []
-        for number in range(count):
-            found.append(self.submitter.submit(DEVICE, {"number": number}))
-            self.age()
-        return found
-
-
-def take(backend: Backend, owner: Owner | None = None) -> Claim:
-    """A claim; fails where there is none."""
-    claim = backend.claim(DEVICE, owner or other_owner(), TTL, new_token())
-    assert claim is not None, "nothing to claim"
-    return claim
-
-
-def take_over(bench: Bench, backend: Backend, owner: Owner | None = None) -> Claim | None:
-    """Let every lease that is not renewed run out, under the eyes of `backend`, and reclaim."""
-    me = owner or other_owner()
-    first = backend.reclaim(DEVICE, me, TTL, new_token())
-    assert first is None, "a lease that has just been seen alive was taken over"
-    bench.clock.advance(TTL + 1)
-    return backend.reclaim(DEVICE, me, TTL, new_token())
-
-
-class BackendContract:
+class BackendContract(OutsideChecks):
     """Derive from this and supply the fixture `bench`."""
 
     # --- claiming ---------------------------------------------------------------------------
@@ -168,12 +106,8 @@ class BackendContract:
 
     def test_eight_callers_get_every_job_once(self, bench: Bench) -> None:
         ids = bench.submit(40)
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
-        try:
-            claimed = _race(bench, callers=8)
-        finally:
-            sys.setswitchinterval(before)
+        with hurried():
+            claimed = race(bench, callers=8)
         assert Counter(claimed) == Counter(ids)
 
     # --- the lease --------------------------------------------------------------------------
@@ -233,7 +167,7 @@ class BackendContract:
             holder.ack(old, signed_report(old, data={"value": "late"}))
         with pytest.raises(LeaseLost):
             holder.release(old, "late", refund=True)
-        _no_result(bench, job_id)
+        no_result(bench, job_id)
         other.ack(new, signed_report(new, data={"value": "in time"}))
         with pytest.raises(LeaseLost):
             holder.ack(old, signed_report(old, data={"value": "later"}))
@@ -244,9 +178,9 @@ class BackendContract:
     def test_ack_publishes_and_ends(self, bench: Bench) -> None:
         (job_id,) = bench.submit()
         backend = bench.backend()
-        _no_result(bench, job_id)
+        no_result(bench, job_id)
         claim = take(backend)
-        _no_result(bench, job_id)
+        no_result(bench, job_id)
         backend.ack(claim, signed_report(claim, data={"value": 7}))
         assert bench.submitter.status(DEVICE, job_id).state is State.DONE
         assert bench.submitter.result(DEVICE, job_id).data == {"value": 7}
@@ -264,7 +198,7 @@ class BackendContract:
         assert bench.submitter.status(DEVICE, job_id).state is State.DONE
 
     @pytest.mark.parametrize("state", [State.ERROR, State.CANCELLED])
-    def test_a_failed_job_has_a_reason_and_no_result(self, bench: Bench, state: State) -> None:
+    def test_a_failed_job_has_a_reason_andno_result(self, bench: Bench, state: State) -> None:
         (job_id,) = bench.submit()
         backend = bench.backend()
         claim = take(backend)
@@ -272,7 +206,7 @@ class BackendContract:
         status = bench.submitter.status(DEVICE, job_id)
         assert status.state is state
         assert "the laser is off" in status.reason
-        _no_result(bench, job_id)
+        no_result(bench, job_id)
         assert backend.claim(DEVICE, other_owner(), TTL, new_token()) is None
 
     def test_ack_ends_a_claim_renewed_under_it(self, bench: Bench) -> None:
@@ -314,113 +248,3 @@ class BackendContract:
         assert backend.claim(DEVICE, other_owner(), TTL, new_token()) is None
         bench.clock.advance(61.0)
         assert take(backend).attempt == 2
-
-    # --- the submitter ----------------------------------------------------------------------
-
-    def test_a_job_cancelled_in_the_queue_is_handed_out_as_cancelled(self, bench: Bench) -> None:
-        (job_id,) = bench.submit()
-        assert bench.submitter.cancel(DEVICE, job_id) is True
-        claim = take(bench.backend())
-        assert claim.cancelled
-
-    def test_a_job_cancelled_while_it_runs_says_so_at_renewal(self, bench: Bench) -> None:
-        (job_id,) = bench.submit()
-        backend = bench.backend()
-        claim = backend.renew(take(backend), TTL, started=True)
-        assert not claim.cancelled
-        assert bench.submitter.cancel(DEVICE, job_id) is False
-        claim = backend.renew(claim, TTL)
-        assert claim.cancelled
-        backend.ack(claim, signed_report(claim, State.CANCELLED, reason="withdrawn"))
-        assert bench.submitter.status(DEVICE, job_id).state is State.CANCELLED
-        with pytest.raises(NotCancellable):
-            bench.submitter.cancel(DEVICE, job_id)
-
-    def test_a_cancel_survives_a_take_over(self, bench: Bench) -> None:
-        (job_id,) = bench.submit()
-        holder, other = bench.backend(), bench.backend()
-        take(holder)
-        bench.submitter.cancel(DEVICE, job_id)
-        new = take_over(bench, other)
-        assert new is not None
-        assert new.cancelled
-
-    def test_unknown_jobs_are_said_to_be_unknown(self, bench: Bench) -> None:
-        for ask in (bench.submitter.status, bench.submitter.cancel, bench.submitter.result):
-            with pytest.raises(UnknownJob):
-                ask(DEVICE, "0123456789abcdef01234567")
-
-    # --- looking ----------------------------------------------------------------------------
-
-    def test_announced_devices_are_seen(self, bench: Bench) -> None:
-        backend, at = bench.backend(), bench.clock.now()
-        backend.announce(DeviceCard(DEVICE, version="1.2.3", simulator=True, pending=4), at)
-        (card,) = [each for each in bench.submitter.devices() if each.name == DEVICE]
-        assert (card.version, card.simulator, card.pending) == ("1.2.3", True, 4)
-        assert card.last_seen is not None
-        assert abs((card.last_seen - at).total_seconds()) <= 1
-
-    def test_peek_and_preview_change_nothing(self, bench: Bench) -> None:
-        ids = bench.submit(3)
-        backend = bench.backend()
-        for _ in range(2):
-            seen = [job.id for job in backend.peek(DEVICE)]
-            assert sorted(seen) == sorted(ids)
-            if backend.traits.ordered:
-                assert seen == ids
-        claim = take(backend)
-        assert backend.preview(claim, signed_report(claim))
-        _no_result(bench, claim.job.id)
-        assert backend.depth(DEVICE) == 2
-
-    def test_a_new_job_wakes(self, bench: Bench) -> None:
-        backend = bench.backend()
-        woken = threading.Event()
-        subscription = backend.subscribe(DEVICE, woken.set)
-        assert (subscription is not None) == backend.traits.push
-        if subscription is None:
-            return
-        bench.submit()
-        assert woken.wait(10), "no wake-up within ten seconds"
-        subscription.close()
-        subscription.close()
-
-    def test_it_answers(self, bench: Bench) -> None:
-        backend = bench.backend()
-        backend.ping()
-        backend.close()
-        backend.close()
-
-
-def _no_result(bench: Bench, job_id: str) -> None:
-    with pytest.raises(UnknownJob):
-        bench.submitter.result(DEVICE, job_id)
-
-
-def _race(bench: Bench, callers: int) -> list[str]:
-    """All jobs, as taken by several callers at once, each with its own view of the storage."""
-    claimed: list[str] = []
-    troubles: list[BaseException] = []
-    barrier = threading.Barrier(callers)
-
-    def caller(backend: Backend) -> None:
-        owner = other_owner()
-        barrier.wait()
-        try:
-            while (claim := backend.claim(DEVICE, owner, TTL, new_token())) is not None:
-                claimed.append(claim.job.id)
-                claim = backend.renew(claim, TTL, started=True)
-                backend.ack(claim, signed_report(claim))
-        except BaseException as trouble:  # noqa: BLE001 - carried to the test's own thread
-            troubles.append(trouble)
-
-    backends: list[Any] = [bench.backend() for _ in range(callers)]
-    threads = [threading.Thread(target=caller, args=(each,)) for each in backends]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads), "a caller hangs"
-    if troubles:
-        raise troubles[0]
-    return claimed

@@ -25,7 +25,7 @@ from spooler.protocols import RunControl
 from spooler.signing.keys import generate
 from spooler.storage.liveness import this_process
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
-from spooler.testing.backend_contract import DEVICE, TTL, new_token
+from spooler.testing.bench import DEVICE, TTL, new_token
 from spooler.testing.clock import ManualClock
 
 KEY = generate("lab")

@@ -13,13 +13,7 @@ from spooler.errors import BackendUnavailable
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.observe.events import EventName
-from spooler.testing.backend_contract import (
-    DEVICE,
-    TTL,
-    new_token,
-    other_owner,
-    signed_report,
-)
+from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
 from tests.daemon.parts import Parts
 
 

@@ -14,7 +14,7 @@ from spooler.model.state import State
 from spooler.observe.events import EventName
 from spooler.protocols import RunControl
 from spooler.signing.jws import KeySet
-from spooler.testing.backend_contract import DEVICE, TTL, new_token, other_owner
+from spooler.testing.bench import DEVICE, TTL, new_token, other_owner
 from tests.daemon.parts import KEY, Parts
 
 

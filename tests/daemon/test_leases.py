@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 from spooler.model.run import StopReason
-from spooler.testing.backend_contract import DEVICE, TTL, new_token, other_owner
+from spooler.testing.bench import DEVICE, TTL, new_token, other_owner
 from tests.daemon.parts import Parts
 
 

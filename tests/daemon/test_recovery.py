@@ -9,7 +9,7 @@ from spooler.errors import BackendUnavailable
 from spooler.model.claim import Attempt, Claim
 from spooler.model.device import Rerun
 from spooler.model.state import State
-from spooler.testing.backend_contract import DEVICE, TTL, other_owner
+from spooler.testing.bench import DEVICE, TTL, other_owner
 from tests.daemon.parts import Parts
 
 

@@ -13,7 +13,7 @@ from spooler.storage.sqooler.documents import LocalLoginInformation
 from spooler.storage.sqooler.folder_backend import FolderBackend
 from spooler.storage.sqooler.local import LocalProviderExtended
 from spooler.storage.sqooler.submitter import SqoolerSubmitter
-from spooler.testing.backend_contract import DEVICE, Bench
+from spooler.testing.bench import DEVICE, Bench
 from spooler.testing.clock import ManualClock
 
 KEY = generate("lab")

@@ -6,7 +6,8 @@ import pytest
 
 from spooler.model.device import DeviceCard
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
-from spooler.testing.backend_contract import DEVICE, BackendContract, Bench
+from spooler.testing.backend_contract import BackendContract
+from spooler.testing.bench import DEVICE, Bench
 from spooler.testing.clock import ManualClock
 
 

@@ -16,7 +16,8 @@ from spooler.model.device import DeviceCard
 from spooler.model.job import Job
 from spooler.model.result import SignedReport
 from spooler.model.state import State
-from spooler.protocols import Clock, Signer, Traits, Write
+from spooler.model.storage import Traits, Write
+from spooler.protocols import Clock, Signer
 from spooler.storage.sqooler.folder_announcing import FolderAnnouncing
 from spooler.storage.sqooler.folder_claims import FolderClaims
 from spooler.storage.sqooler.folder_endings import FolderEndings

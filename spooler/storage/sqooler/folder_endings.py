@@ -18,7 +18,8 @@ from spooler.model.claim import Claim
 from spooler.model.json import JsonObject
 from spooler.model.result import SignedReport
 from spooler.model.state import State
-from spooler.protocols import Clock, Write
+from spooler.model.storage import Write
+from spooler.protocols import Clock
 from spooler.storage.sqooler.folder_claims import FolderClaims
 from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, folder_of
 from spooler.storage.sqooler.rendering import Renderer, encode, report_document

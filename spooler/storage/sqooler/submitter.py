@@ -17,7 +17,7 @@ from spooler.model.json import JsonObject
 from spooler.model.result import Result
 from spooler.model.state import State
 from spooler.model.status import Status
-from spooler.protocols import Verification
+from spooler.model.storage import Verification
 from spooler.signing.sqooler_form import is_signed, payload_of, verify_document
 from spooler.storage.sqooler.rendering import CANCELLED, RECEIVED
 

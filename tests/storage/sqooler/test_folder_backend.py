@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spooler.testing.backend_contract import BackendContract, Bench
+from spooler.testing.backend_contract import BackendContract
+from spooler.testing.bench import Bench
 from tests.storage.folder_bench import folder_bench
 
 

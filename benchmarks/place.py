@@ -1,0 +1,180 @@
+"""A throw-away folder with everything that one run needs: settings, key, queue; and its proof."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spooler.signing.keys import generate, write_file
+from spooler.signing.sqooler_form import private_jwk_of, public_jwk_of
+
+DEVICE = "noop"
+#: The smallest job that sqooler's own checks let pass.
+JOB = {
+    "experiment_0": {
+        "instructions": [["nop", [0], []]],
+        "num_wires": 1,
+        "shots": 1,
+        "wire_order": "interleaved",
+    }
+}
+
+#: Time stamps of files are no finer than a tick of the kernel (seconds).
+TICK = 0.004
+
+
+class BenchmarkError(Exception):
+    """A peer did not do what it was measured for; the message says what."""
+
+
+class Place:
+    """One folder in the format of sqooler's local storage, with a key of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.storage = folder / "storage"
+        self.state = folder / "state"
+        self.log = folder / "log"
+        self.key = generate("bench")
+        write_file(self.key, folder / "key.jwk")
+        for name in ("queue", "status", "finished", "incoming"):
+            self.inside(name).mkdir(parents=True)
+        self._body = json.dumps(JOB).encode()
+
+    def inside(self, name: str) -> Path:
+        """A folder by its role."""
+        places = {
+            "queue": self.storage / "jobs" / "queued" / DEVICE,
+            "finished": self.storage / "jobs" / "finished" / DEVICE,
+            "status": self.storage / "status" / DEVICE,
+            "results": self.storage / "results" / DEVICE,
+            "incoming": self.folder / "incoming",
+        }
+        return places[name]
+
+    @property
+    def private_jwk(self) -> str:
+        """The key as sqooler's users have it, in PRIVATE_JWK_STR."""
+        return private_jwk_of(self.key).to_config_str()
+
+    def settings(self, *, isolation: str, fsync: bool, announce_interval: float) -> Path:
+        """Write spooler's settings; everything that is not said here is its default."""
+        file = self.folder / "spooler.toml"
+        file.write_text(
+            'state = "state"\n'
+            f"[daemon]\nannounce_interval = {announce_interval}\n"
+            '[log]\nlevel = "warning"\n'
+            '[storage]\ntype = "sqooler-local"\npath = "storage"\nname = "bench"\n'
+            f"fsync = {str(fsync).lower()}\n"
+            '[signing]\nkey = "key.jwk"\n'
+            f'[devices.{DEVICE}]\nhandler = "echo"\nisolation = "{isolation}"\n',
+            encoding="utf-8",
+        )
+        return file
+
+    # --- the submitter's side ---------------------------------------------------------------
+
+    def prepare(self) -> tuple[str, str, str]:
+        """A job that is all but submitted: its id, its file, and where that has to go."""
+        job_id = uuid.uuid4().hex[:24]
+        first = {
+            "job_id": job_id,
+            "status": "INITIALIZING",
+            "detail": "Got your json.",
+            "error_message": "None",
+        }
+        name = f"{job_id}.json"
+        Path(self.inside("status"), name).write_text(json.dumps(first), encoding="utf-8")
+        beside = str(self.inside("incoming") / name)
+        Path(beside).write_bytes(self._body)
+        return job_id, beside, str(self.inside("queue") / name)
+
+    def submit(self, count: int = 1) -> list[str]:
+        """Put jobs into the queue, whole files, each after its first status; their ids."""
+        ids = []
+        for _ in range(count):
+            job_id, beside, target = self.prepare()
+            os.rename(beside, target)
+            ids.append(job_id)
+        return ids
+
+    def fill(self, count: int) -> None:
+        """Queue jobs, and bring them to the disk: a later fsync would pay for them as well."""
+        self.submit(count)
+        os.sync()
+
+    def is_finished(self, job_id: str) -> bool:
+        """Whether the job file is at its last place."""
+        return (self.inside("finished") / f"{job_id}.json").exists()
+
+    # --- what came out ----------------------------------------------------------------------
+
+    def seconds_between_results(self) -> float:
+        """From the first result document to the last, by the times of the files."""
+        times = [
+            entry.stat().st_mtime_ns
+            for entry in os.scandir(self.inside("results"))
+            if _is_document(entry.name)
+        ]
+        return max((max(times) - min(times)) / 1e9, TICK)
+
+    def demand_done(self, count: int, *, signed: bool) -> None:
+        """Raise BenchmarkError unless `count` jobs are done, with statuses and results that hold.
+
+        Signatures are verified with sqooler's own code: of the first, the middle and the last.
+        """
+        results = self.inside("results")
+        found = sorted(filter(_is_document, os.listdir(results))) if results.exists() else []
+        finished = len(os.listdir(self.inside("finished")))
+        if (len(found), finished) != (count, count):
+            raise BenchmarkError(
+                f"{count} jobs were to be done, and there are {len(found)} results and "
+                f"{finished} finished jobs; see {self.log}"
+            )
+        for name in {found[0], found[len(found) // 2], found[-1]}:
+            self._demand_result(results / name, signed=signed)
+
+    def _demand_result(self, place: Path, *, signed: bool) -> None:
+        document = json.loads(place.read_bytes())
+        if signed and not _verified(document, public_jwk_of(self.key).model_dump()):
+            raise BenchmarkError(f"the signature of {place} does not hold")
+        said = [
+            each.get("payload", each)
+            for each in (document, json.loads((self.inside("status") / place.name).read_bytes()))
+        ]
+        if [(each["job_id"], each["status"]) for each in said] != [(place.stem, "DONE")] * 2:
+            raise BenchmarkError(f"result or status of job {place.stem} do not say that it is done")
+
+
+def _is_document(name: str) -> bool:
+    return name.endswith(".json") and not name.startswith(".")
+
+
+def _verified(document: dict[str, Any], public: dict[str, Any]) -> bool:
+    with warnings.catch_warnings():
+        # pydantic warns about sqooler's own models when they are imported.
+        warnings.simplefilter("ignore")
+        from sqooler.security import JWK, JWSDict
+    try:
+        return bool(JWSDict(**document).verify_signature(JWK(**public)))
+    except (TypeError, ValueError):
+        return False
+
+
+@contextmanager
+def fresh_place(work: Path) -> Iterator[Place]:
+    """A new folder below `work`, removed at the end; kept, and told of, when the run has failed."""
+    folder = Path(tempfile.mkdtemp(prefix="spooler-bench-", dir=work))
+    try:
+        yield Place(folder)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{error} (left as it is: {folder})") from error
+    shutil.rmtree(folder)

@@ -1,0 +1,208 @@
+"""The file operations of spooler's folder storage, one job after the other, and nothing else.
+
+`run_reference FOLDER [--fsync] [--signed]`: the same opens, renames, links, looks and deletions
+per job, in the same order, by the same system calls, with documents of about the same size, of
+which `--signed` signs the same three. No lease, no thread, no check, no log. The counts in
+docs/benchmarks.md show how nearly it is the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+
+from benchmarks.place import DEVICE, JOB
+from spooler.signing.keys import PrivateKey, from_sqooler_text
+
+_ID = "@job@"
+_NOW = "2026-01-01T00:00:00.000000+00:00"
+_HEADER = {"alg": "EdDSA", "kid": "bench", "typ": "JWS", "version": "0.1"}
+_RESULT = {
+    "backend_name": None,
+    "display_name": DEVICE,
+    "backend_version": "1.0.0",
+    "job_id": _ID,
+    "qobj_id": None,
+    "success": True,
+    "status": "DONE",
+    "header": {"echo": JOB},
+    "results": [],
+}
+_STATUS = {
+    "job_id": _ID,
+    "status": "DONE",
+    "detail": "Got your json.; Done in attempt 1.",
+    "error_message": "None",
+}
+_REPORT = {
+    "job_id": _ID,
+    "device": DEVICE,
+    "device_version": "1.0.0",
+    "attempt": 1,
+    "owner": f"host:12345:{uuid.uuid4().hex}",
+    "status": {"state": "done", "reason": "", "started": _NOW, "ended": _NOW},
+    "result": {"data": {"echo": JOB}, "artifacts": []},
+}
+_CLAIM = {"job": {"id": _ID, "device": DEVICE, "submitted": _NOW}, "attempt": 1, "history": []}
+
+
+class Texts:
+    """The documents of a job, from templates; signed when there is a key."""
+
+    def __init__(self, key: PrivateKey | None) -> None:
+        self._key = key
+        self._header = json.dumps(_HEADER)
+        compact = json.dumps(_HEADER, separators=(",", ":")).encode()
+        self._signed_header = base64.urlsafe_b64encode(compact) + b"."
+        self._result, self._status = json.dumps(_RESULT), json.dumps(_STATUS)
+        self._report, self._claim = json.dumps(_REPORT), json.dumps(_CLAIM)
+
+    def of(self, job_id: str) -> tuple[bytes, bytes, bytes, bytes]:
+        """The entry of the outbox, result, report and status."""
+        report = self._report.replace(_ID, job_id)
+        jws = json.dumps(self._jws(report))
+        kept = f'{{"claim": {self._claim}, "report": {json.dumps(report)}, "jws": {jws}}}'
+        brief = f'{{"job_id": "{job_id}", "attempt": 1, "token": "{job_id[:16]}", "jws": {jws}}}'
+        result = self._sealed(self._result.replace(_ID, job_id))
+        status = self._sealed(self._status.replace(_ID, job_id))
+        return kept.encode(), result, brief.encode(), status
+
+    def _jws(self, text: str) -> str | None:
+        if self._key is None:
+            return None
+        signed = self._signed_header + base64.urlsafe_b64encode(text.encode())
+        return (signed + b"." + base64.urlsafe_b64encode(self._key.sign(signed))).decode()
+
+    def _sealed(self, text: str) -> bytes:
+        if self._key is None:
+            return text.encode()
+        signed = self._signed_header + base64.urlsafe_b64encode(text.encode())
+        signature = base64.urlsafe_b64encode(self._key.sign(signed)).decode()
+        return (
+            f'{{"header": {self._header}, "payload": {text}, "signature": "{signature}"}}'.encode()
+        )
+
+
+class Files:
+    """System calls, with or without fsync."""
+
+    def __init__(self, *, fsync: bool) -> None:
+        self._fsync = fsync
+
+    def write(self, place: str, content: bytes) -> None:
+        """A new file."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(place, flags, 0o666)
+        os.write(handle, content)
+        if self._fsync:
+            os.fsync(handle)
+        os.close(handle)
+
+    def settle(self, *folders: str) -> None:
+        """Fsync of folders."""
+        if self._fsync:
+            for folder in folders:
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                os.fsync(handle)
+                os.close(handle)
+
+
+def look(place: str) -> None:
+    """A stat; what it says is not the point."""
+    with suppress(FileNotFoundError):
+        os.stat(place)
+
+
+def read(place: str) -> None:
+    """Open, read, close."""
+    with suppress(FileNotFoundError):
+        handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        while os.read(handle, 1 << 20):
+            pass
+        os.close(handle)
+
+
+class Loop:
+    """The steps of a job, in spooler's order."""
+
+    def __init__(self, folder: str, *, fsync: bool, key: PrivateKey | None) -> None:
+        base = f"{folder}/storage"
+        self._files = Files(fsync=fsync)
+        self._texts = Texts(key)
+        self._claims = f"{base}/spooler/claims/{DEVICE}"
+        self._histories, self._cancels = f"{base}/spooler/history", f"{base}/spooler/cancels"
+        self._reports = f"{base}/spooler/reports/{DEVICE}"
+        self._running = f"{base}/jobs/running"
+        self._queue, self._finished = f"{base}/jobs/queued/{DEVICE}", f"{base}/jobs/finished/{DEVICE}"
+        self._results, self._statuses = f"{base}/results/{DEVICE}", f"{base}/status/{DEVICE}"
+        self._outbox, self._scratch = f"{folder}/state/outbox", f"{folder}/state/scratch"
+        self._owner = uuid.uuid4().hex
+
+    def run(self) -> None:
+        """List the queue once, oldest first, and do each job."""
+        for folder in (self._claims, self._reports, self._running, self._results, self._outbox):
+            os.makedirs(folder, exist_ok=True)
+        with os.scandir(self._queue) as entries:
+            waiting = sorted((entry.stat().st_mtime_ns, entry.name) for entry in entries)
+        for _, name in waiting:
+            self.do(name.removesuffix(".json"))
+
+    def do(self, job_id: str) -> None:
+        """One job."""
+        claim = f"{self._claims}/{job_id}.1.{self._owner}.{job_id[:16]}"
+        self._take(job_id, claim)
+        kept, *documents = self._texts.of(job_id)
+        entry = f"{DEVICE}.{job_id}.1.{job_id[:16]}.json"
+        self._keep(entry, kept)
+        look(f"{claim}.s1-30000")
+        self._end(job_id, claim, documents)
+        os.unlink(f"{self._outbox}/{entry}")
+
+    def _take(self, job_id: str, claim: str) -> None:
+        waiting = f"{self._queue}/{job_id}.json"
+        read(waiting)
+        look(f"{self._running}/{job_id}.json")
+        read(f"{self._histories}/{job_id}.json")
+        os.rename(waiting, f"{claim}.c0-30000")
+        self._files.settle(self._claims, self._queue)
+        os.link(f"{claim}.c0-30000", f"{self._running}/{job_id}.json")
+        look(f"{self._cancels}/{job_id}.json")
+        os.rename(f"{claim}.c0-30000", f"{claim}.s1-30000")
+        self._files.settle(self._claims)
+        look(f"{self._cancels}/{job_id}.json")
+        look(f"{self._scratch}/{job_id}")
+
+    def _keep(self, entry: str, content: bytes) -> None:
+        beside = f"{self._outbox}/.{entry}.new.tmp"
+        self._files.write(beside, content)
+        os.rename(beside, f"{self._outbox}/{entry}")
+        self._files.settle(self._outbox)
+
+    def _end(self, job_id: str, claim: str, documents: list[bytes]) -> None:
+        folders = (self._results, self._reports, self._statuses)
+        for folder, content in zip(folders, documents, strict=True):
+            self._files.write(f"{folder}/.{job_id}.json.{job_id[:16]}.tmp", content)
+        look(f"{self._results}/{job_id}.json")
+        self._files.settle(*folders)
+        look(f"{self._statuses}/{job_id}.json")
+        os.rename(f"{claim}.s1-30000", f"{claim}.d2-30000")
+        self._files.settle(self._claims)
+        for folder in folders:
+            os.rename(f"{folder}/.{job_id}.json.{job_id[:16]}.tmp", f"{folder}/{job_id}.json")
+        for leftover in (self._histories, self._cancels):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{leftover}/{job_id}.json")
+        self._files.settle(*folders)
+        os.unlink(f"{self._running}/{job_id}.json")
+        os.rename(f"{claim}.d2-30000", f"{self._finished}/{job_id}.json")
+        self._files.settle(self._finished, self._claims)
+
+
+if __name__ == "__main__":
+    secret = from_sqooler_text(os.environ["PRIVATE_JWK_STR"]) if "--signed" in sys.argv else None
+    Loop(sys.argv[1], fsync="--fsync" in sys.argv, key=secret).run()

@@ -1,0 +1,100 @@
+"""The part of the contract that outsiders see: submitters, onlookers, wake-ups."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from spooler.errors import NotCancellable, UnknownJob
+from spooler.model.device import DeviceCard
+from spooler.model.state import State
+from spooler.testing.bench import (
+    DEVICE,
+    TTL,
+    Bench,
+    no_result,
+    signed_report,
+    take,
+    take_over,
+)
+
+
+class OutsideChecks:
+    """Mixed into BackendContract; not for use by itself."""
+
+    # --- the submitter ----------------------------------------------------------------------
+
+    def test_a_job_cancelled_in_the_queue_is_handed_out_as_cancelled(self, bench: Bench) -> None:
+        (job_id,) = bench.submit()
+        assert bench.submitter.cancel(DEVICE, job_id) is True
+        claim = take(bench.backend())
+        assert claim.cancelled
+
+    def test_a_job_cancelled_while_it_runs_says_so_at_renewal(self, bench: Bench) -> None:
+        (job_id,) = bench.submit()
+        backend = bench.backend()
+        claim = backend.renew(take(backend), TTL, started=True)
+        assert not claim.cancelled
+        assert bench.submitter.cancel(DEVICE, job_id) is False
+        claim = backend.renew(claim, TTL)
+        assert claim.cancelled
+        backend.ack(claim, signed_report(claim, State.CANCELLED, reason="withdrawn"))
+        assert bench.submitter.status(DEVICE, job_id).state is State.CANCELLED
+        with pytest.raises(NotCancellable):
+            bench.submitter.cancel(DEVICE, job_id)
+
+    def test_a_cancel_survives_a_take_over(self, bench: Bench) -> None:
+        (job_id,) = bench.submit()
+        holder, other = bench.backend(), bench.backend()
+        take(holder)
+        bench.submitter.cancel(DEVICE, job_id)
+        new = take_over(bench, other)
+        assert new is not None
+        assert new.cancelled
+
+    def test_unknown_jobs_are_said_to_be_unknown(self, bench: Bench) -> None:
+        for ask in (bench.submitter.status, bench.submitter.cancel, bench.submitter.result):
+            with pytest.raises(UnknownJob):
+                ask(DEVICE, "0123456789abcdef01234567")
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def test_announced_devices_are_seen(self, bench: Bench) -> None:
+        backend, at = bench.backend(), bench.clock.now()
+        backend.announce(DeviceCard(DEVICE, version="1.2.3", simulator=True, pending=4), at)
+        (card,) = [each for each in bench.submitter.devices() if each.name == DEVICE]
+        assert (card.version, card.simulator, card.pending) == ("1.2.3", True, 4)
+        assert card.last_seen is not None
+        assert abs((card.last_seen - at).total_seconds()) <= 1
+
+    def test_peek_and_preview_change_nothing(self, bench: Bench) -> None:
+        ids = bench.submit(3)
+        backend = bench.backend()
+        for _ in range(2):
+            seen = [job.id for job in backend.peek(DEVICE)]
+            assert sorted(seen) == sorted(ids)
+            if backend.traits.ordered:
+                assert seen == ids
+        claim = take(backend)
+        assert backend.preview(claim, signed_report(claim))
+        no_result(bench, claim.job.id)
+        assert backend.depth(DEVICE) == 2
+
+    def test_a_new_job_wakes(self, bench: Bench) -> None:
+        backend = bench.backend()
+        woken = threading.Event()
+        subscription = backend.subscribe(DEVICE, woken.set)
+        assert (subscription is not None) == backend.traits.push
+        if subscription is None:
+            return
+        bench.submit()
+        assert woken.wait(10), "no wake-up within ten seconds"
+        subscription.close()
+        subscription.close()
+
+    def test_it_answers(self, bench: Bench) -> None:
+        backend = bench.backend()
+        backend.ping()
+        backend.close()
+        backend.close()

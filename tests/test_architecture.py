@@ -1,0 +1,158 @@
+"""The house keeps its rules: sizes, places, words, and a picture that is true."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spooler.model.state import TRANSITIONS, Event, State
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "spooler"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+FILE_LINES = 300
+FUNCTION_LINES = 40
+#: Names that say nothing about what is inside.
+EMPTY_WORDS = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
+#: Where anything may be caught, and why: what strangers wrote runs there.
+BROAD = {
+    "cli/__init__.py": "a bug becomes one sentence and exit code 70",
+    "daemon/supervisor.py": "a dead thread ends the process",
+    "devices/hosting.py": "handlers raise whatever they like",
+    "devices/inline.py": "carried from the handler's thread to the worker's",
+    "devices/isolated.py": "a child that did not come up is ended, and the error goes on",
+    "devices/registry.py": "importing a handler runs its author's code",
+    "devices/sentences.py": "an exception's own text is the handler's code too",
+    "observe/events.py": "subscribers must not break the loop",
+    "testing/bench.py": "carried from a thread to the test",
+}
+#: The only modules that change files by themselves; all others go through durable.py.
+WRITERS = {"durable.py"}
+READS_ENVIRONMENT = re.compile(r"os\.environ|getenv")
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in MODULES:
+        yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_files_are_short() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in MODULES
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > FILE_LINES
+    }
+    assert long == {}
+
+
+def test_functions_are_short() -> None:
+    """Docstrings are not counted: contracts may be as long as they need to be."""
+    long = {}
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+                length = (node.end_lineno or 0) - first.lineno + 1
+                if length > FUNCTION_LINES:
+                    long[f"{name}:{node.name}"] = length
+    assert long == {}
+
+
+def test_modules_are_named_after_what_they_do() -> None:
+    assert [path for path in MODULES if path.stem in EMPTY_WORDS] == []
+
+
+def test_every_module_and_public_class_says_what_it_is() -> None:
+    silent = []
+    for name, tree in trees():
+        if not ast.get_docstring(tree):
+            silent.append(name)
+        silent += [
+            f"{name}:{node.name}"
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ]
+    assert silent == []
+
+
+def test_everything_is_caught_only_at_the_edges() -> None:
+    found = set()
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else "everything"
+                if re.search(r"\b(Exception|BaseException)\b|everything", caught):
+                    found.add(name)
+    assert found <= BROAD.keys(), "catching everything hides errors; see BROAD"
+
+
+def test_only_the_top_reads_the_environment() -> None:
+    """Rule 17: nothing below app and the command line reads the environment."""
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if READS_ENVIRONMENT.search(path.read_text(encoding="utf-8"))
+    }
+    allowed = ("app/", "cli/", "__main__.py")
+    # A handler's child process inherits what the daemon was started with, by intent.
+    outside = {name for name in readers if not name.startswith((*allowed, "devices/"))}
+    assert outside == set()
+
+
+def test_file_changes_go_through_durable() -> None:
+    """So that the tests can stop the process between any two of them."""
+    changing = re.compile(
+        r"os\.(rename|replace|unlink|remove|link|mkdir|makedirs|rmdir|fsync|truncate)\(|\.write_(text|bytes)\("
+        r"|(?<!disk)\.(unlink|rename|touch|symlink_to)\("
+    )
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if path.parts[len(PACKAGE.parts)] in {"storage", "daemon", "signing", "app"}
+        and changing.search(path.read_text(encoding="utf-8"))
+    }
+    assert found <= WRITERS
+
+
+def test_nothing_is_left_undone() -> None:
+    words = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
+    assert [p for p in MODULES if words.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_the_state_picture_equals_the_table() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", text, flags=re.S)
+    arrows = {
+        (State(source), Event(event)): State(target)
+        for source, target, event in re.findall(r"(\w+) --> (\w+): (\w+)", picture)
+    }
+    assert arrows == TRANSITIONS
+    ends = set(re.findall(r"(\w+) --> \[\*\]", picture))
+    assert ends == {state.value for state in State if state.ended}
+    assert not [state for state, _ in TRANSITIONS if state.ended], "no arrow leaves an end"
+
+
+def test_starting_is_quick() -> None:
+    """`spooler --help` loads neither numpy nor a database driver."""
+    code = (
+        "import sys, spooler.cli, spooler.app; "
+        "print([m for m in ('numpy', 'scipy', 'pymongo', 'sqooler') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "reliability.md", "benchmarks.md"])
+def test_documents_are_there_and_their_links_lead_somewhere(name: str) -> None:
+    path = ROOT / "docs" / name
+    for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{name} links to {target}"
