@@ -79,9 +79,7 @@ def _trace(peer: Peer, jobs: int, work: Path) -> Counter[str]:
         traces.mkdir()
         calls = ",".join(f"?{call}" for call in _CALLS)
         tracer = ("strace", "-ff", "-qq", "-y", "-s0", "-e", f"trace={calls}")
-        run_to_end(
-            peer.drain(place, jobs), place, tracer=(*tracer, "-o", str(traces / "of"), "--")
-        )
+        run_to_end(peer.drain(place, jobs), place, tracer=(*tracer, "-o", str(traces / "of"), "--"))
         place.demand_done(jobs, signed=peer.signed)
         return count(_lines(traces), _roots(place))
 

@@ -62,9 +62,7 @@ def long_cases(sizes: Sizes, peers: Sequence[Peer] = ALL) -> list[Case]:
     return cases
 
 
-def measure(
-    cases: Sequence[Case], rounds: int, work: Path, tell: Callable[[str], None]
-) -> Rounds:
+def measure(cases: Sequence[Case], rounds: int, work: Path, tell: Callable[[str], None]) -> Rounds:
     """Run each case once in each round."""
     found: Rounds = []
     for number in range(rounds):

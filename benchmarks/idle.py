@@ -38,7 +38,7 @@ class Idle:
 
 def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, Idle]:
     """spooler and sqooler as they come out of the box."""
-    found = {}
+    found: dict[str, Idle] = {}
     for peer, seconds in ((SPOOLER_DURABLE, sizes.idle), (SQOOLER, sizes.idle_sqooler)):
         tell(f"watching {peer.program} do nothing for {seconds:g} s")
         with fresh_place(work) as place:

@@ -29,7 +29,7 @@ class Latencies:
 
 def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, Latencies]:
     """spooler as it comes out of the box (fsync on), and sqooler with its default pause."""
-    found = {}
+    found: dict[str, Latencies] = {}
     for peer in (SPOOLER_DURABLE, SQOOLER):
         tell(f"{sizes.samples} jobs, one at a time: {peer.program}")
         with fresh_place(work) as place:

@@ -146,12 +146,14 @@ class Place:
         document = json.loads(place.read_bytes())
         if signed and not _verified(document, public_jwk_of(self.key).model_dump()):
             raise BenchmarkError(f"the signature of {place} does not hold")
-        said = [
-            each.get("payload", each)
-            for each in (document, json.loads((self.inside("status") / place.name).read_bytes()))
-        ]
-        if [(each["job_id"], each["status"]) for each in said] != [(place.stem, "DONE")] * 2:
-            raise BenchmarkError(f"result or status of job {place.stem} do not say that it is done")
+        status = json.loads((self.inside("status") / place.name).read_bytes())
+        result, status = (each.get("payload", each) for each in (document, status))
+        # sqooler's results call themselves INITIALIZING; its status is what says DONE.
+        told = (result["job_id"], result["success"], status["job_id"], status["status"])
+        if told != (place.stem, True, place.stem, "DONE"):
+            raise BenchmarkError(
+                f"result and status of job {place.stem} do not say that it is done"
+            )
 
 
 def _is_document(name: str) -> bool:

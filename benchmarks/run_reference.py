@@ -13,8 +13,8 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from benchmarks.place import DEVICE, JOB
 from spooler.signing.keys import PrivateKey, from_sqooler_text
@@ -22,7 +22,7 @@ from spooler.signing.keys import PrivateKey, from_sqooler_text
 _ID = "@job@"
 _NOW = "2026-01-01T00:00:00.000000+00:00"
 _HEADER = {"alg": "EdDSA", "kid": "bench", "typ": "JWS", "version": "0.1"}
-_RESULT = {
+_RESULT: dict[str, Any] = {
     "backend_name": None,
     "display_name": DEVICE,
     "backend_version": "1.0.0",
@@ -138,7 +138,10 @@ class Loop:
         self._histories, self._cancels = f"{base}/spooler/history", f"{base}/spooler/cancels"
         self._reports = f"{base}/spooler/reports/{DEVICE}"
         self._running = f"{base}/jobs/running"
-        self._queue, self._finished = f"{base}/jobs/queued/{DEVICE}", f"{base}/jobs/finished/{DEVICE}"
+        self._queue, self._finished = (
+            f"{base}/jobs/queued/{DEVICE}",
+            f"{base}/jobs/finished/{DEVICE}",
+        )
         self._results, self._statuses = f"{base}/results/{DEVICE}", f"{base}/status/{DEVICE}"
         self._outbox, self._scratch = f"{folder}/state/outbox", f"{folder}/state/scratch"
         self._owner = uuid.uuid4().hex

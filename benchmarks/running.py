@@ -55,9 +55,7 @@ def serving(
             process.wait()
 
 
-def _start(
-    command: Command, place: Place, tracer: tuple[str, ...] = ()
-) -> subprocess.Popen[bytes]:
+def _start(command: Command, place: Place, tracer: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
     with place.log.open("ab") as log:
         return subprocess.Popen(
             [*tracer, *command.words],
@@ -101,9 +99,7 @@ def memory_of(pid: int) -> Memory:
     """What a process and its children have resident now."""
     process = psutil.Process(pid)
     children = process.children(recursive=True)
-    return Memory(
-        process.memory_info().rss, sum(child.memory_info().rss for child in children)
-    )
+    return Memory(process.memory_info().rss, sum(child.memory_info().rss for child in children))
 
 
 def cpu_of(pid: int) -> float:

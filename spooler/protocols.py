@@ -260,6 +260,9 @@ class Runner(Protocol):
     def calibrate(self, timeout: float, control: RunControl) -> Outcome:
         """The handler's `calibrate`. DONE, or ERROR with the reason."""
 
+    def drain_output(self) -> None:
+        """Take what the handler printed between runs; called now and then while it is idle."""
+
     def close(self) -> None:
         """Close the handler, by force where it does not end; harmless to repeat."""
 

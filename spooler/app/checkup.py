@@ -29,6 +29,7 @@ def check(settings: Settings) -> list[CheckItem]:
 
 
 def _look(settings: Settings) -> Iterator[CheckItem]:
+    parts.make_handlers_importable(settings)
     yield CheckItem("settings", ok=True, detail=f"read from {settings.file or 'the environment'}")
     yield _item("state", lambda: _state(settings.state))
     yield _item("key", lambda: _key(settings))

@@ -50,6 +50,7 @@ class Daemon:
     ) -> None:
         self.settings = settings
         self._board = board
+        parts.make_handlers_importable(settings)
         self._options = options
         self._observer = observer
         self._clock = SystemClock()

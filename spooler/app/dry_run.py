@@ -16,6 +16,7 @@ from spooler.storage.liveness import this_process
 
 def dry_run(settings: Settings, options: RunOptions) -> int:
     """Rehearse the queue of each device and show the documents, one JSON line per job."""
+    parts.make_handlers_importable(settings)
     clock, owner = SystemClock(), this_process()
     signer = parts.load_signer(settings)
     backend = parts.open_storage(settings, clock, signer)

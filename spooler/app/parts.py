@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from pathlib import Path
 
 from spooler.clock import SystemClock
@@ -46,6 +47,12 @@ def open_storage(settings: Settings, clock: Clock, signer: Signer | None) -> Bac
     """The storage as the daemon sees it."""
     opening = Opening(clock, settings.daemon.max_payload, signer, former_keys(settings))
     return open_backend(settings.storage, opening)
+
+
+def make_handlers_importable(settings: Settings) -> None:
+    """Let `handler = "module:Name"` find a module that lies beside the settings file."""
+    if settings.file is not None and str(settings.file.parent) not in sys.path:
+        sys.path.append(str(settings.file.parent))
 
 
 def open_device(name: str, device: DeviceSettings) -> Runner:

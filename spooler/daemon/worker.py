@@ -166,6 +166,7 @@ class Worker:
         """Wait for a tick or a push; a tick that does not come is made up for."""
         if not self._wake.wait(_LATE * self.rules.poll_interval + _SLACK):
             self._late()
+        self._runner.drain_output()
         return True
 
     def _listen(self) -> None:

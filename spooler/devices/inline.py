@@ -131,6 +131,9 @@ class ThreadRunner:
                 lambda host, ctx: host.calibrate(b"", ctx), request, control, opened=True
             )
 
+    def drain_output(self) -> None:
+        return  # a thread prints where the daemon prints
+
     def close(self) -> None:
         thread, host = self._thread, self._host
         self._thread = self._host = None
@@ -194,8 +197,9 @@ class ThreadRunner:
         context.stop.set()
         if self._last_word(thread, time.monotonic() + self._spec.grace) is not None:
             return
+        # The job ends for the reason that it was stopped for; the next one finds the device
+        # unusable.
         self._wedge(thread)
-        self._refuse_wedged()
 
     def _last_word(self, thread: _DeviceThread, deadline: float) -> _Word | None:
         while (left := deadline - time.monotonic()) > 0:

@@ -50,7 +50,6 @@ class Process:
             for key, value in os.environ.items()
             if not key.startswith("SPOOLER") and key != "PRIVATE_JWK_STR"
         }
-        environ["PYTHONPATH"] = str(lab.folder)
         with self.log.open("wb") as stream, lab.stdout.open("ab") as shown:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "spooler", "run", "--config", str(config), *arguments],

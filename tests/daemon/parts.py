@@ -84,6 +84,9 @@ class Scripted:
     def calibrate(self, timeout: float, control: RunControl) -> Outcome:
         return Outcome(State.DONE)
 
+    def drain_output(self) -> None:
+        return
+
     def close(self) -> None:
         return
 

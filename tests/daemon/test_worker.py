@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -54,6 +55,15 @@ class Loop:
         self.worker.open()
         self.thread.start()
 
+    def deafen(self) -> None:
+        """Take the push away, once the worker has looked at its queue and waits."""
+        looks = self.parts.backend.calls.count("claim")
+        deadline = time.monotonic() + PATIENCE
+        while not looks and time.monotonic() < deadline:
+            time.sleep(0.005)
+            looks = self.parts.backend.calls.count("claim")
+        self.parts.storage.wakers.clear()
+
     def stop(self) -> None:
         self.worker.stop()
         self.thread.join(PATIENCE)
@@ -85,7 +95,7 @@ def test_a_push_is_enough(make: Make) -> None:
 
 def test_a_tick_is_enough(make: Make) -> None:
     loop = make(poll=3600)
-    loop.parts.storage.wakers.clear()
+    loop.deafen()
     loop.parts.submit()
     assert not loop.finished.acquire(timeout=0.2)
     loop.worker.wake()
@@ -96,7 +106,7 @@ def test_without_push_and_without_ticks_it_looks_all_the_same(make: Make) -> Non
     """The scheduler has fallen silent: the worker makes up for it, and tells."""
     late = threading.Event()
     loop = make(poll=0.05, late=late.set)
-    loop.parts.storage.wakers.clear()
+    loop.deafen()
     loop.parts.submit()
     assert loop.finished.acquire(timeout=PATIENCE)
     assert late.wait(PATIENCE)
@@ -104,7 +114,7 @@ def test_without_push_and_without_ticks_it_looks_all_the_same(make: Make) -> Non
 
 def test_a_push_that_has_gone_silent_is_renewed(make: Make) -> None:
     loop = make(poll=0.05)
-    loop.parts.storage.wakers.clear()
+    loop.deafen()
     with loop.parts.storage.lock:
         job_id = loop.parts.submit()
         entry = loop.parts.storage.entries[DEVICE, job_id]
@@ -118,7 +128,7 @@ def test_a_push_that_has_gone_silent_is_renewed(make: Make) -> None:
 
 def test_a_backlog_is_drained_without_waiting(make: Make) -> None:
     loop = make(poll=3600)
-    loop.parts.storage.wakers.clear()
+    loop.deafen()
     for _ in range(50):
         loop.parts.submit()
     loop.worker.wake()
