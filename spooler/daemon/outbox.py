@@ -20,6 +20,7 @@ from spooler.model.records import (
     report_to_json,
 )
 from spooler.model.result import SignedReport
+from spooler.signing.jws import payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class Outbox:
         try:
             content = json.loads(path.read_bytes())
             claim = claim_from_json(content["claim"])
-            report = report_from_json(content["report"])
-            entry = Entry(claim, SignedReport(report, content["jws"]))
+            jws = content["jws"]
+            report = report_from_json(payload(jws) if jws else content["report"])
+            entry = Entry(claim, SignedReport(report, jws))
         except (ValueError, KeyError, TypeError, AttributeError):
             self._disk.rename(path, self._parked / path.name)
             return
@@ -71,11 +73,9 @@ class Outbox:
 
     def keep(self, entry: Entry) -> None:
         """Make an entry durable; raises BackendUnavailable when this disk does not take it."""
-        content = {
-            "claim": claim_to_json(entry.claim),
-            "report": report_to_json(entry.signed.report).decode(),
-            "jws": entry.signed.jws,
-        }
+        content = {"claim": claim_to_json(entry.claim), "jws": entry.signed.jws}
+        if not entry.signed.jws:
+            content["report"] = report_to_json(entry.signed.report).decode()
         try:
             text = json.dumps(content).encode()
             self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new")

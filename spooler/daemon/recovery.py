@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 
@@ -66,7 +66,7 @@ class Recovery:
             count += 1
 
     def _take(self, device: str) -> Claim | None:
-        self._token = self._token or uuid.uuid4().hex[:16]
+        self._token = self._token or secrets.token_hex(8)
         spare = self._delivery.spared()
         claim = self._backend.reclaim(
             device, self._owner, self._keeper.ttl, self._token, spare=spare

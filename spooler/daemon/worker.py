@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-import uuid
 from collections.abc import Callable
 from datetime import datetime
 
@@ -152,7 +152,7 @@ class Worker:
         if not self._tickets.take():
             self._stopping.set()
             return None
-        self._token = self._token or uuid.uuid4().hex[:16]
+        self._token = self._token or secrets.token_hex(8)
         claim = None
         try:
             claim = self._backend.claim(self.rules.name, self._owner, self._ttl, self._token)

@@ -17,6 +17,9 @@ from spooler.model.result import Report, Result
 from spooler.model.state import State
 from spooler.model.status import Status
 
+#: Made once: `json.dumps` with options makes one for each call.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def _time(value: datetime | None) -> str | None:
     return value.isoformat() if value is not None else None
@@ -51,7 +54,7 @@ def report_to_json(report: Report) -> bytes:
             ],
         },
     }
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(content).encode()
 
 
 def report_from_json(text: bytes | str) -> Report:

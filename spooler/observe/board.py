@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from spooler.observe.events import EventName, Observation
 
@@ -79,38 +79,36 @@ class Snapshot:
 
 
 class Board:
-    """The subscriber that keeps the snapshot. Reading it never waits."""
+    """The subscriber that keeps the latest state.
+
+    Events come four to a job and a snapshot is asked for now and then, so events only note what
+    has changed, and the frozen values are made by `snapshot`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._snapshot = Snapshot()
+        self._daemon: dict[str, Any] = {}
+        self._devices: dict[str, dict[str, Any]] = {}
 
     def snapshot(self) -> Snapshot:
         """The latest state; a value that never changes."""
-        return self._snapshot
+        with self._lock:
+            devices = {name: DeviceView(**noted) for name, noted in self._devices.items()}
+            return Snapshot(**self._daemon, devices=MappingProxyType(devices))
 
     def __call__(self, seen: Observation) -> None:
         with self._lock:
-            now = self._snapshot
             if change := _DAEMON.get(seen.name):
-                now = replace(now, **change(seen))
+                self._daemon.update(change(seen))
             name = seen.fields.get("device")
             if isinstance(name, str) and (move := _DEVICE.get(seen.name)):
-                device = now.devices.get(name, DeviceView(name))
-                devices = {**now.devices, name: replace(device, **move(device, seen))}
-                now = replace(now, devices=MappingProxyType(devices))
-            now = replace(now, **_side_notes(seen))
-            self._snapshot = now
-
-
-def _side_notes(seen: Observation) -> dict[str, Any]:
-    """What any event may carry: the length of the outbox, an error."""
-    notes: dict[str, Any] = {}
-    if isinstance(waiting := seen.fields.get("waiting"), int):
-        notes["waiting"] = waiting
-    if error := seen.fields.get("error"):
-        notes |= {"last_error": str(error), "last_error_at": seen.at}
-    return notes
+                noted = self._devices.setdefault(name, {"name": name})
+                noted.update(move(noted, seen))
+            # What any event may carry: the length of the outbox, an error.
+            if isinstance(waiting := seen.fields.get("waiting"), int):
+                self._daemon["waiting"] = waiting
+            if error := seen.fields.get("error"):
+                self._daemon.update(last_error=str(error), last_error_at=seen.at)
 
 
 _DAEMON: Mapping[EventName, Callable[[Observation], dict[str, Any]]] = {
@@ -121,36 +119,40 @@ _DAEMON: Mapping[EventName, Callable[[Observation], dict[str, Any]]] = {
 }
 
 
+_BLANK = {"job": "", "attempt": 0, "progress": "", "note": ""}
+#: What has been noted of a device: fields of DeviceView.
+_Noted: TypeAlias = dict[str, Any]
+
+
 def _now(activity: Activity, seen: Observation, **more: Any) -> dict[str, Any]:
-    blank = {"job": "", "attempt": 0, "progress": "", "note": ""}
-    return blank | {"activity": activity, "since": seen.at} | more
+    return {**_BLANK, "activity": activity, "since": seen.at, **more}
 
 
-def _began(_: DeviceView, seen: Observation) -> dict[str, Any]:
+def _began(_: _Noted, seen: Observation) -> dict[str, Any]:
     job, attempt = str(seen.fields.get("job", "")), seen.fields.get("attempt", 0)
     return _now(Activity.RUNNING, seen, job=job, attempt=attempt)
 
 
-def _ended(count: str = "") -> Callable[[DeviceView, Observation], dict[str, Any]]:
+def _ended(count: str = "") -> Callable[[_Noted, Observation], dict[str, Any]]:
     """The end of a job, counted under `count`; only the job that is shown makes room."""
 
-    def move(device: DeviceView, seen: Observation) -> dict[str, Any]:
-        counted = {count: getattr(device, count) + 1} if count else {}
-        if device.job != seen.fields.get("job", ""):
+    def move(device: _Noted, seen: Observation) -> dict[str, Any]:
+        counted = {count: device.get(count, 0) + 1} if count else {}
+        if device.get("job", "") != seen.fields.get("job", ""):
             return counted
-        return _now(Activity.IDLE, seen) | counted
+        return {**_now(Activity.IDLE, seen), **counted}
 
     return move
 
 
-def _window(_: DeviceView, seen: Observation) -> dict[str, Any]:
+def _window(_: _Noted, seen: Observation) -> dict[str, Any]:
     if not seen.fields.get("open", True):
         return _now(Activity.IDLE, seen)
     note = str(seen.fields.get("note", "") or seen.fields.get("kind", ""))
     return _now(Activity.WINDOW, seen, note=note)
 
 
-_DEVICE: Mapping[EventName, Callable[[DeviceView, Observation], dict[str, Any]]] = {
+_DEVICE: Mapping[EventName, Callable[[_Noted, Observation], dict[str, Any]]] = {
     EventName.JOB_CLAIMED: _began,
     EventName.JOB_STARTED: _began,
     EventName.JOB_PROGRESS: lambda _, seen: {"progress": str(seen.fields.get("text", ""))},

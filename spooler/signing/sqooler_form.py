@@ -11,6 +11,7 @@ import base64
 import datetime
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -132,6 +133,29 @@ def sign_document(payload: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
     header = {"alg": "EdDSA", "kid": signer.kid, "typ": "JWS", "version": "0.1"}
     signed = signer.sign(_signed_bytes(_header_text(header), text))
     return {"header": header, "payload": plain, "signature": _padded(signed)}
+
+
+#: Made once: `json.dumps` with options makes one for each call.
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
+@lru_cache(maxsize=16)
+def _headers(kid: str) -> tuple[bytes, str]:
+    """The header as it is signed, and as it is shown."""
+    header = {"alg": "EdDSA", "kid": kid, "typ": "JWS", "version": "0.1"}
+    return _header_text(header), json.dumps(header)
+
+
+def signed_text(payload: Mapping[str, Any], signer: Signer) -> str:
+    """`payload` signed, as the JSON text of the whole document.
+
+    For plain JSON only. It is the text of `sign_document`, made without writing the payload
+    twice; TypeError and ValueError as there.
+    """
+    text = _ENCODER.encode(payload)
+    signed_header, shown_header = _headers(signer.kid)
+    signature = _padded(signer.sign(_signed_bytes(signed_header, text)))
+    return f'{{"header": {shown_header}, "payload": {text}, "signature": "{signature}"}}'
 
 
 def _plain(payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

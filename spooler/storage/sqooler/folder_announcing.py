@@ -13,7 +13,7 @@ from spooler.errors import KeyRefused
 from spooler.model.device import DeviceCard
 from spooler.signing.sqooler_form import is_signed, public_jwk_of, verify_document
 from spooler.storage.sqooler.folder_layout import Layout
-from spooler.storage.sqooler.rendering import Renderer, encode
+from spooler.storage.sqooler.rendering import Renderer
 
 
 class FolderAnnouncing:
@@ -41,7 +41,7 @@ class FolderAnnouncing:
             self._publish_key()
             self._approved.add(card.name)
         document = self._renderer.sealed(self._renderer.config(card, at))
-        self._disk.publish(place, encode(document), mark=self._mark)
+        self._disk.publish(place, document, mark=self._mark)
 
     def _approve(self, device: str) -> None:
         """Raise KeyRefused when the device is announced under a key that is not ours."""
@@ -81,7 +81,7 @@ class FolderAnnouncing:
                 f"another public key is already published under the kid {signer.kid!r}; "
                 "make a key with a kid of its own: spooler keys generate"
             )
-        self._disk.publish(place, encode(document), mark=self._mark)
+        self._disk.publish(place, json.dumps(document).encode(), mark=self._mark)
 
 
 def _signed_by(document: dict[str, Any], public: dict[str, str]) -> bool:

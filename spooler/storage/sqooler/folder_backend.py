@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from spooler.storage.sqooler.folder_endings import FolderEndings
 from spooler.storage.sqooler.folder_layout import Layout
 from spooler.storage.sqooler.folder_queue import FolderQueue, Waiting, list_queue
 from spooler.storage.sqooler.folder_watch import FolderWatch
-from spooler.storage.sqooler.rendering import Renderer, encode
+from spooler.storage.sqooler.rendering import Renderer
 
 #: A job file that cannot be read as JSON may still be being written in place: so long (seconds)
 #: it must not change before it is taken for broken ...
@@ -43,6 +43,20 @@ class _DeviceQueue:
     unreadable: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
+class _Translated:
+    """Turns errors of the operating system into the loop's, around every verb."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError):
+            raise unavailable(error, error.filename or self._base) from error
+
+
 class FolderBackend:
     """A sqooler folder as the daemon sees it."""
 
@@ -59,6 +73,7 @@ class FolderBackend:
         max_payload: int = 4 * 1024 * 1024,
     ) -> None:
         self._layout = Layout(base)
+        self._translated = _Translated(base)
         self._disk = Disk(sync=sync)
         self._clock = clock
         self._max_payload = max_payload
@@ -77,19 +92,19 @@ class FolderBackend:
     # --- the device -------------------------------------------------------------------------
 
     def announce(self, card: DeviceCard, at: datetime) -> None:
-        with self._translated():
+        with self._translated:
             self._announcing.announce(card, at)
 
     def depth(self, device: str) -> int:
-        with self._translated():
+        with self._translated:
             return len(list_queue(self._layout.queue(device)))
 
     def ping(self) -> None:
-        with self._translated():
+        with self._translated:
             demand_writable(self._layout.base)
 
     def subscribe(self, device: str, wake: Callable[[], None]) -> FolderWatch:
-        with self._translated():
+        with self._translated:
             watch = FolderWatch(self._layout.queue(device), self._disk, wake)
         self._watches.append(watch)
         return watch
@@ -101,7 +116,7 @@ class FolderBackend:
         if held is not None:
             return held
         state = self._queue(device)
-        with state.lock, self._translated():
+        with state.lock, self._translated:
             if token in self._doubtful:
                 claim = self._claims.recall(device, owner, token)
             else:
@@ -182,7 +197,7 @@ class FolderBackend:
     def reclaim(
         self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
     ) -> Claim | None:
-        with self._translated():
+        with self._translated:
             claim = self._claims.recall(device, owner, token) if token in self._doubtful else None
             self._doubtful.add(token)
             claim = claim or self._expired(device, owner, ttl, token, spare)
@@ -210,7 +225,7 @@ class FolderBackend:
     def renew(
         self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
     ) -> Claim:
-        with self._translated():
+        with self._translated:
             renewed = self._claims.renew(claim, ttl, started=started)
             if progress:
                 self._show(claim, progress)
@@ -222,10 +237,10 @@ class FolderBackend:
         place = self._layout.status(claim.job.device, claim.job.id)
         if exists(place):
             content = self._renderer.status(claim.job.id, State.RUNNING, progress)
-            self._disk.publish(place, encode(content), mark=f"{claim.token}.progress")
+            self._disk.publish(place, content, mark=f"{claim.token}.progress")
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        with self._translated():
+        with self._translated:
             try:
                 committed = self._endings.commit(claim, signed)
             except LeaseLost:
@@ -236,7 +251,7 @@ class FolderBackend:
         self._held.pop(claim.token, None)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
-        with self._translated():
+        with self._translated:
             self._claims.give_back(claim, reason, refund=refund, delay=delay)
         self._held.pop(claim.token, None)
         state = self._queue(claim.job.device)
@@ -246,10 +261,10 @@ class FolderBackend:
     # --- looking ----------------------------------------------------------------------------
 
     def peek(self, device: str) -> Iterator[Job]:
-        with self._translated():
+        with self._translated:
             waiting = sorted(list_queue(self._layout.queue(device)))
         for each in waiting:
-            with self._translated():
+            with self._translated:
                 place = f"{self._layout.queue(device)}/{each.job_id}.json"
                 content = read(place) if each.size <= self._max_payload else b""
                 decoded = self._claims.decode(each.job_id, content, max(each.size, len(content)))
@@ -257,17 +272,14 @@ class FolderBackend:
             yield Job(each.job_id, device, decoded.payload, decoded.defect, submitted)
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
-        return self._endings.documents(claim, signed)
+        base = f"{self._layout.base}/"
+        return tuple(
+            Write(place.removeprefix(base), json.loads(content))
+            for place, content in self._endings.documents(claim, signed)
+        )
 
     def close(self) -> None:
         while self._watches:
             self._watches.pop().close()
-        with self._translated():
+        with self._translated:
             self._claims.forget_owner()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise unavailable(error, error.filename or self._layout.base) from error

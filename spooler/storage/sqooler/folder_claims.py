@@ -80,10 +80,13 @@ class FolderClaims:
 
     def past(self, device: str, job_id: str) -> Past:
         """What is known of earlier attempts at a job."""
-        try:
-            content = json.loads(read(self._layout.history(device, job_id)))
-        except FileNotFoundError:
+        place = self._layout.history(device, job_id)
+        if not exists(place):
             return _NO_PAST
+        try:
+            content = json.loads(read(place))
+        except FileNotFoundError:
+            return _NO_PAST  # the job has ended meanwhile
         attempts = tuple(
             Attempt(
                 each["number"], each["owner"], datetime.fromisoformat(each["at"]), each["ended"]
@@ -121,6 +124,13 @@ class FolderClaims:
             cancelled=exists(self._layout.cancel(claim.job.device, claim.job.id)),
         )
 
+    def present(self, claim: Claim) -> ClaimName | None:
+        """The present name of a claim: the one it says, or else the one with its token."""
+        name = ClaimName.parse(claim.handle)
+        if name is not None and exists(f"{self._layout.claims(claim.job.device)}/{name}"):
+            return name
+        return self.find(claim)
+
     def find(self, claim: Claim) -> ClaimName | None:
         """The present name of a claim, by its token; None when it is gone."""
         for name in self._names(claim.job.device):
@@ -134,7 +144,7 @@ class FolderClaims:
 
     def give_back(self, claim: Claim, reason: str, *, refund: bool, delay: float) -> None:
         """Move the job file back to its queue; its age, and so its place, is unchanged."""
-        name = self.find(claim)
+        name = self.present(claim)
         if name is None or name.phase.committed:
             raise self._lost(claim)
         if not refund or delay:

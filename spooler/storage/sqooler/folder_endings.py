@@ -15,14 +15,12 @@ from dataclasses import replace
 from spooler.durable import Disk, exists, read, staged
 from spooler.errors import LeaseLost
 from spooler.model.claim import Claim
-from spooler.model.json import JsonObject
 from spooler.model.result import SignedReport
 from spooler.model.state import State
-from spooler.model.storage import Write
 from spooler.protocols import Clock
 from spooler.storage.sqooler.folder_claims import FolderClaims
 from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, folder_of
-from spooler.storage.sqooler.rendering import Renderer, encode, report_document
+from spooler.storage.sqooler.rendering import Renderer, report_document
 
 #: sqooler's client uploads the job first and its first status second, and the second upload
 #: fails when there is a status already. So long (in seconds, from the upload of the job) we wait
@@ -44,25 +42,21 @@ class FolderEndings:
         self._renderer = renderer
         self._pause = threading.Event()
 
-    def documents(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
-        """What the end of this job writes; places relative to the base folder."""
+    def documents(self, claim: Claim, signed: SignedReport) -> list[tuple[str, bytes]]:
+        """What the end of this job writes: places and contents."""
         report, device, job_id = signed.report, claim.job.device, claim.job.id
-        writes: list[tuple[str, JsonObject]] = []
+        found = [
+            (self._layout.report(device, job_id), report_document(claim, signed)),
+            (self._layout.status(device, job_id), self._renderer.final_status(report)),
+        ]
         if report.status.state is State.DONE:
-            writes.append((self._place("result", device, job_id), self._renderer.result(report)))
-        writes.append((self._place("report", device, job_id), report_document(claim, signed)))
-        writes.append((self._place("status", device, job_id), self._renderer.final_status(report)))
-        return tuple(Write(place, content) for place, content in writes)
-
-    def _place(self, kind: str, device: str, job_id: str) -> str:
-        place: str = getattr(self._layout, kind)(device, job_id)
-        return place.removeprefix(f"{self._layout.base}/")
+            result = self._layout.result(device, job_id), self._renderer.result(report)
+            found.insert(0, result)
+        return found
 
     def commit(self, claim: Claim, signed: SignedReport) -> ClaimName | None:
         """Stage and commit; None when this very report has been committed and published before."""
-        name = ClaimName.parse(claim.handle)
-        if name is None or not exists(f"{self._layout.claims(claim.job.device)}/{name}"):
-            name = self._claims.find(claim)
+        name = self._claims.present(claim)
         if name is None:
             self._demand_ended_by(claim)
             return None
@@ -83,9 +77,9 @@ class FolderEndings:
 
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
         places = []
-        for write in self.documents(claim, signed):
-            place = staged(f"{self._layout.base}/{write.place}", claim.token)
-            self._disk.stage(place, encode(write.content))
+        for final, content in self.documents(claim, signed):
+            place = staged(final, claim.token)
+            self._disk.stage(place, content)
             places.append(folder_of(place))
         self._keep_replaced(claim)
         self._disk.settle(*places)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 #: What a file in a queue must be called to be taken for a job; others are left alone.
@@ -62,6 +63,7 @@ class ClaimName:
     ttl: int
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, name: str) -> ClaimName | None:
         """None for a file that is no claim."""
         found = _CLAIM.match(name)

@@ -11,11 +11,11 @@ from datetime import datetime
 
 from spooler.model.claim import Claim
 from spooler.model.device import DeviceCard
-from spooler.model.json import Json, JsonObject
+from spooler.model.json import Json
 from spooler.model.result import Report, SignedReport
 from spooler.model.state import State
 from spooler.protocols import Signer
-from spooler.signing.sqooler_form import sign_document
+from spooler.signing.sqooler_form import signed_text
 
 #: The words that sqooler's readers know; any other makes them raise.
 WIRE_STATUS = {
@@ -31,22 +31,19 @@ CANCELLED = "Cancelled"
 _NO_ERROR = "None"
 
 
-def encode(document: JsonObject) -> bytes:
-    """The bytes of a document, as sqooler writes them."""
-    return json.dumps(document).encode()
-
-
 class Renderer:
     """Makes the documents of one storage, signed when there is a signer."""
 
     def __init__(self, signer: Signer | None) -> None:
         self.signer = signer
 
-    def sealed(self, document: dict[str, Json]) -> JsonObject:
-        """The document, signed in sqooler's form when there is a key."""
-        return document if self.signer is None else sign_document(document, self.signer)
+    def sealed(self, document: dict[str, Json]) -> bytes:
+        """The bytes of the document, signed in sqooler's form when there is a key."""
+        if self.signer is None:
+            return json.dumps(document, allow_nan=False).encode()
+        return signed_text(document, self.signer).encode()
 
-    def status(self, job_id: str, state: State, detail: str, error: str = "") -> JsonObject:
+    def status(self, job_id: str, state: State, detail: str, error: str = "") -> bytes:
         """A status document; `detail` grows by `; ` + text, as readers know it."""
         return self.sealed(
             {
@@ -57,7 +54,7 @@ class Renderer:
             }
         )
 
-    def final_status(self, report: Report) -> JsonObject:
+    def final_status(self, report: Report) -> bytes:
         """The status that a submitter finds at the end."""
         status = report.status
         if status.state is State.DONE:
@@ -68,7 +65,7 @@ class Renderer:
             reason = f"{CANCELLED}: {reason}"
         return self.status(report.job_id, status.state, reason, reason)
 
-    def result(self, report: Report) -> JsonObject:
+    def result(self, report: Report) -> bytes:
         """The result document of a report that has a result."""
         data: Mapping[str, Json] = report.result.data if report.result is not None else {}
         header = {key: value for key, value in data.items() if key != "results"}
@@ -118,11 +115,12 @@ class Renderer:
         }
 
 
-def report_document(claim: Claim, signed: SignedReport) -> JsonObject:
+def report_document(claim: Claim, signed: SignedReport) -> bytes:
     """The report as a compact JWS, with what tells a repeated `ack` from a late one."""
-    return {
+    content = {
         "job_id": claim.job.id,
         "attempt": claim.attempt,
         "token": claim.token,
         "jws": signed.jws or None,
     }
+    return json.dumps(content).encode()
