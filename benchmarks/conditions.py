@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.figures import quantile
 from benchmarks.peers import ROOT
 
+NO_JOURNAL = "without a journal"
 _PROBES = 100
 _BLOCK = b"\0" * 4096
 _PACKAGES = ("sqooler", "pydantic", "cryptography", "watchdog", "apscheduler", "structlog")
@@ -98,10 +99,16 @@ def _file_system(work: Path) -> str:
     place = f"{work.resolve()}/"
     found = ("", "unknown file system")
     for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
-        _, at, kind = line.split()[:3]
+        device, at, kind = line.split()[:3]
         if place.startswith(at.rstrip("/") + "/") and len(at) >= len(found[0]):
-            found = (at, kind)
+            without = kind == "ext4" and not _has_journal(device)
+            found = (at, f"{kind} {NO_JOURNAL}" if without else kind)
     return found[1]
+
+
+def _has_journal(device: str) -> bool:
+    task = Path("/sys/fs/ext4", Path(device).resolve().name, "journal_task")
+    return not task.exists() or task.read_text(encoding="utf-8").strip() != "<none>"
 
 
 def _commit() -> str:

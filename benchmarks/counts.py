@@ -28,6 +28,8 @@ PEERS = (SPOOLER_DURABLE, REFERENCE_DURABLE, SPOOLER, REFERENCE, SQOOLER)
 FSYNCS, RENAMES, WRITES = "fsyncs", "renames", "opens for writing"
 LINKS, DELETIONS, READS, LOOKS = "links", "deletions", "opens for reading", "looks (stat)"
 BYTES = "bytes written"
+#: What changes the folder, the same for all who do the same; looks and reads are not compared.
+CHANGES = (FSYNCS, RENAMES, WRITES, LINKS, DELETIONS)
 #: In the order of the report.
 KINDS = (FSYNCS, RENAMES, WRITES, LINKS, DELETIONS, READS, LOOKS, BYTES)
 
@@ -116,3 +118,8 @@ def _kind_of_open(line: str) -> str | None:
     if "O_DIRECTORY" in line:
         return None  # a folder: opened for its fsync, which is counted, or to be listed
     return WRITES if re.search(r"O_WRONLY|O_RDWR", line) else READS
+
+
+def differences(one: dict[str, float], other: dict[str, float]) -> list[str]:
+    """The kinds of changes of which one does more per job than the other."""
+    return [kind for kind in CHANGES if round(one[kind], 1) != round(other[kind], 1)]

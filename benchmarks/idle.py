@@ -15,8 +15,6 @@ from benchmarks.place import BenchmarkError, Place, fresh_place
 from benchmarks.running import Memory, cpu_of, memory_of, serving
 from benchmarks.sizes import Sizes
 
-#: Seconds after the first job before it counts as idle.
-_CALM_AFTER = 2.0
 _EVENTS = WRITTEN | ARRIVED | LEFT | CREATED | DELETED
 
 
@@ -41,14 +39,14 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, 
     found: dict[str, Idle] = {}
     for peer, seconds in ((SPOOLER_DURABLE, sizes.idle), (SQOOLER, sizes.idle_sqooler)):
         tell(f"watching {peer.program} do nothing for {seconds:g} s")
-        found[peer.program] = _watch(peer, fresh_place(work), seconds, sizes.announce_interval)
+        found[peer.program] = _watch(peer, fresh_place(work), seconds, sizes)
     return found
 
 
-def _watch(peer: Peer, place: Place, seconds: float, announce_interval: float) -> Idle:
+def _watch(peer: Peer, place: Place, seconds: float, sizes: Sizes) -> Idle:
     written: list[str] = []
-    with serving(peer, place, announce_interval) as process:
-        time.sleep(_CALM_AFTER)
+    with serving(peer, place, sizes.announce_interval) as process:
+        time.sleep(sizes.calm)
         roots = [each for each in (place.storage, place.state) if each.exists()]
         folders = [Path(folder) for root in roots for folder, _, _ in os.walk(root)]
         with Watch(folders, _EVENTS) as watch:
@@ -60,4 +58,4 @@ def _watch(peer: Peer, place: Place, seconds: float, announce_interval: float) -
             cpu, memory = cpu_of(process.pid) - cpu, memory_of(process.pid)
         if process.poll() is not None:
             raise BenchmarkError(f"{peer.label} ended while it was watched")
-    return Idle(took, cpu, memory, tuple(written), math.ceil(took / announce_interval))
+    return Idle(took, cpu, memory, tuple(written), math.ceil(took / sizes.announce_interval))

@@ -12,9 +12,6 @@ from benchmarks.place import Place, fresh_place
 from benchmarks.running import PATIENCE, Memory, memory_of, serving, until
 from benchmarks.sizes import Sizes
 
-#: Seconds after the last job before the memory is looked at.
-_CALM_AFTER = 1.0
-
 
 def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[int, Memory]:
     """Memory by the number of jobs done; after one job it is called idle.
@@ -25,7 +22,7 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[int, 
     found: dict[int, Memory] = {}
     place = fresh_place(work)
     with serving(SPOOLER, place) as process:
-        time.sleep(_CALM_AFTER)
+        time.sleep(sizes.calm)
         found[1] = memory_of(process.pid)
         for number in range(1, sizes.batches + 1):
             done = number * sizes.batch
@@ -33,7 +30,7 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[int, 
             # The first job has been done before the first batch.
             waiting = place.submit(sizes.batch - (number == 1))
             until(partial(_gone, place, waiting), f"{done} jobs to be done", PATIENCE)
-            time.sleep(_CALM_AFTER)
+            time.sleep(sizes.calm)
             found[done] = memory_of(process.pid)
         place.demand_done(sizes.batches * sizes.batch, signed=True)
     return found

@@ -187,6 +187,9 @@ def work_folder(below: Path) -> Iterator[Path]:
     try:
         yield folder
     except BenchmarkError as error:
+        if not list(folder.iterdir()):
+            folder.rmdir()
+            raise
         raise BenchmarkError(f"{error} (everything is left in {folder})") from error
     except BaseException:
         shutil.rmtree(folder)

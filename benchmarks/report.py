@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.aims import GROWTH_MIB, aims, spread_text
-from benchmarks.counts import BYTES, KINDS
+from benchmarks.conditions import NO_JOURNAL
+from benchmarks.counts import BYTES, KINDS, differences
 from benchmarks.drain import Case, Rounds, Run, long_cases, short_cases
 from benchmarks.figures import over_rounds, quantile, ratio
 from benchmarks.found import Found
@@ -15,6 +16,8 @@ from benchmarks.peers import (
     PLAIN_DURABLE,
     REFERENCE,
     REFERENCE_DURABLE,
+    SPOOLER,
+    SPOOLER_DURABLE,
     SQOOLER,
 )
 from benchmarks.sizes import FULL, Sizes
@@ -31,7 +34,7 @@ def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[
         "Ratios are what to read: they are taken between peers within a round, and the median "
         "over the rounds is given, with the smallest and the largest in brackets. Rates depend "
         "on the machine and its disk, and stand there only to show where the ratios come from.",
-        *_notices(found, sizes),
+        *_notices(found, sizes, machine),
         "## Aims",
         _table(
             ("aim", "measured", "verdict"),
@@ -47,11 +50,17 @@ def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[
     return "\n\n".join(parts) + "\n"
 
 
-def _notices(found: Found, sizes: Sizes) -> Iterator[str]:
+def _notices(found: Found, sizes: Sizes, machine: dict[str, str]) -> Iterator[str]:
     if sizes != FULL:
         yield (
             "**A quick run: fewer jobs, rounds and samples than the aims ask for. "
             "These figures are not to be quoted.**"
+        )
+    if NO_JOURNAL in machine["system"]:
+        yield (
+            "**This ext4 has no journal: creating a file takes up to twenty times longer for "
+            "minutes after others were deleted (the kernel passes over inodes that were freed "
+            "lately), and that hides what the peers do. Measure on another disk (--folder).**"
         )
     for name, reason in found.failed.items():
         yield f"**Not measured: {name}: {reason}**"
@@ -221,6 +230,22 @@ def _counts(found: Found) -> Iterator[str]:
         ("per job", *(labels[name] for name in found.counts)),
         ((kind, *(_count(each[kind], kind) for each in found.counts.values())) for kind in KINDS),
     )
+    yield from _likeness(found.counts)
+
+
+def _likeness(counts: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Whether the reference does what spooler does: it is written by hand, and can grow old."""
+    for ours, theirs in ((SPOOLER_DURABLE, REFERENCE_DURABLE), (SPOOLER, REFERENCE)):
+        if not {ours.name, theirs.name} <= counts.keys():
+            continue
+        other = differences(counts[ours.name], counts[theirs.name])
+        if other:
+            yield (
+                f"**{theirs.label} does not do what {ours.label} does: they differ in "
+                f"{', '.join(other)}. Bring benchmarks/run_reference.py up to date.**"
+            )
+        else:
+            yield f"{theirs.label}: the same changes per job as {ours.label}."
 
 
 def _count(value: float, kind: str) -> str:

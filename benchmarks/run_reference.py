@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import uuid
-from contextlib import suppress
 from typing import Any
 
 from benchmarks.place import DEVICE, JOB
@@ -45,10 +44,15 @@ _REPORT = {
     "device_version": "1.0.0",
     "attempt": 1,
     "owner": f"host:12345:{uuid.uuid4().hex}",
-    "status": {"state": "done", "reason": "", "started": _NOW, "ended": _NOW},
+    "status": {"state": "done", "reason": "", "started_at": _NOW, "finished_at": _NOW},
     "result": {"data": {"echo": JOB}, "artifacts": []},
 }
-_CLAIM = {"job": {"id": _ID, "device": DEVICE, "submitted": _NOW}, "attempt": 1, "history": []}
+_CLAIM = {
+    "job": {"id": _ID, "device": DEVICE, "submitted_at": _NOW},
+    "owner": {"host": "host", "pid": 12345, "process": uuid.uuid4().hex},
+    "attempt": 1,
+    "token": _ID[:16],
+}
 
 
 class Texts:
@@ -60,23 +64,22 @@ class Texts:
         compact = json.dumps(_HEADER, separators=(",", ":")).encode()
         self._signed_header = base64.urlsafe_b64encode(compact) + b"."
         self._result, self._status = json.dumps(_RESULT), json.dumps(_STATUS)
-        self._report, self._claim = json.dumps(_REPORT), json.dumps(_CLAIM)
+        self._report = json.dumps(_REPORT, separators=(",", ":"))
+        self._claim = json.dumps(_CLAIM)
 
     def of(self, job_id: str) -> tuple[bytes, bytes, bytes, bytes]:
         """The entry of the outbox, result, report and status."""
         report = self._report.replace(_ID, job_id)
-        jws = json.dumps(self._jws(report))
-        kept = f'{{"claim": {self._claim}, "report": {json.dumps(report)}, "jws": {jws}}}'
-        brief = f'{{"job_id": "{job_id}", "attempt": 1, "token": "{job_id[:16]}", "jws": {jws}}}'
+        jws = self._jws(report)
+        said = f'"jws": "{jws}"' if jws else f'"report": {json.dumps(report)}'
+        kept = f'{{"claim": {self._claim}, {said}}}'
+        brief = f'{{"job_id": "{job_id}", "attempt": 1, "token": "{job_id[:16]}", "jws": "{jws}"}}'
         result = self._sealed(self._result.replace(_ID, job_id))
         status = self._sealed(self._status.replace(_ID, job_id))
         return kept.encode(), result, brief.encode(), status
 
-    def _jws(self, text: str) -> str | None:
-        if self._key is None:
-            return None
-        signed = self._signed_header + base64.urlsafe_b64encode(text.encode())
-        return (signed + b"." + base64.urlsafe_b64encode(self._key.sign(signed))).decode()
+    def _jws(self, text: str) -> str:
+        return "" if self._key is None else self._key.jws(text.encode())
 
     def _sealed(self, text: str) -> bytes:
         if self._key is None:
@@ -113,18 +116,22 @@ class Files:
 
 
 def look(place: str) -> None:
-    """A stat; what it says is not the point."""
-    with suppress(FileNotFoundError):
-        os.stat(place)
+    """Whether there is something; what it says is not the point."""
+    os.access(place, os.F_OK)
 
 
 def read(place: str) -> None:
     """Open, read, close."""
-    with suppress(FileNotFoundError):
-        handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        while os.read(handle, 1 << 20):
-            pass
-        os.close(handle)
+    handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    while os.read(handle, 1 << 20):
+        pass
+    os.close(handle)
+
+
+def remove(place: str) -> None:
+    """Delete what is there, after a look."""
+    look(place)
+    os.unlink(place)
 
 
 class Loop:
@@ -164,13 +171,13 @@ class Loop:
         self._keep(entry, kept)
         look(f"{claim}.s1-30000")
         self._end(job_id, claim, documents)
-        os.unlink(f"{self._outbox}/{entry}")
+        remove(f"{self._outbox}/{entry}")
 
     def _take(self, job_id: str, claim: str) -> None:
         waiting = f"{self._queue}/{job_id}.json"
         read(waiting)
         look(f"{self._running}/{job_id}.json")
-        read(f"{self._histories}/{job_id}.json")
+        look(f"{self._histories}/{job_id}.json")
         os.rename(waiting, f"{claim}.c0-30000")
         self._files.settle(self._claims, self._queue)
         os.link(f"{claim}.c0-30000", f"{self._running}/{job_id}.json")
@@ -198,10 +205,9 @@ class Loop:
         for folder in folders:
             os.rename(f"{folder}/.{job_id}.json.{job_id[:16]}.tmp", f"{folder}/{job_id}.json")
         for leftover in (self._histories, self._cancels):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{leftover}/{job_id}.json")
+            look(f"{leftover}/{job_id}.json")
         self._files.settle(*folders)
-        os.unlink(f"{self._running}/{job_id}.json")
+        remove(f"{self._running}/{job_id}.json")
         os.rename(f"{claim}.d2-30000", f"{self._finished}/{job_id}.json")
         self._files.settle(self._finished, self._claims)
 

@@ -26,6 +26,8 @@ class Sizes:
     #: Memory: batches of so many jobs; measured after each.
     batches: int = 5
     batch: int = 2000
+    #: How long after the last job a daemon counts as idle, for memory and idle.
+    calm: float = 2.0
     #: Counts: two runs of so many jobs; their difference holds no start-up.
     traced: tuple[int, int] = (50, 150)
 

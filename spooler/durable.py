@@ -191,8 +191,6 @@ class Disk:
 
     def remove(self, path: Place) -> bool:
         """Delete a file; False when it was not there."""
-        if not exists(path):  # the usual case in some places, and cheaper than an exception
-            return False
         try:
             os.unlink(path)
         except FileNotFoundError:

@@ -134,7 +134,8 @@ class FolderEndings:
         self._reveal(layout.report(device, job_id), token)
         self._reveal(layout.status(device, job_id), token)
         for leftover in (layout.history(device, job_id), layout.cancel(device, job_id)):
-            disk.remove(leftover)
+            if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
+                disk.remove(leftover)
         disk.settle(*touched)
         disk.remove(layout.running(job_id))
         final = layout.ended(device, job_id, done=done)
