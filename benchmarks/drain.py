@@ -9,6 +9,8 @@ children, less that of the same command on an empty queue.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +69,13 @@ def measure(cases: Sequence[Case], rounds: int, work: Path, tell: Callable[[str]
     found: Rounds = []
     for number in range(rounds):
         first = number % len(cases)
+        folder = Path(tempfile.mkdtemp(prefix="round-", dir=work))
         this_round = {}
         for case in (*cases[first:], *cases[:first]):
             tell(f"round {number + 1} of {rounds}: {case.label}")
-            this_round[case.name] = _run(case, work)
+            this_round[case.name] = _run(case, folder)
         found.append(this_round)
+        shutil.rmtree(folder)
     return found
 
 

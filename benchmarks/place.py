@@ -172,10 +172,9 @@ def _verified(document: dict[str, Any], public: dict[str, Any]) -> bool:
 
 
 def fresh_place(work: Path) -> Place:
-    """A place of its own below `work`. It stays until the whole measurement is over.
+    """A place of its own below `work`. It stays until the round or the measurement is over.
 
-    Deleting thousands of files slows the creation of files for a minute and more, on an ext4
-    without a journal: the next peer would pay.
+    Deleting thousands of files is work for the file system, and the next peer would pay for it.
     """
     return Place(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
 

@@ -19,6 +19,10 @@ from spooler.signing.keys import generate, write_file
 #: Seconds after which a test gives up waiting; machines are shared and slow.
 PATIENCE = 60.0
 
+#: Has root meet the permissions that everybody else meets.
+_NO_POWERS = "-dac_override,-dac_read_search"
+_POWERLESS = ("setpriv", f"--bounding-set={_NO_POWERS}", f"--inh-caps={_NO_POWERS}", "--")
+
 RABI = {
     "experiment_0": {
         "instructions": [["load", [0], [20]], ["rlx", [0], [1.5707963]], ["measure", [0], []]],
@@ -43,7 +47,9 @@ def until(found: Callable[[], Any], what: str, patience: float = PATIENCE) -> An
 class Process:
     """One `spooler run`."""
 
-    def __init__(self, lab: Lab, arguments: tuple[str, ...], config: Path) -> None:
+    def __init__(
+        self, lab: Lab, arguments: tuple[str, ...], config: Path, *, powerless: bool = False
+    ) -> None:
         self.log = lab.folder / f"log-{uuid.uuid4().hex[:6]}.jsonl"
         environ = {
             key: value
@@ -52,7 +58,11 @@ class Process:
         }
         with self.log.open("wb") as stream, lab.stdout.open("ab") as shown:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "spooler", "run", "--config", str(config), *arguments],
+                [
+                    *(_POWERLESS if powerless and os.geteuid() == 0 else ()),
+                    *(sys.executable, "-m", "spooler", "run", "--config", str(config)),
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=shown,
                 stderr=stream,
@@ -127,8 +137,10 @@ class Lab:
         )
         return config
 
-    def run(self, config: Path, *arguments: str, ready: bool = True) -> Process:
-        process = Process(self, arguments, config)
+    def run(
+        self, config: Path, *arguments: str, ready: bool = True, powerless: bool = False
+    ) -> Process:
+        process = Process(self, arguments, config, powerless=powerless)
         self.processes.append(process)
         if ready:
             process.wait_for("daemon.started")

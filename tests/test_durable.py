@@ -1,0 +1,146 @@
+"""Files that are whole or absent, in the order that makes them so."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooler import durable
+from spooler.durable import Disk, demand_writable, read, staged, unavailable
+from spooler.errors import BackendUnavailable
+
+
+class Recorded:
+    """`os` as durable.py sees it, writing down what is done; can fail at one call."""
+
+    def __init__(self, fail: str = "", code: int = errno.ENOSPC) -> None:
+        self.calls: list[str] = []
+        self._fail, self._code = fail, code
+        self._names: dict[int, str] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in {"open", "write", "fsync", "close", "rename", "link", "unlink", "mkdir"}:
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            first = self._names.get(args[0], args[0]) if isinstance(args[0], int) else args[0]
+            self.calls.append(f"{name} {Path(str(first)).name}")
+            if name == self._fail:
+                raise OSError(self._code, os.strerror(self._code), str(first))
+            answer = real(*args, **kwargs)
+            if name == "open":
+                self._names[answer] = str(args[0])
+            return answer
+
+        return call
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    made = Recorded()
+    monkeypatch.setattr(durable, "os", made)
+    return made
+
+
+def test_publish_syncs_the_file_before_and_the_folder_after(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    Disk().publish(tmp_path / "a.json", b"content", mark="m")
+    assert [call for call in recorded.calls if not call.startswith("close")] == [
+        "open .a.json.m.tmp",
+        "write .a.json.m.tmp",
+        "fsync .a.json.m.tmp",
+        "rename .a.json.m.tmp",
+        f"open {tmp_path.name}",
+        f"fsync {tmp_path.name}",
+    ]
+
+
+def test_without_sync_nothing_is_synced(recorded: Recorded, tmp_path: Path) -> None:
+    Disk(sync=False).publish(tmp_path / "a.json", b"content", mark="m")
+    assert not [call for call in recorded.calls if call.startswith("fsync")]
+    assert read(tmp_path / "a.json") == b"content"
+
+
+def test_new_folders_survive_too(recorded: Recorded, tmp_path: Path) -> None:
+    Disk().make_folder(tmp_path / "one" / "two")
+    made = [call for call in recorded.calls if call.split()[0] in {"mkdir", "fsync"}]
+    assert made == ["mkdir one", f"fsync {tmp_path.name}", "mkdir two", "fsync one"]
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "rename"])
+def test_what_fails_leaves_the_old_file(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a.json"
+    Disk().publish(place, b"old", mark="m")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "os", Recorded(fail=step))
+        with pytest.raises(OSError, match="No space"):
+            Disk().publish(place, b"new", mark="m")
+    assert place.read_bytes() == b"old"
+    Disk().publish(place, b"newer", mark="m")
+    assert place.read_bytes() == b"newer"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_publish_new_replaces_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    Disk().publish_new(place, b"first", mark="m")
+    with pytest.raises(FileExistsError):
+        Disk().publish_new(place, b"second", mark="n")
+    assert place.read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_leftover_of_a_crash_is_replaced(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    Path(staged(place, "m")).write_bytes(b"half of something much longer")
+    Disk().publish(place, b"whole", mark="m")
+    assert place.read_bytes() == b"whole"
+
+
+def test_a_relative_name_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Disk().publish("a.json", b"x", mark="m")
+    Disk().publish("folder/b.json", b"y", mark="m")
+    assert (tmp_path / "folder" / "b.json").read_bytes() == b"y"
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    """Whoever may write into the folder must not have us write elsewhere."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    Path(staged(tmp_path / "a.json", "m")).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        Disk().publish(tmp_path / "a.json", b"x", mark="m")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "read-only"),
+        (errno.EDQUOT, "quota"),
+        (errno.EISDIR, "Is a directory"),
+    ],
+)
+def test_what_the_system_says_becomes_a_sentence(code: int, words: str) -> None:
+    error = unavailable(OSError(code, os.strerror(code)), "/data/lab")
+    assert isinstance(error, BackendUnavailable)
+    assert str(error).startswith("/data/lab: ")
+    assert words in str(error)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    demand_writable(tmp_path / "new" / "deeper")
+    with pytest.raises(BackendUnavailable, match="not a folder"):
+        demand_writable(tmp_path / "file" / "inside")
