@@ -217,6 +217,7 @@ class FolderBackend:
             self._claims.introduce(owner)
             claim = self._claims.take_over(device, name, owner, ttl, token)
             if claim is not None:
+                self._endings.unstage(device, name.job_id, name.token)
                 return claim
         return None
 

@@ -61,6 +61,18 @@ class FolderClaims:
             place = self._layout.owner(owner.process)
             self._disk.publish(place, json.dumps(content).encode(), mark=owner.process[-8:])
             self._introduced.add(owner.process)
+        self._forget_the_dead(owner)
+
+    def _forget_the_dead(self, me: Owner) -> None:
+        """Remove what killed processes of this host have written down, once nothing needs it."""
+        for place in Path(self._layout.owner(me.process)).parent.glob("*.json"):
+            owner = self._owner(place.stem)
+            if owner is not None and certainly_dead(owner, me) and not self._holds(owner.process):
+                self._disk.remove(place)
+
+    def _holds(self, process: str) -> bool:
+        """Whether there are claims of that process."""
+        return any(Path(self._layout.all_claims()).glob(f"*/*.{process}.*"))
 
     def take(self, job: Job, past: Past, owner: Owner, ttl: float, token: str) -> Claim | None:
         """Move a waiting job file to a claim of ours; None when somebody was faster."""
@@ -239,8 +251,7 @@ class FolderClaims:
         """Remove what was written down about us, unless claims of ours remain."""
         with self._lock:
             for process in self._introduced:
-                pattern = f"*/*.{process}.*"
-                if not any(Path(self._layout.all_claims()).glob(pattern)):
+                if not self._holds(process):
                     self._disk.remove(self._layout.owner(process))
             self._introduced.clear()
 
@@ -261,15 +272,20 @@ class FolderClaims:
         return [name for name in parsed if name is not None]
 
     def _dead(self, name: ClaimName, me: Owner) -> bool:
-        owner = self._known_owners.get(name.process)
+        owner = self._owner(name.process)
+        return owner is not None and certainly_dead(owner, me)
+
+    def _owner(self, process: str) -> Owner | None:
+        """Who a process in a claim name is; None when that is not (any more) known."""
+        owner = self._known_owners.get(process)
         if owner is None:
             try:
-                content = json.loads(read(self._layout.owner(name.process)))
-            except FileNotFoundError:
-                return False
-            owner = Owner(content["host"], content["pid"], content["process"])
-            self._known_owners[name.process] = owner
-        return certainly_dead(owner, me)
+                content = json.loads(read(self._layout.owner(process)))
+                owner = Owner(content["host"], content["pid"], content["process"])
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                return None  # then the lease decides
+            self._known_owners[process] = owner
+        return owner
 
     def _name(self, claim: Claim) -> ClaimName:
         name = ClaimName.parse(claim.handle)

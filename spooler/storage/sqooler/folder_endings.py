@@ -70,7 +70,7 @@ class FolderEndings:
         try:
             self._disk.rename(f"{folder}/{name}", f"{folder}/{committed}")
         except FileNotFoundError:
-            self._unstage(claim)
+            self.unstage(claim.job.device, claim.job.id, claim.token)
             raise LeaseLost(f"job {claim.job.id} was taken over by another attempt") from None
         self._disk.settle(folder)
         return committed
@@ -93,10 +93,10 @@ class FolderEndings:
             kept = self._layout.replaced(device, job_id, claim.token)
             self._disk.publish(kept, read(result), mark=claim.token)
 
-    def _unstage(self, claim: Claim) -> None:
-        device, job_id = claim.job.device, claim.job.id
+    def unstage(self, device: str, job_id: str, token: str) -> None:
+        """Remove what the claim with `token` has staged and can never commit."""
         for place in (self._layout.result, self._layout.report, self._layout.status):
-            self._disk.remove(staged(place(device, job_id), claim.token))
+            self._disk.remove(staged(place(device, job_id), token))
 
     def _await_first_status(self, claim: Claim) -> None:
         """Let a client that is between its two uploads finish; bounded also by our own clock."""

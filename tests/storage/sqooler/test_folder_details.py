@@ -1,0 +1,234 @@
+"""What only a folder has: names, staged files, views, and what others leave there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spooler.clock import SystemClock
+from spooler.errors import BackendUnavailable, KeyRefused
+from spooler.model.device import DeviceCard
+from spooler.model.state import State
+from spooler.signing.keys import generate
+from spooler.signing.sqooler_form import public_jwk_of, verify_document
+from spooler.storage.liveness import certainly_dead, this_process
+from spooler.storage.sqooler.folder_backend import FolderBackend
+from spooler.storage.sqooler.folder_layout import ClaimName, Phase
+from spooler.testing.bench import (
+    DEVICE,
+    TTL,
+    Bench,
+    new_token,
+    other_owner,
+    signed_report,
+    take,
+)
+from tests.storage.folder_bench import KEY, folder_bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    yield from folder_bench(tmp_path)
+
+
+def files(base: Path) -> set[str]:
+    return {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file()}
+
+
+def test_a_job_leaves_only_what_is_documented(bench: Bench, tmp_path: Path) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = backend.renew(take(backend), TTL, started=True)
+    assert f"jobs/running/{job_id}.json" in files(tmp_path)
+    backend.ack(claim, signed_report(claim))
+    backend.close()
+    assert files(tmp_path) == {
+        f"backends/configs/{DEVICE}.json",
+        "backends/public_keys/lab.json",
+        f"jobs/finished/{DEVICE}/{job_id}.json",
+        f"results/{DEVICE}/{job_id}.json",
+        f"spooler/reports/{DEVICE}/{job_id}.json",
+        f"status/{DEVICE}/{job_id}.json",
+    }
+
+
+def test_everything_written_is_signed(bench: Bench, tmp_path: Path) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    backend.renew(claim, TTL, progress="shot 3 of 10")
+    key = public_jwk_of(KEY)
+    status = tmp_path / "status" / DEVICE / f"{job_id}.json"
+    running = json.loads(status.read_text())
+    assert verify_document(running, key)
+    assert running["payload"]["status"] == "INITIALIZING"
+    assert running["payload"]["detail"] == "Got your json.; shot 3 of 10"
+    backend.ack(claim, signed_report(claim))
+    for place in (status, tmp_path / "results" / DEVICE / f"{job_id}.json"):
+        assert verify_document(json.loads(place.read_text()), key), place
+    assert verify_document(
+        json.loads((tmp_path / "backends" / "configs" / f"{DEVICE}.json").read_text()), key
+    )
+
+
+def test_what_was_staged_and_never_committed_is_swept(bench: Bench, tmp_path: Path) -> None:
+    bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    backend._endings._stage(claim, signed_report(claim))  # type: ignore[attr-defined]
+    assert [name for name in files(tmp_path) if name.endswith(".tmp")]
+    other = bench.backend()
+    assert other.reclaim(DEVICE, other_owner(), TTL, new_token()) is None
+    bench.clock.advance(TTL + 1)
+    assert other.reclaim(DEVICE, other_owner(), TTL, new_token()) is not None
+    assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
+
+
+def test_a_committed_end_is_completed_by_anyone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    with monkeypatch.context() as patch:
+
+        def cut(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        patch.setattr(backend._endings, "publish", cut)  # type: ignore[attr-defined]
+        with pytest.raises(BackendUnavailable):
+            backend.ack(claim, signed_report(claim, data={"value": 9}))
+    assert bench.submitter.status(DEVICE, job_id).state is State.RUNNING
+    other = bench.backend()
+    other.reclaim(DEVICE, other_owner(), TTL, new_token())
+    bench.clock.advance(TTL + 1)
+    assert other.reclaim(DEVICE, other_owner(), TTL, new_token()) is None
+    assert bench.submitter.status(DEVICE, job_id).state is State.DONE
+    assert bench.submitter.result(DEVICE, job_id).data == {"value": 9}
+    backend.ack(claim, signed_report(claim, data={"value": 9}))
+
+
+def test_a_dead_predecessor_is_seen_at_once(tmp_path: Path, bench: Bench) -> None:
+    (job_id,) = bench.submit()
+    code = (
+        "import sys; from pathlib import Path; from spooler.clock import SystemClock\n"
+        "from spooler.storage.liveness import this_process\n"
+        "from spooler.storage.sqooler.folder_backend import FolderBackend\n"
+        "b = FolderBackend(Path(sys.argv[1]), SystemClock())\n"
+        f"c = b.claim({DEVICE!r}, this_process(), 3600.0, 'abc')\n"
+        "b.renew(c, 3600.0, started=True)\n"
+        "import os; os._exit(9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert ended.returncode == 9
+    backend = bench.backend()
+    claim = backend.reclaim(DEVICE, this_process(), TTL, new_token())
+    assert claim is not None
+    assert (claim.job.id, claim.started) == (job_id, True)
+    owners = {name for name in files(tmp_path) if name.startswith("spooler/owners")}
+    assert len(owners) == 2, "who is dead and who we are"
+    backend.ack(claim, signed_report(claim))
+    FolderBackend(tmp_path, SystemClock()).claim(DEVICE, this_process(), TTL, new_token())
+    left = {name for name in files(tmp_path) if name.startswith("spooler/owners")}
+    assert len(left) == 2, "the dead one is forgotten, the next one is known"
+
+
+def test_life_is_judged_carefully() -> None:
+    me, other = this_process(), this_process()
+    assert not certainly_dead(me, me)
+    assert not certainly_dead(other, me), "two owners of one process are both alive"
+    with subprocess.Popen(["sleep", "60"]) as child:
+        stat = Path(f"/proc/{child.pid}/stat").read_text()
+        ticks = stat[stat.rindex(")") + 2 :].split()[19]
+        living = type(me)(me.host, child.pid, f"{ticks}-abc")
+        assert not certainly_dead(living, me)
+        reused = type(me)(me.host, child.pid, "1-abc")
+        assert certainly_dead(reused, me), "another process has the pid by now"
+        child.kill()
+    assert certainly_dead(living, me)
+    elsewhere = type(me)("elsewhere", child.pid, f"{ticks}-abc")
+    assert not certainly_dead(elsewhere, me), "nobody can say from here"
+
+
+def test_another_key_is_refused_and_a_former_one_is_not(tmp_path: Path) -> None:
+    old, new = generate("old"), generate("new")
+    card, at = DeviceCard(DEVICE), datetime.now(UTC)
+    FolderBackend(tmp_path, SystemClock(), signer=old).announce(card, at)
+    with pytest.raises(KeyRefused, match=r"'old'.*'new'"):
+        FolderBackend(tmp_path, SystemClock(), signer=new).announce(card, at)
+    with pytest.raises(KeyRefused, match="no key is configured"):
+        FolderBackend(tmp_path, SystemClock()).announce(card, at)
+    rotated = FolderBackend(tmp_path, SystemClock(), signer=new, former_keys=[old.public()])
+    rotated.announce(card, at)
+    assert (tmp_path / "backends" / "public_keys" / "old.json").exists(), "old results need it"
+    with pytest.raises(KeyRefused, match="another public key is already published"):
+        FolderBackend(tmp_path, SystemClock(), signer=generate("new")).announce(
+            DeviceCard("other"), at
+        )
+
+
+@given(
+    st.builds(
+        ClaimName,
+        job_id=st.from_regex(r"[A-Za-z0-9_-]{1,100}", fullmatch=True),
+        attempt=st.integers(1, 999_999),
+        process=st.from_regex(r"[0-9]{1,12}-[0-9a-f]{32}", fullmatch=True),
+        token=st.from_regex(r"[0-9a-f]{1,40}", fullmatch=True),
+        phase=st.sampled_from(Phase),
+        beat=st.integers(0, 999_999_999),
+        ttl=st.integers(1, 999_999_999),
+    )
+)
+def test_claim_names_say_what_they_mean(name: ClaimName) -> None:
+    assert ClaimName.parse(str(name)) == name
+    assert len(str(name)) < 255, "a file name has room for it"
+
+
+@given(st.text(max_size=60))
+def test_other_names_are_no_claims(text: str) -> None:
+    found = ClaimName.parse(text)
+    assert found is None or str(found) == text
+
+
+def test_one_listing_serves_many_claims(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost of a claim does not grow with the queue: listings are counted, not timed."""
+    bench.submit(120)
+    backend = bench.backend()
+    listings = 0
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        nonlocal listings
+        listings += "queued" in str(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for _ in range(120):
+        take(backend)
+    assert listings == 1
+
+
+def test_the_settle_time_is_not_the_wall_clock_s(tmp_path: Path, bench: Bench) -> None:
+    """A broken file with a date in the future is not waited for until then."""
+    queue = tmp_path / "jobs" / "queued" / DEVICE
+    queue.mkdir(parents=True, exist_ok=True)
+    place = queue / f"{'a' * 24}.json"
+    place.write_text('{"cut')
+    future = time.time() + 86_400
+    os.utime(place, (future, future))
+    backend = bench.backend()
+    assert backend.claim(DEVICE, other_owner(), TTL, new_token()) is None
+    bench.clock.advance(3)
+    claim = backend.claim(DEVICE, other_owner(), TTL, new_token())
+    assert claim is not None
+    assert "cut off" in claim.job.defect
