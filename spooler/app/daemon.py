@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from spooler import __version__
 from spooler.app import parts
@@ -14,8 +15,9 @@ from spooler.clock import SystemClock
 from spooler.daemon.announcer import Announcer
 from spooler.daemon.delivery import Delivery
 from spooler.daemon.executor import Executor
-from spooler.daemon.housekeeper import Housekeeper
+from spooler.daemon.housekeeper import Bell, Housekeeper
 from spooler.daemon.leases import LeaseKeeper
+from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Outbox
 from spooler.daemon.recovery import Recovery
 from spooler.daemon.supervisor import Supervisor
@@ -59,9 +61,17 @@ class Daemon:
         self._backend = parts.open_storage(settings, self._clock, signer)
         self._keeper = LeaseKeeper(self._backend, self._clock, settings.daemon.lease)
         self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
-        self._delivery = Delivery(self._backend, self._outbox, self._keeper, observer)
+        self._outage = Outage(observer, self._clock)
+        self._delivery = Delivery(
+            backend=self._backend,
+            outbox=self._outbox,
+            keeper=self._keeper,
+            observer=observer,
+            outage=self._outage,
+        )
         self._timers = Timers(self._clock)
         self._scratch = settings.state / "scratch"
+        self._bell = Bell()
         tickets = Tickets(options.max_jobs)
         self.workers = [
             self._worker(name, device, tickets)
@@ -81,6 +91,7 @@ class Daemon:
             delivery=self._delivery,
             sign=self._sign,
             observer=self._observer,
+            outage=self._outage,
             clock=self._clock,
             scratch=self._scratch,
             patience=lambda seconds: not hurry.wait(seconds),
@@ -97,7 +108,9 @@ class Daemon:
             tickets=tickets,
             hurry=hurry,
             once=self._options.once,
+            outage=self._outage,
             late=self._timers.revive,
+            news=partial(self._bell.ring, "announce"),
         )
 
     def _housekeeping(self) -> Housekeeper:
@@ -118,7 +131,8 @@ class Daemon:
             recovery=recovery,
             announcer=announcer,
             workers=self.workers,
-            observer=self._observer,
+            outage=self._outage,
+            bell=self._bell,
             stopping=closing,
         )
 
@@ -169,8 +183,10 @@ class Daemon:
 
     def _schedule(self) -> None:
         daemon = self.settings.daemon
-        self._timers.every("announce", daemon.announce_interval, self._housekeeper.want("announce"))
-        self._timers.every("recover", daemon.recovery_interval, self._housekeeper.want("recover"))
+        self._timers.every(
+            "announce", daemon.announce_interval, partial(self._bell.ring, "announce")
+        )
+        self._timers.every("recover", daemon.recovery_interval, partial(self._bell.ring, "recover"))
         for worker in self.workers:
             name = worker.rules.name
             self._timers.every(f"poll-{name}", worker.rules.poll_interval, worker.wake)
@@ -183,7 +199,6 @@ class Daemon:
             device = settings.devices.get(worker.rules.name)
             if device is not None:
                 worker.rules = parts.device_rules(worker.rules.name, device, settings)
-                worker.card = worker.rules.dressed(worker.card)
         self.settings = settings
         self._schedule()
         return later

@@ -28,7 +28,7 @@ class Announcer:
         for worker in self._workers:
             device = worker.rules.name
             try:
-                card = replace(worker.card, pending=self._backend.depth(device), note=worker.note)
+                card = replace(worker.card, pending=self._backend.depth(device))
                 self._backend.announce(card, self._clock.now())
             except BackendUnavailable as error:
                 self._observer.emit(EventName.ANNOUNCE_FAILED, device=device, error=str(error))

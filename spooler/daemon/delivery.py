@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.leases import Held, LeaseKeeper
+from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Entry, Outbox
 from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim
@@ -19,7 +20,13 @@ class Delivery:
     """Brings each report to the storage exactly once, whatever is away meanwhile."""
 
     def __init__(
-        self, backend: Backend, outbox: Outbox, keeper: LeaseKeeper, observer: Observer
+        self,
+        *,
+        backend: Backend,
+        outbox: Outbox,
+        keeper: LeaseKeeper,
+        observer: Observer,
+        outage: Outage,
     ) -> None:
         self._backend = backend
         self._outbox = outbox
@@ -29,7 +36,7 @@ class Delivery:
         #: Reports being delivered: a retry must not meet the first try of the same report.
         self._busy: set[str] = set()
         self._guard = threading.Lock()
-        self._away = False
+        self._outage = outage
 
     @property
     def waiting(self) -> int:
@@ -54,9 +61,7 @@ class Delivery:
         try:
             self._outbox.keep(entry)
         except BackendUnavailable as error:
-            self._observer.emit(
-                EventName.STORAGE_AWAY, job=entry.claim.job.id, error=str(error), place="outbox"
-            )
+            self._observer.emit(EventName.OUTBOX_FULL, job=entry.claim.job.id, error=str(error))
             return self._deliver(entry, kept=False)
         self._deliver(entry, kept=True)
         return True
@@ -80,7 +85,7 @@ class Delivery:
         try:
             return self._bring(entry, kept=kept)
         except BackendUnavailable as error:
-            self._report_away(error)
+            self._outage.noticed(error, waiting=len(self._outbox))
             return False
         finally:
             with self._guard:
@@ -99,7 +104,7 @@ class Delivery:
         self._close(entry)
         if kept:
             self._outbox.drop(entry)
-        self._report_back()
+        self._outage.over(waiting=len(self._outbox))
         self._tell(EventName.REPORT_DELIVERED, entry)
         return True
 
@@ -120,16 +125,6 @@ class Delivery:
     def spared(self) -> set[str]:
         """The tokens of claims that recovery must leave to us."""
         return self._outbox.tokens() | self._keeper.held_tokens()
-
-    def _report_away(self, error: BackendUnavailable) -> None:
-        if not self._away:
-            self._away = True
-            self._observer.emit(EventName.STORAGE_AWAY, error=str(error), waiting=len(self._outbox))
-
-    def _report_back(self) -> None:
-        if self._away:
-            self._away = False
-            self._observer.emit(EventName.STORAGE_BACK, waiting=len(self._outbox))
 
     def _tell(self, event: EventName, entry: Entry, reason: str | None = None) -> None:
         claim: Claim = entry.claim

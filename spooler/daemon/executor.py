@@ -13,6 +13,7 @@ from spooler.daemon.control import Control
 from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.leases import Held, LeaseKeeper
+from spooler.daemon.outage import Outage
 from spooler.durable import exists
 from spooler.errors import (
     BackendUnavailable,
@@ -65,6 +66,7 @@ class Executor:
         delivery: Delivery,
         sign: ReportSigner,
         observer: Observer,
+        outage: Outage,
         clock: Clock,
         scratch: Path,
         patience: Callable[[float], bool],
@@ -75,6 +77,7 @@ class Executor:
         self._delivery = delivery
         self._sign = sign
         self._observer = observer
+        self._outage = outage
         self._clock = clock
         self._scratch = scratch
         self._patience = patience
@@ -149,7 +152,7 @@ class Executor:
                 self._tell(EventName.JOB_LOST, held.claim, reason=str(error))
                 return False
             except BackendUnavailable as error:
-                self._observer.emit(EventName.STORAGE_AWAY, error=str(error))
+                self._outage.noticed(error, device=held.claim.job.device)
                 if not self._patience(backoff.wait()):
                     return False  # stopping: the next process finds the claim and gives it back
             else:
@@ -205,7 +208,7 @@ class Executor:
                 self._tell(EventName.JOB_LOST, held.claim, reason=str(error))
                 return
             except BackendUnavailable as error:
-                self._observer.emit(EventName.STORAGE_AWAY, error=str(error))
+                self._outage.noticed(error, device=held.claim.job.device)
                 if not self._patience(backoff.wait()):
                     return
             else:

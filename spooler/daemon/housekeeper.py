@@ -7,18 +7,39 @@ away is tried again later and does not keep the others from their turn.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from spooler.daemon.announcer import Announcer
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.delivery import Delivery
+from spooler.daemon.outage import Outage
 from spooler.daemon.recovery import Recovery
 from spooler.daemon.worker import Worker
 from spooler.errors import BackendUnavailable
-from spooler.observe.events import EventName, Observer
 
 #: The longest this thread sleeps, should the timers ever fall silent (seconds).
 _LONGEST = 60.0
+
+
+class Bell:
+    """Duties that are asked for, by timers and by whoever has news."""
+
+    def __init__(self) -> None:
+        self.rung = threading.Event()
+        self._wanted: set[str] = set()
+        self._lock = threading.Lock()
+
+    def ring(self, duty: str) -> None:
+        """Ask for "announce" or "recover"."""
+        with self._lock:
+            self._wanted.add(duty)
+        self.rung.set()
+
+    def answer(self) -> set[str]:
+        """What was asked for since the last answer."""
+        with self._lock:
+            wanted, self._wanted = self._wanted, set()
+        return wanted
 
 
 class Housekeeper:
@@ -31,27 +52,18 @@ class Housekeeper:
         recovery: Recovery,
         announcer: Announcer,
         workers: Sequence[Worker],
-        observer: Observer,
+        outage: Outage,
+        bell: Bell,
         stopping: threading.Event,
     ) -> None:
         self._delivery = delivery
         self._recovery = recovery
         self._announcer = announcer
         self._workers = workers
-        self._observer = observer
-        self._wake = threading.Event()
+        self._outage = outage
+        self._bell = bell
         self._stopping = stopping
-        self._wanted: set[str] = set()
         self._backoff = Backoff(first=0.5, last=30.0)
-
-    def want(self, duty: str) -> Callable[[], None]:
-        """A function that asks for a duty: "announce" or "recover"."""
-
-        def ask() -> None:
-            self._wanted.add(duty)
-            self._wake.set()
-
-        return ask
 
     def begin(self) -> None:
         """Before the first claim: deliver what was kept, settle what was left. Raises KeyRefused.
@@ -67,15 +79,15 @@ class Housekeeper:
         """Do the duties as they are asked for, until `close`."""
         pause = _LONGEST
         while not self._stopping.is_set():
-            self._wake.wait(pause)
-            self._wake.clear()
+            self._bell.rung.wait(pause)
+            self._bell.rung.clear()
             if self._stopping.is_set():
                 return
             pause = self._round()
 
     def _round(self) -> float:
         """One round of duties; seconds until the next is due at the latest."""
-        wanted, self._wanted = self._wanted, set()
+        wanted = self._bell.answer()
         if "announce" in wanted:
             self._announcer.announce()
         if "recover" in wanted:
@@ -92,15 +104,13 @@ class Housekeeper:
         """Settle what dead daemons left, for each device."""
         for worker in self._workers:
             try:
-                if self._recovery.recover(worker.rules, worker.card.version):
+                if self._recovery.recover(worker.rules, worker.version):
                     worker.wake()
             except BackendUnavailable as error:
-                self._observer.emit(
-                    EventName.STORAGE_AWAY, device=worker.rules.name, error=str(error)
-                )
+                self._outage.noticed(error, device=worker.rules.name)
                 return
 
     def close(self) -> None:
         """End `run`."""
         self._stopping.set()
-        self._wake.set()
+        self._bell.rung.set()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
+from spooler.daemon.outage import Outage
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.windows import Window
 from spooler.errors import BackendUnavailable, DeviceUnusable, RunStopped
@@ -46,11 +48,14 @@ class Worker:
         tickets: Tickets,
         hurry: threading.Event,
         once: bool = False,
+        outage: Outage,
         late: Callable[[], None] = lambda: None,
+        news: Callable[[], None] = lambda: None,
     ) -> None:
         self.rules = rules
-        self.card = DeviceCard(rules.name)
-        self.note = ""
+        self.version = DeviceCard(rules.name).version
+        self._handler_card = DeviceCard(rules.name)
+        self._note = ""
         self._backend = backend
         self._runner = runner
         self._executor = executor
@@ -61,16 +66,29 @@ class Worker:
         self._tickets = tickets
         self._once = once
         self._late = late
+        self._news = news
+        self._outage = outage
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._hurry = hurry
         self._closed = False
-        self._pushed = False
+        # What waits from before the first look was never pushed to us.
+        self._pushed = True
         self._subscription: Subscription | None = None
         self._token = ""
-        self._away_since: float | None = None
         self._window: tuple[Window, datetime] | None = None
         self._calibration: Control | None = None
+
+    @property
+    def card(self) -> DeviceCard:
+        """What is announced of the device: its handler's word, and the settings' in its place."""
+        return replace(self.rules.dressed(self._handler_card), note=self._note)
+
+    def _tell_note(self, note: str) -> None:
+        """Have outsiders told now, and not at the next announcement."""
+        if note != self._note:
+            self._note = note
+            self._news()
 
     # --- called by others -------------------------------------------------------------------
 
@@ -110,8 +128,9 @@ class Worker:
             self._rest(error)
 
     def _open(self) -> None:
-        self.card = self.rules.dressed(self._runner.open())
-        self.note = ""
+        self._handler_card = self._runner.open()
+        self.version = self._handler_card.version
+        self._tell_note("")
         self._observer.emit(EventName.DEVICE_OPEN, device=self.rules.name)
 
     def run(self) -> None:
@@ -122,7 +141,7 @@ class Worker:
                 going_on = self._turn()
                 backoff.reset()
             except BackendUnavailable as error:
-                self._tell_away(error)
+                self._outage.noticed(error, device=self.rules.name)
                 going_on = self.patience(backoff.wait())
             except DeviceUnusable as error:
                 self._rest(error)
@@ -139,11 +158,11 @@ class Worker:
         self._wake.clear()
         pushed, self._pushed = self._pushed, False
         claim = self._claim()
-        self._tell_back()
+        self._outage.over(device=self.rules.name)
         if claim is None:
             return not self._once and self._sleep()
         self._mistrust(claim, pushed=pushed)
-        self._executor.execute(claim, self.rules, self.card.version)
+        self._executor.execute(claim, self.rules, self.version)
         self._pushed = True  # a drained queue says nothing about the push
         return True
 
@@ -176,17 +195,20 @@ class Worker:
     def _mistrust(self, claim: Claim, *, pushed: bool) -> None:
         """Renew a push that said nothing of a job that has been waiting for a while."""
         submitted = claim.job.submitted_at
-        if pushed or self._subscription is None or submitted is None or claim.attempt > 1:
+        if pushed or self._subscription is None or submitted is None:
             return
+        if claim.attempt > 1 or claim.job.defect:
+            return  # told of before, and made to wait since
         if (self._clock.now() - submitted).total_seconds() > _PUSH_WITHIN:
             self._observer.emit(EventName.PUSH_SILENT, device=self.rules.name)
             self._subscription.close()
             self._subscription = None
+            self._pushed = True
 
     # --- a device that rests ----------------------------------------------------------------
 
     def _rest(self, error: DeviceUnusable) -> None:
-        self.note = str(error)
+        self._tell_note(str(error))
         self._observer.emit(EventName.DEVICE_UNUSABLE, device=self.rules.name, error=str(error))
 
     def _reopen(self) -> bool:
@@ -223,7 +245,7 @@ class Worker:
         self._window = opened
         if window is None:
             return
-        self.note = (window.note or window.kind) if opened is not None else ""
+        self._tell_note((window.note or window.kind) if opened is not None else "")
         self._observer.emit(
             EventName.DEVICE_WINDOW,
             device=self.rules.name,
@@ -243,7 +265,8 @@ class Worker:
             outcome = Outcome(State.ERROR, f"stopped: {stopped.reason}")
         finally:
             self._calibration = None
-        self.note = "" if outcome.state is State.DONE else f"calibration failed: {outcome.reason}"
+        failed = f"calibration failed: {outcome.reason}"
+        self._tell_note("" if outcome.state is State.DONE else failed)
         self._observer.emit(
             EventName.DEVICE_CALIBRATED,
             device=self.rules.name,
@@ -263,14 +286,3 @@ class Worker:
             self._subscription = None
         self._runner.close()
         self._observer.emit(EventName.DEVICE_CLOSED, device=self.rules.name)
-
-    def _tell_away(self, error: BackendUnavailable) -> None:
-        if self._away_since is None:
-            self._away_since = self._clock.monotonic()
-            self._observer.emit(EventName.STORAGE_AWAY, device=self.rules.name, error=str(error))
-
-    def _tell_back(self) -> None:
-        if self._away_since is not None:
-            seconds = round(self._clock.monotonic() - self._away_since, 1)
-            self._away_since = None
-            self._observer.emit(EventName.STORAGE_BACK, device=self.rules.name, seconds=seconds)

@@ -41,6 +41,8 @@ class EventName(StrEnum):
     REPORT_DELIVERED = "report.delivered"  # waiting, seconds
     REPORT_PARKED = "report.parked"  # waiting, reason: it cannot be delivered, and is kept aside
 
+    OUTBOX_FULL = "outbox.full"  # error: this machine's disk does not take a report
+
     STORAGE_AWAY = "storage.away"  # error
     STORAGE_BACK = "storage.back"  # seconds it was away
 

@@ -34,6 +34,7 @@ LEVELS: Final = MappingProxyType(
         EventName.JOB_REQUEUED: logging.WARNING,
         EventName.JOB_LOST: logging.WARNING,
         EventName.STORAGE_AWAY: logging.WARNING,
+        EventName.OUTBOX_FULL: logging.ERROR,
         EventName.ANNOUNCE_FAILED: logging.WARNING,
         EventName.PUSH_SILENT: logging.WARNING,
         EventName.CLOCK_STEPPED: logging.WARNING,

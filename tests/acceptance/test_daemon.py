@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -200,10 +201,14 @@ def test_a_maintenance_window_keeps_the_queue_waiting(lab: Lab) -> None:
     process = lab.run(lab.counting(extra=window + '\nnote = "the cryostat is warm"'))
     job_id = lab.submit({})
     process.wait_for("device.window")
+    card = lab.storage / "backends" / "configs" / "counter.json"
+    told = lambda: json.loads(card.read_text())["payload"]["status_msg"]  # noqa: E731
+    until(lambda: told() == "the cryostat is warm", "the note that users see")
     lab.counting()  # the window is taken out of the settings
     assert lab.book("run") == []
     process.signal(signal.SIGHUP)
     assert lab.ended("counter", job_id)["status"] == "DONE"
+    until(lambda: told() is None, "the end of the note")
 
 
 def test_a_calibration_window_calibrates_once(lab: Lab) -> None:

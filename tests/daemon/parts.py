@@ -12,6 +12,7 @@ from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
 from spooler.daemon.leases import LeaseKeeper
+from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Outbox
 from spooler.daemon.recovery import Recovery
 from spooler.errors import BackendUnavailable
@@ -111,7 +112,14 @@ class Parts:
         observer = Observer(self.seen.append, clock=self.clock)
         self.keeper = LeaseKeeper(self.backend, self.clock, TTL)
         self.outbox = Outbox(self.folder / "outbox")
-        self.delivery = Delivery(self.backend, self.outbox, self.keeper, observer)
+        self.outage = Outage(observer, self.clock)
+        self.delivery = Delivery(
+            backend=self.backend,
+            outbox=self.outbox,
+            keeper=self.keeper,
+            observer=observer,
+            outage=self.outage,
+        )
         common: dict[str, Any] = {
             "backend": self.backend,
             "keeper": self.keeper,
@@ -121,7 +129,9 @@ class Parts:
             "clock": self.clock,
             "patience": self.patience,
         }
-        self.executor = Executor(runner=self.runner, scratch=self.folder, **common)
+        self.executor = Executor(
+            runner=self.runner, scratch=self.folder, outage=self.outage, **common
+        )
         self.recovery = Recovery(owner=self.owner, **common)
 
     def patience(self, seconds: float) -> bool:

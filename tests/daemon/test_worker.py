@@ -43,6 +43,7 @@ class Loop:
             observer=self.parts.executor._observer,
             tickets=options.pop("tickets", Tickets()),
             hurry=threading.Event(),
+            outage=self.parts.outage,
             **options,
         )
         self.thread = threading.Thread(target=self.worker.run)

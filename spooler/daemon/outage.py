@@ -1,0 +1,37 @@
+"""Tells once that the storage is away, and once that it is back, whoever notices."""
+
+from __future__ import annotations
+
+import threading
+
+from spooler.errors import BackendUnavailable
+from spooler.observe.events import EventName, Observer
+from spooler.protocols import Clock
+
+
+class Outage:
+    """One storage, as all threads of one daemon find it. Safe to use from any thread."""
+
+    def __init__(self, observer: Observer, clock: Clock) -> None:
+        self._observer = observer
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._since: float | None = None
+
+    def noticed(self, error: BackendUnavailable, **fields: object) -> None:
+        """The storage did not do what was asked; `fields` say what that was about."""
+        with self._lock:
+            if self._since is not None:
+                return
+            self._since = self._clock.monotonic()
+        self._observer.emit(EventName.STORAGE_AWAY, error=str(error), **fields)
+
+    def over(self, **fields: object) -> None:
+        """The storage has done what was asked."""
+        if self._since is None:  # the usual case costs no lock
+            return
+        with self._lock:
+            since, self._since = self._since, None
+        if since is not None:
+            seconds = round(self._clock.monotonic() - since, 1)
+            self._observer.emit(EventName.STORAGE_BACK, seconds=seconds, **fields)
