@@ -184,6 +184,11 @@ def _signed_bytes(header: bytes, payload: str) -> bytes:
     )
 
 
+def payload_to_base64url(payload: Mapping[str, Any]) -> bytes:
+    """The second half of the signed bytes."""
+    return base64.urlsafe_b64encode(_plain(payload)[0].encode("ascii"))
+
+
 def is_signed(document: Mapping[str, Any]) -> bool:
     """Whether a document has the form of a signed one; says nothing about its signature."""
     return document.keys() == SIGNED_KEYS and isinstance(document["payload"], Mapping)
