@@ -94,7 +94,8 @@ def _drains(found: Found, sizes: Sizes) -> Iterator[str]:
             "so its time for a whole drain grows with the square of the queue: it is measured "
             f"over the first {sizes.long_first} jobs while {sizes.long_queue:,} wait, and while "
             f"half of that wait, which is its mean over the whole drain. `x sqooler` is against "
-            "the first of the two."
+            "the first of the two. Left out for the time it takes: thread and unsigned reference "
+            "with fsync."
         )
         yield _drain_table(found.long, long_cases(sizes))
 
@@ -167,7 +168,7 @@ def _pickup(found: Found) -> Iterator[str]:
             rows.append((f"{name}: {what}", *(f"{each:.2f}" for each in figures)))
     yield _table(("ms", "p50", "p90", "p99", "max"), rows)
     ours, theirs = (quantile(each.claimed, 0.5) for each in found.pickup.values())
-    yield f"At the median spooler claims {theirs / ours:.0f} x sooner."
+    yield f"At the median sqooler takes {theirs / ours:.2g} x as long until the claim."
 
 
 def _idle(found: Found) -> Iterator[str]:

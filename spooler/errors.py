@@ -29,6 +29,10 @@ class BackendUnavailable(SpoolerError):
     """The storage did not do what was asked and may do it later (outage, full disk, timeout)."""
 
 
+class Postponed(BackendUnavailable):
+    """The storage is well; what was asked should be asked again in a moment."""
+
+
 # --- stop the handler and write nothing ------------------------------------------------------
 
 

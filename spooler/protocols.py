@@ -101,7 +101,8 @@ class Backend(Protocol):
         """Write result and status, put the job to its final place, give up the lease.
 
         Fenced by (owner, attempt, token), harmless to repeat. Raises LeaseLost when another
-        attempt has taken over; then nothing was written.
+        attempt has taken over; then nothing was written. Raises Postponed when the report should
+        be brought again in a moment.
         """
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:

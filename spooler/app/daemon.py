@@ -61,6 +61,7 @@ class Daemon:
         self._backend = parts.open_storage(settings, self._clock, signer)
         self._keeper = LeaseKeeper(self._backend, self._clock, settings.daemon.lease)
         self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
+        self._bell = Bell()
         self._outage = Outage(observer, self._clock)
         self._delivery = Delivery(
             backend=self._backend,
@@ -68,10 +69,11 @@ class Daemon:
             keeper=self._keeper,
             observer=observer,
             outage=self._outage,
+            clock=self._clock,
+            soon=partial(self._bell.ring, "deliver"),
         )
         self._timers = Timers(self._clock)
         self._scratch = settings.state / "scratch"
-        self._bell = Bell()
         tickets = Tickets(options.max_jobs)
         self.workers = [
             self._worker(name, device, tickets)

@@ -9,11 +9,14 @@ from spooler.daemon.backoff import Backoff
 from spooler.daemon.leases import Held, LeaseKeeper
 from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Entry, Outbox
-from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.errors import BackendUnavailable, LeaseLost, Postponed
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.observe.events import EventName, Observer
-from spooler.protocols import Backend
+from spooler.protocols import Backend, Clock
+
+#: Seconds until a postponed report is brought again.
+_A_MOMENT = 0.02
 
 
 class Delivery:
@@ -27,6 +30,8 @@ class Delivery:
         keeper: LeaseKeeper,
         observer: Observer,
         outage: Outage,
+        clock: Clock,
+        soon: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._outbox = outbox
@@ -37,6 +42,9 @@ class Delivery:
         self._busy: set[str] = set()
         self._guard = threading.Lock()
         self._outage = outage
+        self._clock = clock
+        self._soon = soon
+        self._pause = threading.Event()
 
     @property
     def waiting(self) -> int:
@@ -71,10 +79,18 @@ class Delivery:
         return len(self._outbox.restore())
 
     def retry(self) -> None:
-        """Try each waiting report once, oldest first; one that fails ends the pass."""
+        """Try each waiting report once, oldest first; an outage ends the pass."""
         for entry in self._outbox.entries():
-            if not self._deliver(entry, kept=True):
+            if not self._deliver(entry, kept=True) and self._outage.lasts:
                 return
+
+    def retry_for(self, seconds: float) -> None:
+        """Before the end: wait a little for reports that were only postponed."""
+        deadline = self._clock.monotonic() + seconds
+        self.retry()
+        while self.waiting and not self._outage.lasts and self._clock.monotonic() < deadline:
+            self._pause.wait(_A_MOMENT)
+            self.retry()
 
     def _deliver(self, entry: Entry, *, kept: bool) -> bool:
         """Whether the report is off our hands."""
@@ -84,6 +100,9 @@ class Delivery:
             self._busy.add(entry.name)
         try:
             return self._bring(entry, kept=kept)
+        except Postponed:
+            self._soon()
+            return False
         except BackendUnavailable as error:
             self._outage.noticed(error, waiting=len(self._outbox))
             return False

@@ -17,6 +17,8 @@ from spooler.daemon.recovery import Recovery
 from spooler.daemon.worker import Worker
 from spooler.errors import BackendUnavailable
 
+#: Seconds until a report that was only postponed is brought again.
+_A_MOMENT = 0.02
 #: The longest this thread sleeps, should the timers ever fall silent (seconds).
 _LONGEST = 60.0
 
@@ -30,7 +32,7 @@ class Bell:
         self._lock = threading.Lock()
 
     def ring(self, duty: str) -> None:
-        """Ask for "announce" or "recover"."""
+        """Ask for "announce", "recover" or "deliver"."""
         with self._lock:
             self._wanted.add(duty)
         self.rung.set()
@@ -98,7 +100,7 @@ class Housekeeper:
         if not self._delivery.waiting:
             self._backoff.reset()
             return _LONGEST
-        return self._backoff.wait()
+        return self._backoff.wait() if self._outage.lasts else _A_MOMENT
 
     def recover(self) -> None:
         """Settle what dead daemons left, for each device."""

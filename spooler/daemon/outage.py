@@ -18,6 +18,11 @@ class Outage:
         self._lock = threading.Lock()
         self._since: float | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the storage was away when somebody last asked it."""
+        return self._since is not None
+
     def noticed(self, error: BackendUnavailable, **fields: object) -> None:
         """The storage did not do what was asked; `fields` say what that was about."""
         with self._lock:

@@ -24,6 +24,8 @@ OK, DEAD_THREAD, REFUSED = 0, 70, 78
 #: Seconds that an interrupted run may take to be stopped by force and reported, beyond its own
 #: device's grace periods.
 _AFTER_INTERRUPT = 30.0
+#: Seconds that reports which the storage has postponed may take at the end.
+_FOR_THE_POSTPONED = 5.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -168,7 +170,7 @@ class Supervisor:
                 worker.interrupt()
             self._wait_for_workers(_AFTER_INTERRUPT, hurried_by_signal=False)
         self._housekeeper.close()
-        self._delivery.retry()
+        self._delivery.retry_for(_FOR_THE_POSTPONED)
         self._keeper.close()
         for thread in self._threads:
             if thread not in self._worker_threads:

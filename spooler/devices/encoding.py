@@ -34,7 +34,7 @@ def encode(value: object) -> bytes:
 def decode(text: bytes) -> Any:
     """The JSON value of `text`; raises NotJson with the reason."""
     try:
-        return from_json(text, allow_inf_nan=False)
+        return from_json(text, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         if "recursion" in str(error):
             raise NotJson(f"is nested more than {DEPTH} levels deep") from None
@@ -73,7 +73,7 @@ def _not_finite(value: object) -> str | None:
         if not isinstance(item, str | int | float | None):
             text = to_json(item, inf_nan_mode="constants", fallback=_plain)
             try:
-                from_json(text, allow_inf_nan=False)
+                from_json(text, allow_inf_nan=False, cache_strings="keys")
             except ValueError:
                 return place
     return None

@@ -59,7 +59,7 @@ class Unpacker:
         if len(buffer) < end:
             return None
         try:
-            head = from_json(bytes(buffer[_LENGTHS.size : middle]))
+            head = from_json(bytes(buffer[_LENGTHS.size : middle]), cache_strings="keys")
         except ValueError:
             raise FrameError("a frame is not JSON") from None
         if not isinstance(head, dict):

@@ -36,7 +36,7 @@ def too_large(size: int, limit: int) -> Decoded:
 def decode(content: bytes) -> Decoded:
     """Decode a job strictly: UTF-8 JSON, one object, no NaN or infinity, sane nesting."""
     try:
-        value = from_json(content, allow_inf_nan=False)
+        value = from_json(content, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         return Decoded(defect=_reason(content, str(error)))
     if not isinstance(value, dict):

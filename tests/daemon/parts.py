@@ -119,6 +119,7 @@ class Parts:
             keeper=self.keeper,
             observer=observer,
             outage=self.outage,
+            clock=self.clock,
         )
         common: dict[str, Any] = {
             "backend": self.backend,

@@ -22,6 +22,7 @@ from spooler.storage.sqooler.folder_announcing import FolderAnnouncing
 from spooler.storage.sqooler.folder_claims import FolderClaims
 from spooler.storage.sqooler.folder_endings import FolderEndings
 from spooler.storage.sqooler.folder_layout import Layout
+from spooler.storage.sqooler.folder_owners import FolderOwners
 from spooler.storage.sqooler.folder_queue import FolderQueue, Waiting, list_queue
 from spooler.storage.sqooler.folder_watch import FolderWatch
 from spooler.storage.sqooler.rendering import Renderer
@@ -79,7 +80,8 @@ class FolderBackend:
         self._max_payload = max_payload
         renderer = Renderer(signer)
         self._renderer = renderer
-        self._claims = FolderClaims(self._layout, self._disk, clock, max_payload)
+        self._owners = FolderOwners(self._layout, self._disk)
+        self._claims = FolderClaims(self._layout, self._disk, clock, self._owners, max_payload)
         self._endings = FolderEndings(self._layout, self._disk, clock, self._claims, renderer)
         self._announcing = FolderAnnouncing(self._layout, self._disk, renderer, former_keys)
         self._queues: dict[str, _DeviceQueue] = {}
@@ -117,10 +119,9 @@ class FolderBackend:
             return held
         state = self._queue(device)
         with state.lock, self._translated:
-            if token in self._doubtful:
-                claim = self._claims.recall(device, owner, token)
-            else:
-                self._claims.introduce(owner)
+            claim = self._claims.recall(device, owner, token) if token in self._doubtful else None
+            if claim is None:
+                self._owners.introduce(owner)
                 self._doubtful.add(token)
                 claim = self._oldest(state, device, owner, ttl, token)
             self._doubtful.discard(token)
@@ -214,7 +215,7 @@ class FolderBackend:
             if name.phase.committed:
                 self._endings.publish(device, name)
                 continue
-            self._claims.introduce(owner)
+            self._owners.introduce(owner)
             claim = self._claims.take_over(device, name, owner, ttl, token)
             if claim is not None:
                 self._endings.unstage(device, name.job_id, name.token)
@@ -283,4 +284,4 @@ class FolderBackend:
         while self._watches:
             self._watches.pop().close()
         with self._translated:
-            self._claims.forget_owner()
+            self._owners.forget()

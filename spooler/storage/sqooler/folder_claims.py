@@ -14,7 +14,6 @@ from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Owner
 from spooler.model.job import Job
 from spooler.protocols import Clock
-from spooler.storage.liveness import certainly_dead
 from spooler.storage.payloads import Decoded, decode, too_large
 from spooler.storage.sqooler.folder_layout import (
     JOB_ID,
@@ -23,6 +22,7 @@ from spooler.storage.sqooler.folder_layout import (
     Phase,
     milliseconds,
 )
+from spooler.storage.sqooler.folder_owners import FolderOwners
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +39,19 @@ _NO_PAST = Past()
 class FolderClaims:
     """Who holds which job."""
 
-    def __init__(self, layout: Layout, disk: Disk, clock: Clock, max_payload: int) -> None:
+    def __init__(
+        self, layout: Layout, disk: Disk, clock: Clock, owners: FolderOwners, max_payload: int
+    ) -> None:
         self._layout = layout
         self._disk = disk
+        self._owners = owners
         self._clock = clock
         self._max_payload = max_payload
         self._lock = threading.Lock()
-        self._introduced: set[str] = set()
-        self._known_owners: dict[str, Owner] = {}
         #: By device: when an unchanged claim name was first seen, by our monotonic clock.
         self._seen: dict[str, dict[str, float]] = {}
 
     # --- taking -----------------------------------------------------------------------------
-
-    def introduce(self, owner: Owner) -> None:
-        """Write down who the process in our claim names is, before the first claim."""
-        with self._lock:
-            if owner.process in self._introduced:
-                return
-            content = {"host": owner.host, "pid": owner.pid, "process": owner.process}
-            place = self._layout.owner(owner.process)
-            self._disk.publish(place, json.dumps(content).encode(), mark=owner.process[-8:])
-            self._introduced.add(owner.process)
-        self._forget_the_dead(owner)
-
-    def _forget_the_dead(self, me: Owner) -> None:
-        """Remove what killed processes of this host have written down, once nothing needs it."""
-        for place in Path(self._layout.owner(me.process)).parent.glob("*.json"):
-            owner = self._owner(place.stem)
-            if owner is not None and certainly_dead(owner, me) and not self._holds(owner.process):
-                self._disk.remove(place)
-
-    def _holds(self, process: str) -> bool:
-        """Whether there are claims of that process."""
-        return any(Path(self._layout.all_claims()).glob(f"*/*.{process}.*"))
 
     def take(self, job: Job, past: Past, owner: Owner, ttl: float, token: str) -> Claim | None:
         """Move a waiting job file to a claim of ours; None when somebody was faster."""
@@ -120,13 +99,16 @@ class FolderClaims:
 
     def renew(self, claim: Claim, ttl: float, *, started: bool) -> Claim:
         """Rename the claim to its next name, which every observer sees as a sign of life."""
-        before = self._name(claim)
-        after = before.renewed(ttl, started=started or claim.started)
         folder = self._layout.claims(claim.job.device)
+        started_by_now = started or claim.started
         try:
-            self._disk.rename(f"{folder}/{before}", f"{folder}/{after}")
+            after = self._rename(folder, self._name(claim), ttl, started=started_by_now)
         except FileNotFoundError:
-            raise self._lost(claim) from None
+            # Taken from us; or renamed by an earlier call that failed after its rename.
+            name = self.find(claim)
+            if name is None or name.phase.committed:
+                raise self._lost(claim) from None
+            after = self._rename(folder, name, ttl, started=started_by_now)
         if started:
             self._disk.settle(folder)
         return replace(
@@ -135,6 +117,11 @@ class FolderClaims:
             started=claim.started or started,
             cancelled=exists(self._layout.cancel(claim.job.device, claim.job.id)),
         )
+
+    def _rename(self, folder: str, name: ClaimName, ttl: float, *, started: bool) -> ClaimName:
+        after = name.renewed(ttl, started=started)
+        self._disk.rename(f"{folder}/{name}", f"{folder}/{after}")
+        return after
 
     def present(self, claim: Claim) -> ClaimName | None:
         """The present name of a claim: the one it says, or else the one with its token."""
@@ -212,7 +199,7 @@ class FolderClaims:
             for name in names
             if name.process != owner.process
             and name.token not in spare
-            and (now - seen[str(name)] >= name.ttl / 1000 or self._dead(name, owner))
+            and (now - seen[str(name)] >= name.ttl / 1000 or self._owners.dead(name.process, owner))
         ]
 
     def take_over(
@@ -247,14 +234,6 @@ class FolderClaims:
             history=self.past(device, name.job_id).attempts,
         )
 
-    def forget_owner(self) -> None:
-        """Remove what was written down about us, unless claims of ours remain."""
-        with self._lock:
-            for process in self._introduced:
-                if not self._holds(process):
-                    self._disk.remove(self._layout.owner(process))
-            self._introduced.clear()
-
     def decode(self, job_id: str, content: bytes, size: int) -> Decoded:
         """The payload of a job file, or what is wrong with it."""
         if not JOB_ID.match(job_id):
@@ -270,22 +249,6 @@ class FolderClaims:
             return []
         parsed = (ClaimName.parse(path.name) for path in Path(folder).iterdir())
         return [name for name in parsed if name is not None]
-
-    def _dead(self, name: ClaimName, me: Owner) -> bool:
-        owner = self._owner(name.process)
-        return owner is not None and certainly_dead(owner, me)
-
-    def _owner(self, process: str) -> Owner | None:
-        """Who a process in a claim name is; None when that is not (any more) known."""
-        owner = self._known_owners.get(process)
-        if owner is None:
-            try:
-                content = json.loads(read(self._layout.owner(process)))
-                owner = Owner(content["host"], content["pid"], content["process"])
-            except (FileNotFoundError, ValueError, KeyError, TypeError):
-                return None  # then the lease decides
-            self._known_owners[process] = owner
-        return owner
 
     def _name(self, claim: Claim) -> ClaimName:
         name = ClaimName.parse(claim.handle)

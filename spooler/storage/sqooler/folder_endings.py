@@ -9,11 +9,10 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import replace
 
 from spooler.durable import Disk, exists, read, staged
-from spooler.errors import LeaseLost
+from spooler.errors import LeaseLost, Postponed
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.model.state import State
@@ -23,10 +22,9 @@ from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, fold
 from spooler.storage.sqooler.rendering import Renderer, report_document
 
 #: sqooler's client uploads the job first and its first status second, and the second upload
-#: fails when there is a status already. So long (in seconds, from the upload of the job) we wait
-#: for that first status before ours takes its place.
+#: fails when there is a status already. So long (in seconds, from the upload of the job) the end
+#: of a job is postponed until that first status is there.
 FIRST_STATUS_WITHIN = 2.0
-_LOOK_EVERY = 0.002
 
 
 class FolderEndings:
@@ -40,7 +38,6 @@ class FolderEndings:
         self._clock = clock
         self._claims = claims
         self._renderer = renderer
-        self._pause = threading.Event()
 
     def documents(self, claim: Claim, signed: SignedReport) -> list[tuple[str, bytes]]:
         """What the end of this job writes: places and contents."""
@@ -62,6 +59,7 @@ class FolderEndings:
             return None
         if name.phase.committed:
             return name
+        self._let_the_client_be_first(claim)
         self._stage(claim, signed)
         done = signed.report.status.state is State.DONE
         phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
@@ -83,7 +81,6 @@ class FolderEndings:
             places.append(folder_of(place))
         self._keep_replaced(claim)
         self._disk.settle(*places)
-        self._await_first_status(claim)
 
     def _keep_replaced(self, claim: Claim) -> None:
         """Keep what stands where our result will go: nobody's measurement is overwritten."""
@@ -98,16 +95,14 @@ class FolderEndings:
         for place in (self._layout.result, self._layout.report, self._layout.status):
             self._disk.remove(staged(place(device, job_id), token))
 
-    def _await_first_status(self, claim: Claim) -> None:
-        """Let a client that is between its two uploads finish; bounded also by our own clock."""
+    def _let_the_client_be_first(self, claim: Claim) -> None:
+        """Raise Postponed while a client may still be between its two uploads."""
         submitted = claim.job.submitted_at
-        place = self._layout.status(claim.job.device, claim.job.id)
-        give_up = self._clock.monotonic() + FIRST_STATUS_WITHIN
-        while submitted is not None and not exists(place):
-            age = (self._clock.now() - submitted).total_seconds()
-            if not 0 <= age < FIRST_STATUS_WITHIN or self._clock.monotonic() >= give_up:
-                return
-            self._pause.wait(_LOOK_EVERY)
+        if submitted is None or exists(self._layout.status(claim.job.device, claim.job.id)):
+            return
+        age = (self._clock.now() - submitted).total_seconds()
+        if 0 <= age < FIRST_STATUS_WITHIN:
+            raise Postponed(f"job {claim.job.id} has no first status yet; its client writes it")
 
     def _demand_ended_by(self, claim: Claim) -> None:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""

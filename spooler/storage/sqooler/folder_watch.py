@@ -1,7 +1,8 @@
 """Wake-ups by file events (inotify through watchdog).
 
-Only arrivals are watched: our own claims move files out of the queue, and being told of each
-would cost more than the claim.
+Only arrivals are watched. watchdog itself would ask for departures too, and hold each back for
+half a second to see whether it is one half of a move: every claim of ours is one, and the next
+job's arrival would wait behind it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyEmitter, InotifyObserver
+from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from spooler.durable import Disk
 
@@ -30,6 +32,26 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
+
+
+class _ArrivalsOnly(InotifyEmitter):
+    """An emitter that asks the kernel for files that come, and for nothing else."""
+
+    def get_event_mask_from_filter(self) -> Mask:
+        return Mask(
+            InotifyConstants.IN_CREATE
+            | InotifyConstants.IN_MOVED_TO
+            | InotifyConstants.IN_CLOSE_WRITE
+            | InotifyConstants.IN_DELETE_SELF
+        )
+
+
+class _Observer(InotifyObserver):
+    """watchdog's observer with that emitter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._emitter_class = _ArrivalsOnly
 
 
 class _Arrivals(FileSystemEventHandler):
@@ -50,7 +72,7 @@ class FolderWatch:
     def __init__(self, folder: str, disk: Disk, wake: Callable[[], None]) -> None:
         disk.make_folder(folder)
         self._lock = threading.Lock()
-        self._observer: BaseObserver | None = Observer()
+        self._observer: BaseObserver | None = _Observer()
         self._observer.name = f"watch-{folder.rpartition('/')[2]}"
         self._observer.schedule(_Arrivals(wake), folder, event_filter=_ARRIVALS)
         self._observer.start()

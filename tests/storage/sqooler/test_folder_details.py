@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooler.clock import SystemClock
-from spooler.errors import BackendUnavailable, KeyRefused
+from spooler.errors import BackendUnavailable, KeyRefused, Postponed
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.signing.keys import generate
@@ -232,3 +232,50 @@ def test_the_settle_time_is_not_the_wall_clock_s(tmp_path: Path, bench: Bench) -
     claim = backend.claim(DEVICE, other_owner(), TTL, new_token())
     assert claim is not None
     assert "cut off" in claim.job.defect
+
+
+def test_only_arrivals_are_watched(bench: Bench) -> None:
+    """What the kernel was asked for: departures would hold the next arrival back for 0.5 s."""
+    backend = bench.backend()
+    before = _inotify_masks()
+    subscription = backend.subscribe(DEVICE, lambda: None)
+    assert subscription is not None
+    (mask,) = _inotify_masks() - before
+    moved_from, moved_to, created, closed = 0x40, 0x80, 0x100, 0x8
+    assert not mask & moved_from
+    assert mask & (moved_to | created | closed) == moved_to | created | closed
+    subscription.close()
+
+
+def _inotify_masks() -> set[int]:
+    """The masks of this process's inotify watches, by the kernel's word."""
+    found = set()
+    for place in Path("/proc/self/fdinfo").iterdir():
+        try:
+            text = place.read_text()
+        except FileNotFoundError:
+            continue
+        for line in text.splitlines():
+            if line.startswith("inotify "):
+                fields = dict(part.split(":", 1) for part in line.split()[1:] if ":" in part)
+                found.add(int(fields["mask"], 16))
+    return found
+
+
+def test_an_end_waits_for_the_client_s_first_status(tmp_path: Path) -> None:
+    """In the daemon it waits in the outbox; here it is seen to be asked for again."""
+    clock = SystemClock()
+    backend = FolderBackend(tmp_path, clock, signer=KEY)
+    queue = tmp_path / "jobs" / "queued" / DEVICE
+    queue.mkdir(parents=True)
+    job_id = "b" * 24
+    (queue / f"{job_id}.json").write_text("{}")
+    claim = take(backend)
+    with pytest.raises(Postponed):
+        backend.ack(claim, signed_report(claim))
+    status = tmp_path / "status" / DEVICE / f"{job_id}.json"
+    assert not status.exists()
+    status.parent.mkdir(parents=True)
+    status.write_text(json.dumps({"job_id": job_id, "status": "INITIALIZING"}))
+    backend.ack(claim, signed_report(claim))
+    assert json.loads(status.read_text())["payload"]["status"] == "DONE"
