@@ -179,11 +179,10 @@ class Loop:
         look(f"{self._running}/{job_id}.json")
         look(f"{self._histories}/{job_id}.json")
         os.rename(waiting, f"{claim}.c0-30000")
-        self._files.settle(self._claims, self._queue)
         os.link(f"{claim}.c0-30000", f"{self._running}/{job_id}.json")
         look(f"{self._cancels}/{job_id}.json")
         os.rename(f"{claim}.c0-30000", f"{claim}.s1-30000")
-        self._files.settle(self._claims)
+        self._files.settle(self._claims, self._queue)
         look(f"{self._cancels}/{job_id}.json")
         look(f"{self._scratch}/{job_id}")
 
@@ -209,7 +208,6 @@ class Loop:
         self._files.settle(*folders)
         remove(f"{self._running}/{job_id}.json")
         os.rename(f"{claim}.d2-30000", f"{self._finished}/{job_id}.json")
-        self._files.settle(self._finished, self._claims)
 
 
 if __name__ == "__main__":

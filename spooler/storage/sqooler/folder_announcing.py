@@ -6,12 +6,12 @@ import json
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from spooler.durable import Disk, read
 from spooler.errors import KeyRefused
 from spooler.model.device import DeviceCard
-from spooler.signing.sqooler_form import is_signed, public_jwk_of, verify_document
+from spooler.signing.sqooler_form import public_jwk_of
+from spooler.storage.sqooler.approval import demand_ours, same_public_key
 from spooler.storage.sqooler.folder_layout import Layout
 from spooler.storage.sqooler.rendering import Renderer
 
@@ -51,20 +51,7 @@ class FolderAnnouncing:
             return
         except ValueError:
             return  # half written by a program that does not write whole files: nothing to keep
-        if not isinstance(standing, dict) or not is_signed(standing):
-            return
-        theirs = str(standing["header"].get("kid"))
-        signer = self._renderer.signer
-        if signer is None:
-            raise KeyRefused(
-                f"device {device!r} is announced under the key {theirs!r} and no key is configured "
-                "here; set [signing] key, or use another device name"
-            )
-        if not any(_signed_by(standing, key) for key in (signer.public(), *self._former_keys)):
-            raise KeyRefused(
-                f"device {device!r} is announced under the key {theirs!r}, and this is the key "
-                f"{signer.kid!r}; use the key that announced it, or another device name"
-            )
+        demand_ours(standing, device, self._renderer.signer, self._former_keys)
 
     def _publish_key(self) -> None:
         signer = self._renderer.signer
@@ -76,18 +63,9 @@ class FolderAnnouncing:
             standing = json.loads(read(place))
         except (FileNotFoundError, ValueError):
             standing = None
-        if isinstance(standing, dict) and _bare(standing.get("x")) != _bare(document["x"]):
+        if not same_public_key(standing, document):
             raise KeyRefused(
                 f"another public key is already published under the kid {signer.kid!r}; "
                 "make a key with a kid of its own: spooler keys generate"
             )
         self._disk.publish(place, json.dumps(document).encode(), mark=self._mark)
-
-
-def _signed_by(document: dict[str, Any], public: dict[str, str]) -> bool:
-    key = {"x": public["x"], "key_ops": "verify", "kid": public["kid"]}
-    return verify_document(document, key)
-
-
-def _bare(value: object) -> str:
-    return str(value).rstrip("=")

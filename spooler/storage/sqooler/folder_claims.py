@@ -64,7 +64,7 @@ class FolderClaims:
             self._disk.rename(f"{queue}/{job.id}.json", place)
         except FileNotFoundError:
             return None
-        self._disk.settle(claims, queue)
+        # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
         self._disk.link(place, self._layout.running(job.id))
         cancelled = exists(self._layout.cancel(job.device, job.id))
         return Claim(job, owner, attempt, token, str(name), cancelled=cancelled, history=history)
@@ -110,7 +110,7 @@ class FolderClaims:
                 raise self._lost(claim) from None
             after = self._rename(folder, name, ttl, started=started_by_now)
         if started:
-            self._disk.settle(folder)
+            self._disk.settle(folder, self._layout.queue(claim.job.device))
         return replace(
             claim,
             handle=str(after),
