@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -113,13 +114,16 @@ def staged(path: Place, mark: str) -> str:
 class Disk:
     """The file operations of one storage or state folder, durable or not."""
 
-    def __init__(self, *, sync: bool = True) -> None:
+    def __init__(self, *, sync: bool = True, guard: Callable[[], None] = lambda: None) -> None:
+        """`guard` is called before a missing folder is made: an unmounted disk must not be."""
         self.sync = sync
+        self._guard = guard
 
     def make_folder(self, path: Place) -> None:
         """Create `path` and its parents; harmless where they exist."""
         if os.path.isdir(path):
             return
+        self._guard()
         missing = [Path(path)]
         while not os.path.isdir(missing[-1].parent) and missing[-1].parent != missing[-1]:
             missing.append(missing[-1].parent)

@@ -33,6 +33,10 @@ class Postponed(BackendUnavailable):
     """The storage is well; what was asked should be asked again in a moment."""
 
 
+class PushUnavailable(SpoolerError):
+    """The storage cannot tell of new jobs here; they are looked for instead."""
+
+
 # --- stop the handler and write nothing ------------------------------------------------------
 
 

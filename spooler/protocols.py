@@ -117,8 +117,8 @@ class Backend(Protocol):
     ) -> Claim | None:
         """Take over one claim whose lease ran out, or whose owner was a dead process of this host.
 
-        Claims whose token is in `spare` are left alone (their reports wait in this process's
-        outbox). The new claim has the old attempt number and `started` flag; what becomes of
+        Claims whose token is in `spare` are left alone (this process renews them, or has their
+        reports in its outbox); all others may be taken over, this process's own as well. The new claim has the old attempt number and `started` flag; what becomes of
         the job is the caller's decision. Calling it regularly is what makes leases run out:
         a storage without a trustworthy clock measures from the first look at an unchanged lease.
         Where an answer can be lost, a repeat with the same token finds what the first call took.
@@ -132,7 +132,10 @@ class Backend(Protocol):
         """Return when the storage answers."""
 
     def subscribe(self, device: str, wake: Callable[[], None]) -> Subscription | None:
-        """Call `wake` when a job may have come, from some thread; None where traits.push is not."""
+        """Call `wake` when a job may have come, from some thread; None where traits.push is not.
+
+        Raises PushUnavailable where this machine cannot do it; the worker polls then.
+        """
 
     def peek(self, device: str) -> Iterator[Job]:
         """The eligible jobs in the order of claims, changing nothing."""

@@ -15,7 +15,7 @@ from spooler.daemon.executor import Executor
 from spooler.daemon.outage import Outage
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.windows import Window
-from spooler.errors import BackendUnavailable, DeviceUnusable, RunStopped
+from spooler.errors import BackendUnavailable, DeviceUnusable, PushUnavailable, RunStopped
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
@@ -75,6 +75,7 @@ class Worker:
         # What waits from before the first look was never pushed to us.
         self._pushed = True
         self._subscription: Subscription | None = None
+        self._deaf = False
         self._token = ""
         self._window: tuple[Window, datetime] | None = None
         self._calibration: Control | None = None
@@ -169,15 +170,15 @@ class Worker:
     def _claim(self) -> Claim | None:
         """A job, if there is one and one more is wanted. A repeat finds a claim that was lost."""
         if not self._tickets.take():
-            self._stopping.set()
+            if self._tickets.used_up:
+                self._stopping.set()
             return None
         self._token = self._token or secrets.token_hex(8)
         claim = None
         try:
             claim = self._backend.claim(self.rules.name, self._owner, self._ttl, self._token)
         finally:
-            if claim is None:
-                self._tickets.give_back()
+            (self._tickets.use if claim is not None else self._tickets.give_back)()
         self._token = ""
         return claim
 
@@ -189,8 +190,14 @@ class Worker:
         return True
 
     def _listen(self) -> None:
-        if self._subscription is None and self._backend.traits.push:
+        if self._subscription is not None or self._deaf or not self._backend.traits.push:
+            return
+        try:
             self._subscription = self._backend.subscribe(self.rules.name, self.push)
+        except PushUnavailable as error:
+            self._deaf = True
+            name = self.rules.name
+            self._observer.emit(EventName.PUSH_SILENT, device=name, reason=f"{error}; polling")
 
     def _mistrust(self, claim: Claim, *, pushed: bool) -> None:
         """Renew a push that said nothing of a job that has been waiting for a while."""

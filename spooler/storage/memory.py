@@ -136,7 +136,7 @@ class MemoryBackend:
                 held = entry.claim
                 if held is not None and held.token == token:
                     return held
-                if held is None or held.owner == owner or held.token in spare:
+                if held is None or held.token in spare:
                     continue
                 ran_out = entry.expires <= self._clock.monotonic()
                 if ran_out or certainly_dead(held.owner, owner):

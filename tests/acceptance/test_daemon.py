@@ -243,3 +243,28 @@ def _alive(pid: int) -> bool:
         return False
     with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
         return stat.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_the_storage_goes_away_and_comes_back_while_a_job_runs(lab: Lab) -> None:
+    """As an NFS server that is restarted: the run goes on, and its result arrives."""
+    process = lab.run(lab.counting(daemon="poll_interval = 0.2\nlease = 1.0"))
+    job_id = lab.submit({"seconds": 1.5, "value": 8})
+    until(lambda: lab.book("run"), "the run")
+    away = lab.folder / "away"
+    lab.storage.rename(away)
+    process.wait_for("storage.away")
+    time.sleep(3.0)  # longer than the run and its lease
+    away.rename(lab.storage)
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+    assert len(lab.book("run")) == 1
+    assert lab.ended("counter", lab.submit({}))["status"] == "DONE"
+    assert process.stop() == 0
+
+
+def test_max_jobs_with_several_devices(lab: Lab) -> None:
+    others = "".join(f'[devices.idle{n}]\nhandler = "echo"\n' for n in range(3))
+    config = lab.counting(extra=others)
+    lab.submit({})
+    process = lab.run(config, "--max-jobs", "1", ready=False)
+    assert process.end() == 0
+    assert len(lab.book("run")) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,37 +22,27 @@ from spooler.storage.sqooler.folder_claims import FolderClaims
 from spooler.storage.sqooler.folder_endings import FolderEndings
 from spooler.storage.sqooler.folder_layout import Layout
 from spooler.storage.sqooler.folder_owners import FolderOwners
-from spooler.storage.sqooler.folder_queue import FolderQueue, Waiting, list_queue
+from spooler.storage.sqooler.folder_presence import FolderPresence
+from spooler.storage.sqooler.folder_queue import FolderQueue, list_queue
+from spooler.storage.sqooler.folder_reading import DeviceQueue, FolderReader
 from spooler.storage.sqooler.folder_watch import FolderWatch
 from spooler.storage.sqooler.rendering import Renderer
-
-#: A job file that cannot be read as JSON may still be being written in place: so long (seconds)
-#: it must not change before it is taken for broken ...
-SETTLED_AFTER = 2.0
-#: ... unless it is older than this by the wall clock.
-_OLD = 60.0
-
-
-@dataclass
-class _DeviceQueue:
-    """What is known about the queue of one device; `lock` guards it among our threads."""
-
-    queue: FolderQueue
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    #: Unreadable job files: size, and since when it has been that.
-    unreadable: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
 class _Translated:
     """Turns errors of the operating system into the loop's, around every verb."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, presence: FolderPresence) -> None:
         self._base = base
+        self._presence = presence
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # What is missing proves nothing while the folder itself is missing.
+        if isinstance(error, (LeaseLost, FileNotFoundError)):
+            self._presence.demand()
         if isinstance(error, OSError):
             raise unavailable(error, error.filename or self._base) from error
 
@@ -74,8 +63,9 @@ class FolderBackend:
         max_payload: int = 4 * 1024 * 1024,
     ) -> None:
         self._layout = Layout(base)
-        self._translated = _Translated(base)
-        self._disk = Disk(sync=sync)
+        self._presence = FolderPresence(self._layout)
+        self._translated = _Translated(base, self._presence)
+        self._disk = Disk(sync=sync, guard=self._presence.demand)
         self._clock = clock
         self._max_payload = max_payload
         renderer = Renderer(signer)
@@ -84,7 +74,8 @@ class FolderBackend:
         self._claims = FolderClaims(self._layout, self._disk, clock, self._owners, max_payload)
         self._endings = FolderEndings(self._layout, self._disk, clock, self._claims, renderer)
         self._announcing = FolderAnnouncing(self._layout, self._disk, renderer, former_keys)
-        self._queues: dict[str, _DeviceQueue] = {}
+        self._reader = FolderReader(self._layout, clock, self._claims, max_payload)
+        self._queues: dict[str, DeviceQueue] = {}
         self._queues_lock = threading.Lock()
         self._watches: list[FolderWatch] = []
         #: Tokens of claims whose call did not come to an end, so that a repeat finds its own.
@@ -95,6 +86,8 @@ class FolderBackend:
 
     def announce(self, card: DeviceCard, at: datetime) -> None:
         with self._translated:
+            self._presence.mark(self._disk)
+            self._presence.demand()
             self._announcing.announce(card, at)
 
     def depth(self, device: str) -> int:
@@ -108,6 +101,7 @@ class FolderBackend:
     def subscribe(self, device: str, wake: Callable[[], None]) -> FolderWatch:
         with self._translated:
             watch = FolderWatch(self._layout.queue(device), self._disk, wake)
+        self._watches = [each for each in self._watches if not each.closed]
         self._watches.append(watch)
         return watch
 
@@ -130,7 +124,7 @@ class FolderBackend:
         return claim
 
     def _oldest(
-        self, state: _DeviceQueue, device: str, owner: Owner, ttl: float, token: str
+        self, state: DeviceQueue, device: str, owner: Owner, ttl: float, token: str
     ) -> Claim | None:
         """Go through the known queue; when all of it has gone to others, look once more."""
         queue = state.queue
@@ -139,7 +133,7 @@ class FolderBackend:
             seen = 0
             while (waiting := queue.take()) is not None:
                 seen += 1
-                job = self._read(state, device, waiting)
+                job = self._reader.read(state, device, waiting)
                 if job is None:
                     continue
                 past = self._claims.past(device, job.id)
@@ -154,45 +148,11 @@ class FolderBackend:
                 break
         return None
 
-    def _read(self, state: _DeviceQueue, device: str, waiting: Waiting) -> Job | None:
-        """The job in a waiting file; None when it is gone, or is not to be taken yet."""
-        place = f"{self._layout.queue(device)}/{waiting.job_id}.json"
-        content = b""
-        if waiting.size <= self._max_payload:
-            try:
-                content = read(place)
-            except FileNotFoundError:
-                return None
-        size = max(waiting.size, len(content))
-        decoded = self._claims.decode(waiting.job_id, content, size)
-        if decoded.defect and not self._settled(state, waiting, size):
-            state.queue.defer(waiting)
-            return None
-        if exists(self._layout.running(waiting.job_id)):
-            state.queue.defer(waiting)  # a job of this id runs already
-            return None
-        submitted = datetime.fromtimestamp(waiting.modified_ns / 1e9, UTC)
-        return Job(waiting.job_id, device, decoded.payload, decoded.defect, submitted)
-
-    def _settled(self, state: _DeviceQueue, waiting: Waiting, size: int) -> bool:
-        """Whether a broken job file is really broken, and not half written by its submitter."""
-        if self._clock.now().timestamp() - waiting.modified_ns / 1e9 > _OLD:
-            return True
-        now = self._clock.monotonic()
-        known = state.unreadable.get(waiting.job_id)
-        if known is None or known[0] != size:
-            state.unreadable[waiting.job_id] = (size, now)
-            return False
-        if now - known[1] < SETTLED_AFTER:
-            return False
-        del state.unreadable[waiting.job_id]
-        return True
-
-    def _queue(self, device: str) -> _DeviceQueue:
+    def _queue(self, device: str) -> DeviceQueue:
         with self._queues_lock:
             if device not in self._queues:
                 folder = self._layout.queue(device)
-                self._queues[device] = _DeviceQueue(FolderQueue(folder, self._clock.monotonic))
+                self._queues[device] = DeviceQueue(FolderQueue(folder, self._clock.monotonic))
             return self._queues[device]
 
     def reclaim(
@@ -228,7 +188,12 @@ class FolderBackend:
         self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
     ) -> Claim:
         with self._translated:
-            renewed = self._claims.renew(claim, ttl, started=started)
+            try:
+                renewed = self._claims.renew(claim, ttl, started=started)
+            except LeaseLost:
+                self._presence.demand()
+                self._held.pop(claim.token, None)
+                raise
             if progress:
                 self._show(claim, progress)
         self._held[claim.token] = renewed
@@ -246,6 +211,7 @@ class FolderBackend:
             try:
                 committed = self._endings.commit(claim, signed)
             except LeaseLost:
+                self._presence.demand()
                 self._held.pop(claim.token, None)
                 raise
             if committed is not None:
@@ -266,8 +232,10 @@ class FolderBackend:
         with self._translated:
             waiting = sorted(list_queue(self._layout.queue(device)))
         for each in waiting:
+            place = f"{self._layout.queue(device)}/{each.job_id}.json"
+            if not exists(place):
+                continue  # claimed by a daemon meanwhile
             with self._translated:
-                place = f"{self._layout.queue(device)}/{each.job_id}.json"
                 content = read(place) if each.size <= self._max_payload else b""
                 decoded = self._claims.decode(each.job_id, content, max(each.size, len(content)))
             submitted = datetime.fromtimestamp(each.modified_ns / 1e9, UTC)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from spooler.durable import Disk, exists, read
 from spooler.errors import LeaseLost
@@ -75,9 +76,13 @@ class FolderClaims:
         if not exists(place):
             return _NO_PAST
         try:
-            content = json.loads(read(place))
+            return self._read_past(json.loads(read(place)))
         except FileNotFoundError:
             return _NO_PAST  # the job has ended meanwhile
+        except (ValueError, KeyError, TypeError):
+            return _NO_PAST  # not of our writing: ours are whole
+
+    def _read_past(self, content: dict[str, Any]) -> Past:
         attempts = tuple(
             Attempt(
                 each["number"], each["owner"], datetime.fromisoformat(each["at"]), each["ended"]
@@ -197,8 +202,7 @@ class FolderClaims:
         return [
             name
             for name in names
-            if name.process != owner.process
-            and name.token not in spare
+            if name.token not in spare
             and (now - seen[str(name)] >= name.ttl / 1000 or self._owners.dead(name.process, owner))
         ]
 
@@ -221,7 +225,8 @@ class FolderClaims:
         """The claim behind a name that is ours."""
         place = Path(self._layout.claims(device), str(name))
         stat = place.stat()
-        decoded = self.decode(name.job_id, place.read_bytes(), stat.st_size)
+        content = place.read_bytes() if stat.st_size <= self._max_payload else b""
+        decoded = self.decode(name.job_id, content, stat.st_size)
         submitted = datetime.fromtimestamp(stat.st_mtime, UTC)
         return Claim(
             Job(name.job_id, device, decoded.payload, decoded.defect, submitted),

@@ -102,6 +102,10 @@ class Layout:
     def __init__(self, base: Path) -> None:
         self.base = str(base)
 
+    def marker(self) -> str:
+        """What says that this is the folder that we have used, and not an empty mount point."""
+        return f"{self.base}/spooler/storage.json"
+
     def queue(self, device: str) -> str:
         return f"{self.base}/jobs/queued/{device}"
 

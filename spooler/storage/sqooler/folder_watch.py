@@ -22,6 +22,7 @@ from watchdog.observers.inotify import InotifyEmitter, InotifyObserver
 from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from spooler.durable import Disk
+from spooler.errors import PushUnavailable
 
 _ARRIVALS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent]
 
@@ -72,10 +73,25 @@ class FolderWatch:
     def __init__(self, folder: str, disk: Disk, wake: Callable[[], None]) -> None:
         disk.make_folder(folder)
         self._lock = threading.Lock()
-        self._observer: BaseObserver | None = _Observer()
+        self._observer: BaseObserver | None = None
+        try:
+            self._start(folder, wake)
+        except OSError as error:  # ENOSPC here means: no inotify watches left, not a full disk
+            raise PushUnavailable(
+                f"files cannot be watched here ({error.strerror or error}); raise "
+                "fs.inotify.max_user_instances and max_user_watches"
+            ) from error
+
+    def _start(self, folder: str, wake: Callable[[], None]) -> None:
+        self._observer = _Observer()
         self._observer.name = f"watch-{folder.rpartition('/')[2]}"
         self._observer.schedule(_Arrivals(wake), folder, event_filter=_ARRIVALS)
         self._observer.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._observer is None
 
     def close(self) -> None:
         with self._lock:

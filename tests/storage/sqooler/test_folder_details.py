@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooler.clock import SystemClock
-from spooler.errors import BackendUnavailable, KeyRefused, Postponed
+from spooler.errors import BackendUnavailable, KeyRefused, Postponed, PushUnavailable
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.signing.keys import generate
@@ -24,6 +24,7 @@ from spooler.signing.sqooler_form import public_jwk_of, verify_document
 from spooler.storage.liveness import certainly_dead, this_process
 from spooler.storage.sqooler.folder_backend import FolderBackend
 from spooler.storage.sqooler.folder_layout import ClaimName, Phase
+from spooler.storage.sqooler.folder_watch import FolderWatch
 from spooler.testing.bench import (
     DEVICE,
     TTL,
@@ -58,6 +59,7 @@ def test_a_job_leaves_only_what_is_documented(bench: Bench, tmp_path: Path) -> N
         f"jobs/finished/{DEVICE}/{job_id}.json",
         f"results/{DEVICE}/{job_id}.json",
         f"spooler/reports/{DEVICE}/{job_id}.json",
+        "spooler/storage.json",
         f"status/{DEVICE}/{job_id}.json",
     }
 
@@ -279,3 +281,71 @@ def test_an_end_waits_for_the_client_s_first_status(tmp_path: Path) -> None:
     status.write_text(json.dumps({"job_id": job_id, "status": "INITIALIZING"}))
     backend.ack(claim, signed_report(claim))
     assert json.loads(status.read_text())["payload"]["status"] == "DONE"
+
+
+def test_a_folder_that_is_away_proves_nothing(bench: Bench, tmp_path: Path) -> None:
+    """An unmounted disk looks like an empty folder: no claim is lost, nothing is made there."""
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    backend.announce(DeviceCard(DEVICE), bench.clock.now())
+    claim = take(backend)
+    away = tmp_path.with_name(f"{tmp_path.name}-away")
+    tmp_path.rename(away)
+    tmp_path.mkdir()
+    for act in (
+        lambda: backend.renew(claim, TTL),
+        lambda: backend.ack(claim, signed_report(claim)),
+        lambda: backend.release(claim, "x", refund=True),
+        lambda: backend.claim(DEVICE, other_owner(), TTL, new_token()),
+        lambda: backend.announce(DeviceCard(DEVICE), bench.clock.now()),
+    ):
+        with pytest.raises(BackendUnavailable, match="not there"):
+            act()
+    assert list(tmp_path.iterdir()) == [], "nothing is made in the place of the mount"
+    tmp_path.rmdir()
+    away.rename(tmp_path)
+    backend.ack(backend.renew(claim, TTL), signed_report(claim))
+    assert bench.submitter.status(DEVICE, job_id).state is State.DONE
+
+
+def test_a_claim_of_ours_that_nobody_keeps_is_found_again(bench: Bench) -> None:
+    bench.submit()
+    backend, me = bench.backend(), this_process()
+    claim = take(backend, me)
+    backend.reclaim(DEVICE, me, TTL, new_token())
+    bench.clock.advance(TTL + 1)
+    assert backend.reclaim(DEVICE, me, TTL, new_token(), spare={claim.token}) is None
+    found = backend.reclaim(DEVICE, me, TTL, new_token())
+    assert found is not None
+    assert found.job.id == claim.job.id
+
+
+@pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"attempts": 3}', b"null"])
+def test_junk_of_others_in_our_places_stops_nothing(
+    bench: Bench, tmp_path: Path, junk: bytes
+) -> None:
+    (job_id,) = bench.submit()
+    for place in (
+        tmp_path / "spooler" / "history" / DEVICE / f"{job_id}.json",
+        tmp_path / "spooler" / "owners" / "1-abc.json",
+        tmp_path / "spooler" / "claims" / DEVICE / "notes.txt",
+        tmp_path / "spooler" / "claims" / DEVICE / f"{'c' * 24}.1.1-abc.ff.c0-1000",
+    ):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(junk)
+    backend = bench.backend()
+    backend.reclaim(DEVICE, other_owner(), TTL, new_token())
+    claim = take(backend)
+    assert (claim.job.id, claim.attempt) == (job_id, 1)
+    backend.ack(claim, signed_report(claim))
+
+
+def test_without_watches_it_is_said_what_is_wrong(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "inotify watch limit reached")
+
+    monkeypatch.setattr(FolderWatch, "_start", refuse)
+    with pytest.raises(PushUnavailable, match="inotify"):
+        bench.backend().subscribe(DEVICE, lambda: None)
