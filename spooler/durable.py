@@ -182,6 +182,17 @@ class Disk:
             self.make_folder(_folder_of(target))
             _rename_unless_there(source, target)
 
+    def keep(self, source: Place, target: Place) -> None:
+        """Move a finished file to where it stays, its content on disk first."""
+        if self.sync:
+            handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        self.rename(source, target)
+        self.settle(_folder_of(target))
+
     def link(self, source: Place, target: Place) -> bool:
         """Show a file under a second name; False where that is not possible."""
         try:

@@ -22,6 +22,10 @@ class KeyRefused(ConfigError):
     """A key is unreadable, readable by others, of the wrong kind, or not the announced one."""
 
 
+class StateInUse(SpoolerError):
+    """Another daemon has the state folder; it may be about to end (exit 75: try again)."""
+
+
 # --- back off and try again ------------------------------------------------------------------
 
 

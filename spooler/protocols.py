@@ -79,6 +79,9 @@ class Backend(Protocol):
         Raises KeyRefused when the device is already announced under another key.
         """
 
+    def demand_ours(self, device: str) -> None:
+        """Raise KeyRefused when the device stands announced under another key; write nothing."""
+
     def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
         """Atomically take the oldest eligible job; None when there is none. Never blocks.
 
@@ -118,8 +121,9 @@ class Backend(Protocol):
         """Take over one claim whose lease ran out, or whose owner was a dead process of this host.
 
         Claims whose token is in `spare` are left alone (this process renews them, or has their
-        reports in its outbox); all others may be taken over, this process's own as well. The new claim has the old attempt number and `started` flag; what becomes of
-        the job is the caller's decision. Calling it regularly is what makes leases run out:
+        reports in its outbox); all others may be taken over, this process's own as well. The
+        new claim has the old attempt number and `started` flag; what becomes of the job is the
+        caller's decision. Calling it regularly is what makes leases run out:
         a storage without a trustworthy clock measures from the first look at an unchanged lease.
         Where an answer can be lost, a repeat with the same token finds what the first call took.
         Steps that a crash left half done by `ack` are completed on the way.

@@ -41,8 +41,9 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
             observer.emit(EventName.DAEMON_RELOAD_REFUSED, error=str(error))
             service.ready()
             return
-        reason = f"restart for: {', '.join(later)}" if later else "everything was taken over"
-        observer.emit(EventName.DAEMON_RELOADED, reason=reason)
+        observer.emit(EventName.DAEMON_RELOADED)
+        if later:
+            observer.emit(EventName.DAEMON_RESTART_NEEDED, reason=", ".join(later))
         service.ready()
 
     gc.collect()

@@ -39,7 +39,7 @@ def _look(settings: Settings) -> Iterator[CheckItem]:
         detail = "no device is enabled; add a table [devices.NAME] with a handler"
         yield CheckItem("devices", ok=False, detail=detail)
     for name, device in devices.items():
-        yield _item(f"device {name}", partial(_device, name, device))
+        yield _item(f"device {name}", partial(_device, name, device, settings.state))
 
 
 def _item(name: str, look: Callable[[], str]) -> CheckItem:
@@ -65,6 +65,8 @@ def _storage(settings: Settings) -> str:
     backend = parts.open_storage(settings, SystemClock(), parts.load_signer(settings))
     try:
         backend.ping()
+        for name in settings.enabled_devices():
+            backend.demand_ours(name)
         waiting = {name: backend.depth(name) for name in settings.enabled_devices()}
     finally:
         backend.close()
@@ -72,8 +74,8 @@ def _storage(settings: Settings) -> str:
     return f"{settings.storage.type} answers; {told or 'no device asks it'}"
 
 
-def _device(name: str, device: DeviceSettings) -> str:
-    runner = parts.open_device(name, device)
+def _device(name: str, device: DeviceSettings, state: Path) -> str:
+    runner = parts.open_device(name, device, state)
     try:
         runner.load()
         if any(window.kind == "calibration" for window in device.windows) and not runner.calibrates:

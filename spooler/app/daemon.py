@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,12 +26,15 @@ from spooler.daemon.tickets import Tickets
 from spooler.daemon.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.durable import Disk
+from spooler.errors import BackendUnavailable
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
 from spooler.observe.notify import ServiceManager
 from spooler.settings import DeviceSettings, Settings
 from spooler.storage.liveness import this_process
 
+#: Seconds that the service manager should grant for opening one device.
+_OPENING = 120.0
 #: Seconds between two status lines to the service manager.
 _STATUS_EVERY = 10.0
 
@@ -73,7 +77,7 @@ class Daemon:
             soon=partial(self._bell.ring, "deliver"),
         )
         self._timers = Timers(self._clock)
-        self._scratch = settings.state / "scratch"
+        self._disk = Disk(sync=self._durable())
         tickets = Tickets(options.max_jobs)
         self.workers = [
             self._worker(name, device, tickets)
@@ -85,7 +89,7 @@ class Daemon:
         return bool(getattr(self.settings.storage, "fsync", True))
 
     def _worker(self, name: str, device: DeviceSettings, tickets: Tickets) -> Worker:
-        runner, hurry = parts.open_device(name, device), threading.Event()
+        runner, hurry = parts.open_device(name, device, self.settings.state), threading.Event()
         executor = Executor(
             backend=self._backend,
             runner=runner,
@@ -95,7 +99,8 @@ class Daemon:
             observer=self._observer,
             outage=self._outage,
             clock=self._clock,
-            scratch=self._scratch,
+            state=self.settings.state,
+            disk=self._disk,
             patience=lambda seconds: not hurry.wait(seconds),
         )
         return Worker(
@@ -145,13 +150,23 @@ class Daemon:
             cleanup.callback(self._backend.close)
             for worker in self.workers:
                 cleanup.callback(worker.close)
-            Disk().make_folder(self._scratch)
+            # What killed runs have left; nothing of it was published.
+            shutil.rmtree(self.settings.state / "scratch", ignore_errors=True)
+            self._disk.make_folder(self.settings.state / "scratch")
+            for worker in self.workers:  # before any hardware is touched
+                self._demand_ours(worker.rules.name)
             for worker in self.workers:
+                service.extend(_OPENING)
                 worker.open()
             self._housekeeper.begin()
             self._schedule()
             supervisor = self._supervisor(service, reload)
             return supervisor.run(lambda: self._ready(service))
+
+    def _demand_ours(self, device: str) -> None:
+        """Refuse another key's device at once; a storage that is away is asked again later."""
+        with suppress(BackendUnavailable):
+            self._backend.demand_ours(device)
 
     def _supervisor(self, service: ServiceManager, reload: Callable[[], None]) -> Supervisor:
         return Supervisor(

@@ -23,7 +23,7 @@ def dry_run(settings: Settings, options: RunOptions) -> int:
     tickets = Tickets(options.max_jobs)
     try:
         for name, device in settings.enabled_devices().items():
-            runner = parts.open_device(name, device)
+            runner = parts.open_device(name, device, settings.state)
             try:
                 rehearsed = rehearse(
                     backend=backend,

@@ -12,7 +12,7 @@ from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.windows import Window
 from spooler.devices import HandlerSpec, open_runner
 from spooler.durable import Disk, unavailable
-from spooler.errors import ConfigError
+from spooler.errors import ConfigError, StateInUse
 from spooler.model.records import report_to_json
 from spooler.model.result import Report, SignedReport
 from spooler.protocols import Backend, Clock, ReportSigner, Runner, Signer, Submitter
@@ -55,7 +55,7 @@ def make_handlers_importable(settings: Settings) -> None:
         sys.path.append(str(settings.file.parent))
 
 
-def open_device(name: str, device: DeviceSettings) -> Runner:
+def open_device(name: str, device: DeviceSettings, state: Path) -> Runner:
     """The runner of a device; nothing is started before its `open()`."""
     return open_runner(
         HandlerSpec(
@@ -66,6 +66,8 @@ def open_device(name: str, device: DeviceSettings) -> Runner:
             grace=device.grace,
             max_output=device.max_output,
             memory_limit=device.memory_limit,
+            start_timeout=device.open_timeout,
+            lock=str(state / "devices" / f"{name}.lock"),
         )
     )
 
@@ -109,7 +111,7 @@ def lock_state(folder: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
-        raise ConfigError(
+        raise StateInUse(
             f"another spooler uses the state folder {folder}; give each daemon its own 'state'"
         ) from None
     return handle

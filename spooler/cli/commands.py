@@ -17,6 +17,7 @@ from spooler.cli import (
     devices,
     exits,
     keys,
+    migrate,
     new_device,
     result,
     run,
@@ -74,6 +75,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "cancel": cancel.cancel,
     "devices": devices.devices,
     "new-device": new_device.new_device,
+    "migrate": migrate.migrate,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -39,6 +39,7 @@ MEANING = {
 
 _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
     (errors.ConfigError, Exit.CONFIG),
+    (errors.StateInUse, Exit.NOT_YET),
     (errors.BackendUnavailable, Exit.STORAGE),
     (errors.PayloadInvalid, Exit.DATA),
     (errors.UnknownJob, Exit.NO_SUCH),

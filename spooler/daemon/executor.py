@@ -14,7 +14,7 @@ from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.leases import Held, LeaseKeeper
 from spooler.daemon.outage import Outage
-from spooler.durable import exists
+from spooler.durable import Disk, exists, unavailable
 from spooler.errors import (
     BackendUnavailable,
     DeviceUnusable,
@@ -68,7 +68,8 @@ class Executor:
         observer: Observer,
         outage: Outage,
         clock: Clock,
-        scratch: Path,
+        state: Path,
+        disk: Disk,
         patience: Callable[[float], bool],
     ) -> None:
         self._backend = backend
@@ -79,7 +80,9 @@ class Executor:
         self._observer = observer
         self._outage = outage
         self._clock = clock
-        self._scratch = scratch
+        self._scratch = state / "scratch"
+        self._files = state / "files"
+        self._disk = disk
         self._patience = patience
         self._control: Control | None = None
 
@@ -133,7 +136,7 @@ class Executor:
             request = RunRequest(
                 claim.job.id, claim.attempt, claim.job.payload, rules.timeout, scratch
             )
-            return self._runner.run(request, control)
+            return self._with_files(claim, self._runner.run(request, control), scratch)
         except PayloadInvalid as error:
             return Outcome(State.ERROR, str(error))
         except RunStopped as stopped:
@@ -141,6 +144,30 @@ class Executor:
         finally:
             if exists(scratch):
                 shutil.rmtree(scratch, ignore_errors=True)
+
+    def _with_files(self, claim: Claim, outcome: Outcome, scratch: str) -> Outcome:
+        """Move published files out of the scratch folder, before anything is said of them.
+
+        They stay on this machine, below `files`, until a broker carries them further.
+        """
+        for each in outcome.result.artifacts if outcome.result is not None else ():
+            kept = f"{self._files}/{claim.job.device}/{claim.job.id}.{claim.attempt}/{each.path}"
+            self._keep(f"{scratch}/{each.path}", kept, claim)
+        return outcome
+
+    def _keep(self, source: str, target: str, claim: Claim) -> None:
+        """A full disk is waited for: the run is over, and its files are part of its result."""
+        backoff = Backoff()
+        while True:
+            try:
+                self._disk.keep(source, target)
+            except OSError as error:
+                reason = str(unavailable(error, target))
+                self._observer.emit(EventName.OUTBOX_FULL, job=claim.job.id, error=reason)
+                if not self._patience(backoff.wait()):
+                    return
+            else:
+                return
 
     def _start(self, held: Held) -> bool:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""

@@ -34,7 +34,9 @@ class HandlerProcess:
     cannot start a process.
     """
 
-    def __init__(self, device: str, limit: int, emit: Callable[[str], None]) -> None:
+    def __init__(
+        self, device: str, limit: int, emit: Callable[[str], None], lock: int | None = None
+    ) -> None:
         self.output = OutputLog(emit)
         self.broken = False
         self._printing = True
@@ -53,7 +55,7 @@ class HandlerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=printing,
                 stderr=printing,
-                pass_fds=(jobs.fileno(), control.fileno()),
+                pass_fds=(jobs.fileno(), control.fileno(), *([] if lock is None else [lock])),
                 start_new_session=True,
             )
             self._open = ours.pop_all()

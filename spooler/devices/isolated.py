@@ -17,6 +17,7 @@ from spooler.devices.encoding import NotJson, encode
 from spooler.devices.frames import Frame, Head
 from spooler.devices.handler_process import HandlerProcess
 from spooler.devices.hosting import card_of, outcome_of, payload_of
+from spooler.devices.lock import device_lock
 from spooler.devices.sentences import one_line
 from spooler.devices.spec import MIB, HandlerSpec
 from spooler.errors import ConfigError, DeviceUnusable, RunStopped
@@ -28,6 +29,9 @@ from spooler.protocols import RunControl
 
 #: Seconds between two looks at the clock and at `control.stop_reason`.
 SLICE = 0.05
+#: An orphaned handler asks itself to stop, then ends itself: so many grace periods, and this many
+#: seconds beyond, the next one waits for it.
+_ENDINGS, _ENDING_SLACK = 3, 5.0
 #: Frames looked at before a stop is sent, so that an answer that came first counts.
 _BACKLOG = 64
 
@@ -210,8 +214,11 @@ class ProcessRunner:
             options = encode(spec.options)
         except NotJson as error:
             raise ConfigError(f"device {spec.device}: an option {error}.") from None
+        lock = spec.lock if opened else ""  # without hardware there is nothing to drive twice
+        patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
-            process = HandlerProcess(spec.device, max(spec.max_output, MIB), self._emit)
+            with device_lock(lock, spec.device, patience) as held:
+                process = HandlerProcess(spec.device, max(spec.max_output, MIB), self._emit, held)
         except OSError as error:
             raise DeviceUnusable(
                 f"device {spec.device}: the system cannot start a process ({error.strerror})."

@@ -19,7 +19,9 @@ class HandlerSpec:
     `grace`: seconds between asking a handler to stop, SIGTERM and SIGKILL. `max_output`: bytes
     of JSON that a result may have. `memory_limit`: bytes of address space of the handler's
     process (RLIMIT_AS; libraries reserve far more than they use), or None. `start_timeout`:
-    seconds for importing, constructing and opening the handler.
+    seconds for importing, constructing and opening the handler. `lock`: a file that the handler's
+    process holds locked for as long as it (or what it forked) lives, so that a new daemon does not
+    open an instrument that a killed one's handler still drives; "" for none.
     """
 
     device: str
@@ -30,3 +32,4 @@ class HandlerSpec:
     max_output: int = 16 * MIB
     memory_limit: int | None = None
     start_timeout: float = 60.0
+    lock: str = ""

@@ -77,7 +77,8 @@ class @Class@:
                 raise ValueError("stopped")
             context.progress(f"shot {shot + 1} of {params.shots}")
             counts.append(random.randint(0, 9))
-        # Large data belongs into files: write them to context.scratch and publish them.
+        # Large data belongs into files: write them to context.scratch and publish them. They
+        # are kept below `files` in the daemon's state folder; the result names them.
         table = context.scratch / "counts.csv"
         table.write_text("\\n".join(str(count) for count in counts) + "\\n")
         context.publish(table)

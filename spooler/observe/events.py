@@ -60,6 +60,7 @@ class EventName(StrEnum):
 
     DAEMON_STARTED = "daemon.started"  # version, devices, storage
     DAEMON_RELOADED = "daemon.reloaded"  # reason: what changed
+    DAEMON_RESTART_NEEDED = "daemon.restart_needed"  # reason: what was not taken over
     DAEMON_RELOAD_REFUSED = "daemon.reload_refused"  # error
     DAEMON_STOPPING = "daemon.stopping"  # reason
     DAEMON_STOPPED = "daemon.stopped"  # code

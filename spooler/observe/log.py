@@ -38,6 +38,7 @@ LEVELS: Final = MappingProxyType(
         EventName.ANNOUNCE_FAILED: logging.WARNING,
         EventName.PUSH_SILENT: logging.WARNING,
         EventName.CLOCK_STEPPED: logging.WARNING,
+        EventName.DAEMON_RESTART_NEEDED: logging.WARNING,
         EventName.DAEMON_RELOAD_REFUSED: logging.ERROR,
         EventName.REPORT_PARKED: logging.ERROR,
         EventName.DEVICE_UNUSABLE: logging.ERROR,

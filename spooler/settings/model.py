@@ -169,6 +169,9 @@ class DeviceSettings(BaseModel):
         default="process",
         description="process: a hung handler can be killed; thread: it cannot",
     )
+    open_timeout: Duration = Field(
+        default=60.0, gt=0, description="seconds that connecting to the instrument may take"
+    )
     timeout: Duration = Field(default=600.0, gt=0, description="seconds that one job may run")
     grace: Duration = Field(
         default=5.0, description="seconds between asking a job to stop and stopping it by force"

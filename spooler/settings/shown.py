@@ -21,7 +21,7 @@ from spooler.settings.model import (
 )
 from spooler.settings.problems import is_secret, visible
 from spooler.settings.units import as_duration, as_size, duration, size
-from spooler.storage.settings import SqoolerLocalSettings
+from spooler.storage.settings import SqoolerLocalSettings, SqoolerMongodbSettings
 
 HIDDEN: Final = "(hidden)"
 SCHEMA_NAME: Final = "spooler.schema.json"
@@ -56,6 +56,7 @@ handler = "singlequdit"
 _CHOSEN: Mapping[tuple[str, str], Any] = {
     ("SqoolerLocalSettings", "type"): "sqooler-local",
     ("SqoolerLocalSettings", "path"): "./storage",
+    ("SqoolerMongodbSettings", "type"): "sqooler-mongodb",
     ("Settings", "state"): "./spooler-state",
     ("DeviceSettings", "handler"): "singlequdit",
     ("WindowSettings", "kind"): "maintenance",
@@ -85,6 +86,9 @@ def example() -> str:
         *_section(Settings, only=("state",)),
         *_section(DaemonSettings, "[daemon]"),
         *_section(SqoolerLocalSettings, "[storage]"),
+        "",
+        "# In place of that folder, the jobs can live on a server that many daemons share.",
+        *_section(SqoolerMongodbSettings, "[storage]", off=True)[1:],
         *_section(SigningSettings, "[signing]"),
         *_section(LogSettings, "[log]"),
         "",

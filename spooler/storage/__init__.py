@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from spooler.errors import ConfigError
 from spooler.protocols import Backend, Clock, Signer, Submitter
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
-from spooler.storage.settings import MemorySettings, SqoolerLocalSettings, StorageSettings
+from spooler.storage.settings import (
+    MemorySettings,
+    SqoolerLocalSettings,
+    SqoolerMongodbSettings,
+    StorageSettings,
+)
+
+if TYPE_CHECKING:
+    from spooler.storage.sqooler.local import LocalProviderExtended
+    from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+    from spooler.storage.sqooler.transfer import Side
 
 #: The memory storages of this process, by name.
 _MEMORY: dict[str, MemoryStorage] = {}
@@ -43,6 +55,20 @@ def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
                 sync=settings.fsync,
                 max_payload=opening.max_payload,
             )
+        case SqoolerMongodbSettings():
+            from spooler.storage.sqooler.mongo_address import MongoAddress  # noqa: PLC0415 - on demand
+            from spooler.storage.sqooler.mongo_backend import (  # noqa: PLC0415 - on demand
+                MongoBackend,
+            )
+
+            return MongoBackend(
+                MongoAddress.of_settings(settings),
+                opening.clock,
+                signer=opening.signer,
+                former_keys=opening.former_keys,
+                max_payload=opening.max_payload,
+                transactions=settings.transactions,
+            )
         case MemorySettings():
             return MemoryBackend(memory_storage(settings.name), opening.clock)
 
@@ -51,20 +77,55 @@ def open_submitter(settings: StorageSettings, clock: Clock) -> Submitter:
     """The submitter's view of the storage."""
     match settings:
         case SqoolerLocalSettings():
-            from spooler.storage.sqooler.documents import (  # noqa: PLC0415 - on demand
-                LocalLoginInformation,
-            )
-            from spooler.storage.sqooler.local import (  # noqa: PLC0415 - on demand
-                LocalProviderExtended,
-            )
             from spooler.storage.sqooler.submitter import (  # noqa: PLC0415 - on demand
                 SqoolerSubmitter,
             )
 
-            login = LocalLoginInformation(base_path=str(settings.path))
-            return SqoolerSubmitter(LocalProviderExtended(login, settings.name))
+            return SqoolerSubmitter(_folder_documents(settings))
+        case SqoolerMongodbSettings():
+            from spooler.storage.sqooler.mongo_submitter import (  # noqa: PLC0415 - on demand
+                MongoSubmitter,
+            )
+
+            return MongoSubmitter(_mongodb_documents(settings))
         case MemorySettings():
             return MemorySubmitter(memory_storage(settings.name), clock)
+
+
+def open_side(settings: StorageSettings) -> Side:
+    """The storage as one end of a migration. Raises ConfigError where there is nothing to it."""
+    match settings:
+        case SqoolerLocalSettings():
+            from spooler.storage.sqooler.transfer import FolderSide  # noqa: PLC0415 - on demand
+
+            return FolderSide(_folder_documents(settings))
+        case SqoolerMongodbSettings():
+            from spooler.storage.sqooler.mongo_transfer import (  # noqa: PLC0415 - on demand
+                MongoSide,
+            )
+
+            return MongoSide(_mongodb_documents(settings))
+        case MemorySettings():
+            raise ConfigError("a storage in memory ends with its process; there is nothing in it")
+
+
+def _folder_documents(settings: SqoolerLocalSettings) -> LocalProviderExtended:
+    from spooler.storage.sqooler.documents import (  # noqa: PLC0415 - on demand
+        LocalLoginInformation,
+    )
+    from spooler.storage.sqooler.local import LocalProviderExtended  # noqa: PLC0415 - on demand
+
+    login = LocalLoginInformation(base_path=str(settings.path))
+    return LocalProviderExtended(login, settings.name)
+
+
+def _mongodb_documents(settings: SqoolerMongodbSettings) -> MongodbProviderExtended:
+    from spooler.storage.sqooler.mongo_address import MongoAddress  # noqa: PLC0415 - on demand
+    from spooler.storage.sqooler.mongodb import (  # noqa: PLC0415 - on demand
+        MongodbProviderExtended,
+    )
+
+    return MongodbProviderExtended(MongoAddress.of_settings(settings), settings.name)
 
 
 def memory_storage(name: str) -> MemoryStorage:

@@ -75,6 +75,9 @@ class MemoryBackend:
         with self._storage.lock:
             self._storage.cards[card.name] = replace(card, last_seen=at)
 
+    def demand_ours(self, device: str) -> None:
+        return
+
     def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
         with self._storage.lock:
             for entry in self._of(device):

@@ -9,7 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+
+from spooler.storage.units import Duration
 
 STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -42,6 +53,77 @@ class SqoolerLocalSettings(BaseModel):
     )
 
 
+class SqoolerMongodbSettings(BaseModel):
+    """A MongoDB server in the format of sqooler's MongoDB storage."""
+
+    model_config = STRICT
+
+    type: Literal["sqooler-mongodb"] = Field(description="which storage this is")
+    uri: SecretStr | None = Field(
+        default=None,
+        examples=["mongodb://localhost:27017/?replicaSet=rs0"],
+        description="the server, as MongoDB writes it; keep passwords out: see `password`",
+    )
+    host: str | None = Field(
+        default=None,
+        examples=["cluster0.abc.mongodb.net"],
+        description="in place of `uri`, as sqooler has it: stands for mongodb+srv://HOST/",
+    )
+    user: str | None = Field(
+        default=None, examples=["spooler"], description="who logs in, as it is, without %-escapes"
+    )
+    password: SecretStr | None = Field(
+        default=None,
+        examples=["..."],
+        description="better in SPOOLER_STORAGE__PASSWORD, or a credential spooler.storage.password",
+    )
+    auth_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-1", "MONGODB-X509"] | None = Field(
+        default=None,
+        examples=["SCRAM-SHA-256"],
+        description="how to log in; without it: what the server offers",
+    )
+    auth_source: str | None = Field(
+        default=None, examples=["admin"], description="the database that knows the user"
+    )
+    tls: Flag | None = Field(
+        default=None,
+        examples=[True],
+        description="encrypt; without it: what the URI says, and always for a `host`",
+    )
+    tls_ca_file: FolderPath | None = Field(
+        default=None,
+        examples=["tls/ca.pem"],
+        description="PEM file of who signs the server's certificate; without it: the system's",
+    )
+    tls_certificate_file: FolderPath | None = Field(
+        default=None,
+        examples=["tls/spooler.pem"],
+        description="PEM file with our own certificate and its key, where the server asks for one",
+    )
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = Field(
+        default="",
+        description="goes before each database's name, for labs that share a server; sqooler has"
+        " none",
+    )
+    name: StorageName = Field(default="mongodb", description="the storage's name in device names")
+    transactions: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="auto: for results too large for another way; always: for every end of a job",
+    )
+    connect_timeout: Duration = Field(
+        default=5.0, ge=0.1, description="seconds to find the server and to connect"
+    )
+    operation_timeout: Duration = Field(
+        default=10.0, ge=0.1, description="seconds that one request may take, repetitions included"
+    )
+
+    @model_validator(mode="after")
+    def _one_server(self) -> SqoolerMongodbSettings:
+        if (self.uri is None) == (self.host is None):
+            raise ValueError("has neither or both of 'uri' and 'host'; name the server in one")
+        return self
+
+
 class MemorySettings(BaseModel):
     """A storage that lives as long as the process: for trying things out."""
 
@@ -51,4 +133,6 @@ class MemorySettings(BaseModel):
     name: StorageName = Field(default="memory", description="the storage's name in device names")
 
 
-StorageSettings: TypeAlias = Annotated[SqoolerLocalSettings | MemorySettings, Discriminator("type")]
+StorageSettings: TypeAlias = Annotated[
+    SqoolerLocalSettings | SqoolerMongodbSettings | MemorySettings, Discriminator("type")
+]

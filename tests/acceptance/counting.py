@@ -24,6 +24,11 @@ class Counting:
 
     def run(self, params: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
         self._note(f"run {context.job_id} {context.attempt}")
+        if params.get("busy"):  # as a driver that looks at nothing
+            end = time.monotonic() + params["busy"]
+            while time.monotonic() < end:
+                pass
+            self._note(f"done {context.job_id}")
         if self.cooperative:
             context.stop.wait(params.get("seconds", self.seconds))
         else:

@@ -161,7 +161,7 @@ def test_sighup_takes_over_what_it_can(lab: Lab) -> None:
     process = lab.run(lab.counting(extra="timeout = 600"))
     lab.counting(extra="timeout = 0.5\ngrace = 0.2", cooperative=False)
     process.signal(signal.SIGHUP)
-    told = process.wait_for("daemon.reloaded")
+    told = process.wait_for("daemon.restart_needed")
     assert "devices.counter.options" in told["reason"], "a change that needs a restart is named"
     job_id = lab.submit({"seconds": 30})
     assert "0.5 s" in lab.ended("counter", job_id)["error_message"]
@@ -190,7 +190,7 @@ def test_two_daemons_on_one_state_folder(lab: Lab) -> None:
     config = lab.counting()
     lab.run(config)
     second = lab.run(config, ready=False)
-    assert second.end() == 78
+    assert second.end() == 75, "it may be a predecessor that is about to end: try again"
     assert "another spooler uses the state folder" in second.text()
 
 
@@ -268,3 +268,17 @@ def test_max_jobs_with_several_devices(lab: Lab) -> None:
     process = lab.run(config, "--max-jobs", "1", ready=False)
     assert process.end() == 0
     assert len(lab.book("run")) == 1
+
+
+def test_a_new_daemon_waits_for_the_handler_of_a_killed_one(lab: Lab) -> None:
+    """Two handlers at one instrument would be worse than none."""
+    config = lab.counting(extra="grace = 2.0")
+    first = lab.run(config)
+    lab.submit({"busy": 1.5})
+    until(lambda: lab.book("run"), "the run")
+    first.signal(signal.SIGKILL)
+    first.end()
+    lab.run(config)
+    lines = lab.book("")
+    second_open = [at for at, line in enumerate(lines) if line == "open"][1]
+    assert any(line.startswith(("done", "close")) for line in lines[:second_open]), lines

@@ -15,6 +15,7 @@ from spooler.daemon.leases import LeaseKeeper
 from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Outbox
 from spooler.daemon.recovery import Recovery
+from spooler.durable import Disk
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
@@ -131,7 +132,11 @@ class Parts:
             "patience": self.patience,
         }
         self.executor = Executor(
-            runner=self.runner, scratch=self.folder, outage=self.outage, **common
+            runner=self.runner,
+            state=self.folder,
+            disk=Disk(),
+            outage=self.outage,
+            **common,
         )
         self.recovery = Recovery(owner=self.owner, **common)
 

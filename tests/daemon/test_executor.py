@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from spooler.errors import DeviceUnusable, PayloadInvalid, RunStopped
+from spooler.model.artifact import Artifact
 from spooler.model.device import Rerun
-from spooler.model.result import Outcome
+from spooler.model.result import Outcome, Result
 from spooler.model.run import RunRequest, StopReason
 from spooler.model.state import State
 from spooler.observe.events import EventName
@@ -149,14 +150,18 @@ def test_nothing_starts_while_the_storage_is_away(parts: Parts) -> None:
     assert parts.submitter.status(DEVICE, job_id).state is State.DONE
 
 
-def test_the_scratch_folder_is_gone_afterwards(parts: Parts, tmp_path: Path) -> None:
+def test_published_files_are_kept_and_the_rest_is_gone(parts: Parts, tmp_path: Path) -> None:
     def act(request: RunRequest, _: RunControl) -> Outcome:
         folder = Path(request.scratch)
-        folder.mkdir()
-        (folder / "big.h5").write_text("data")
-        return Outcome(State.DONE)
+        (folder / "traces").mkdir(parents=True)
+        (folder / "traces" / "one.h5").write_text("data")
+        (folder / "junk.tmp").write_text("junk")
+        return Outcome(State.DONE, "", Result({}, (Artifact("traces/one.h5", 4, "0" * 64),)))
 
     parts.runner.act = act
-    parts.submit()
+    job_id = parts.submit()
     parts.execute()
-    assert [path.name for path in tmp_path.iterdir()] == ["outbox"]
+    kept = tmp_path / "files" / DEVICE / f"{job_id}.1" / "traces" / "one.h5"
+    assert kept.read_text() == "data"
+    assert not list((tmp_path / "scratch").iterdir())
+    assert parts.submitter.result(DEVICE, job_id).artifacts[0].path == "traces/one.h5"

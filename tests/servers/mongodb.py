@@ -160,7 +160,7 @@ class MongoServer:
         program = Path(sys.executable).with_name("secantusd-py")
         command = [sys.executable, "-c", _TIED, str(program), "--host", "127.0.0.1"]
         command += ["--port", str(self._port), "--storage-path", str(self.folder / "data")]
-        command += ["--sync-on-commit", "--enable-test-commands", "--cache-size", "128M"]
+        command += ["--sync-on-commit", "--enable-test-commands", "--cache-size", "512M"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self.options],

@@ -4,6 +4,7 @@ from spooler.errors import ConfigError
 from spooler.settings import load
 
 STORAGE = '[storage]\ntype = "sqooler-local"\npath = "jobs"\n'
+MONGODB = '[storage]\ntype = "sqooler-mongodb"\n'
 
 
 def complaints(tmp_path, text):
@@ -70,15 +71,33 @@ def test_each_mistake_gets_its_place_and_the_way_out(tmp_path, text, said):
     ("text", "said"),
     [
         ('state = "x"\n', "there is no [storage] section"),
-        ("[storage]\n", "[storage] type: expected one of 'sqooler-local', 'memory'"),
+        (
+            "[storage]\n",
+            "[storage] type: expected one of 'sqooler-local', 'sqooler-mongodb', 'memory'",
+        ),
         (
             '[storage]\ntype = "mongo"\n',
-            "[storage] type: expected one of 'sqooler-local', 'memory', and got 'mongo'",
+            "[storage] type: expected one of 'sqooler-local', 'sqooler-mongodb', 'memory', "
+            "and got 'mongo'",
         ),
         ('[storage]\ntype = "sqooler-local"\n', "[storage] lacks the key 'path'"),
         (
             STORAGE + 'nam = "x"\n',
             "[storage] has no key 'nam'; did you mean 'name'?",
+        ),
+        (MONGODB, "[storage] has neither or both of 'uri' and 'host'; name the server in one"),
+        (
+            MONGODB + 'uri = "mongodb://h/"\nhost = "h"\n',
+            "[storage] has neither or both of 'uri' and 'host'",
+        ),
+        (
+            MONGODB + 'host = "h"\npassword = 5\n',
+            "[storage] password: expected a text in quotes",
+        ),
+        (MONGODB + 'host = "h"\nprefix = "a.b"\n', "[storage] prefix: expected a name"),
+        (
+            MONGODB + 'host = "h"\noperation_timeout = 0\n',
+            "[storage] operation_timeout: expected at least 0.1, and got 0",
         ),
         (
             STORAGE + 'name = "../x"\n',

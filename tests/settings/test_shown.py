@@ -33,12 +33,26 @@ def test_the_files_in_config_load(name):
     assert list(settings.enabled_devices()) == ["singlequdit"]
 
 
-def test_the_example_shows_every_option_and_loads_with_all_switched_on():
-    text = EVERYTHING.sub("", shown.example())
-    tree = tomllib.loads(text.replace('credential = "backend.jwk"\n', ""))
-    device = from_tree(tree, CONFIG / "x.toml", {}).devices["singlequdit"]
+def switched_on(kind):
+    """The example with everything on, and of the storages the one of this type."""
+    blocks = EVERYTHING.sub("", shown.example()).split("\n\n")
+    kept = [one for one in blocks if "\n[storage]" not in one or f'"{kind}"' in one]
+    # Of two keys that exclude each other, one.
+    text = "\n\n".join(kept).replace('credential = "backend.jwk"\n', "")
+    return text.replace('host = "cluster0.abc.mongodb.net"\n', "")
+
+
+@pytest.mark.parametrize("kind", ["sqooler-local", "sqooler-mongodb"])
+def test_the_example_loads_with_everything_switched_on(kind):
+    settings = from_tree(tomllib.loads(switched_on(kind)), CONFIG / "x.toml", {})
+    assert settings.storage.type == kind
+    device = settings.devices["singlequdit"]
     assert device.windows[0].duration == 1800.0
     assert device.memory_limit == 2 * 2**30
+
+
+def test_the_example_shows_every_option():
+    text = EVERYTHING.sub("", shown.example())
     shown_keys = {line.split(" = ")[0] for line in text.splitlines() if " = " in line}
     schema = json.loads(shown.schema())
     for model in schema["$defs"].values():
@@ -82,6 +96,22 @@ def test_secrets_are_hidden():
         assert "s3cret" not in text
         assert "port" in text
     assert "PRIVATE_JWK_STR" in shown.as_toml(settings)
+
+
+def test_a_database_login_is_hidden_and_may_come_from_outside():
+    tree = _tree() | {
+        "storage": {"type": "sqooler-mongodb", "uri": "mongodb://u:s3cret@h/", "user": "mia"}
+    }
+    settings = from_tree(tree, CONFIG / "x", {"SPOOLER_STORAGE__PASSWORD": "0s3cret"})
+    assert settings.storage.password.get_secret_value() == "0s3cret"
+    for text in (
+        shown.as_toml(settings),
+        json.dumps(shown.as_document(settings)),
+        repr(settings),
+        str(settings.model_dump()),
+    ):
+        assert "s3cret" not in text
+        assert "mia" in text
 
 
 _plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

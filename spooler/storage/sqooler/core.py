@@ -90,6 +90,13 @@ class StorageCore(ABC):
         """The id for a new document that will be found by `value`: see `find`."""
         return check_id(value)
 
+    def branches(self, storage_path: str) -> list[str]:
+        """The names of the paths right below a path, in order; empty when there are none."""
+        return self._branches(self._path(storage_path))
+
+    def close(self) -> None:  # noqa: B027 - a storage without connections has nothing to do
+        """Let go of connections; harmless to repeat."""
+
     # The names of older sqooler releases.
 
     def get_file_content(self, storage_path: str, job_id: str) -> dict[str, Any]:
@@ -133,6 +140,9 @@ class StorageCore(ABC):
 
     @abstractmethod
     def _find(self, segments: tuple[str, ...], field: str, value: str) -> str | None: ...
+
+    @abstractmethod
+    def _branches(self, segments: tuple[str, ...]) -> list[str]: ...
 
     def _path(self, storage_path: str) -> tuple[str, ...]:
         if not self.is_active:

@@ -37,13 +37,14 @@ class FolderAnnouncing:
         """Write the key first, then the configuration that names it."""
         place = self._layout.config(card.name)
         if card.name not in self._approved:
-            self._approve(card.name)
+            self.approve(card.name)
             self._publish_key()
+            self._publish_succession(card.name)
             self._approved.add(card.name)
         document = self._renderer.sealed(self._renderer.config(card, at))
         self._disk.publish(place, document, mark=self._mark)
 
-    def _approve(self, device: str) -> None:
+    def approve(self, device: str) -> None:
         """Raise KeyRefused when the device is announced under a key that is not ours."""
         try:
             standing = json.loads(read(self._layout.config(device)))
@@ -69,3 +70,9 @@ class FolderAnnouncing:
                 "make a key with a kid of its own: spooler keys generate"
             )
         self._disk.publish(place, json.dumps(document).encode(), mark=self._mark)
+
+    def _publish_succession(self, device: str) -> None:
+        """Let older results be verified: they name a key that the configuration names no more."""
+        if self._renderer.signer is not None and self._former_keys:
+            content = self._renderer.succession(device, self._former_keys)
+            self._disk.publish(self._layout.succession(device), content, mark=self._mark)

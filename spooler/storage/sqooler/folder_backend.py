@@ -90,6 +90,10 @@ class FolderBackend:
             self._presence.demand()
             self._announcing.announce(card, at)
 
+    def demand_ours(self, device: str) -> None:
+        with self._translated:
+            self._announcing.approve(device)
+
     def depth(self, device: str) -> int:
         with self._translated:
             return len(list_queue(self._layout.queue(device)))

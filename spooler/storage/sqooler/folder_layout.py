@@ -128,6 +128,9 @@ class Layout:
     def public_key(self, kid: str) -> str:
         return f"{self.base}/backends/public_keys/{kid}.json"
 
+    def succession(self, device: str) -> str:
+        return f"{self.base}/spooler/keys/{device}.json"
+
     def all_claims(self) -> str:
         return f"{self.base}/spooler/claims"
 

@@ -140,6 +140,16 @@ class LocalCore(StorageCore):
         del field
         return value if self._exists(Place(segments, value)) else None
 
+    def _branches(self, segments: tuple[str, ...]) -> list[str]:
+        folder = self._base.joinpath(*segments)
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(each.name for each in entries if each.is_dir() and is_id(each.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise unavailable(error, folder) from error
+
     def _file(self, place: Place) -> Path:
         return self._base.joinpath(*place.segments, place.id + _SUFFIX)
 

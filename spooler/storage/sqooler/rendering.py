@@ -6,7 +6,7 @@ Plain dicts in the field order of the wire format: the order is part of what is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from spooler.model.claim import Claim
@@ -87,6 +87,11 @@ class Renderer:
                 "results": data.get("results", []),
             }
         )
+
+    def succession(self, device: str, former: Sequence[Mapping[str, str]]) -> bytes:
+        """Which keys were this device's before the present one, signed with the present one."""
+        keys: list[Json] = [{"kid": each["kid"], "x": each["x"]} for each in former]
+        return self.sealed({"device": device, "former": keys})
 
     def config(self, card: DeviceCard, at: datetime) -> dict[str, Json]:
         """The configuration of a device, unsigned.

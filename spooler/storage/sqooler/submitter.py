@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,7 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from spooler.durable import unavailable
-from spooler.errors import NotCancellable, UnknownDevice, UnknownJob
+from spooler.errors import (
+    BackendUnavailable,
+    NotCancellable,
+    PayloadInvalid,
+    UnknownDevice,
+    UnknownJob,
+)
 from spooler.model.artifact import Artifact
 from spooler.model.device import DeviceCard
 from spooler.model.json import JsonObject
@@ -19,9 +24,12 @@ from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.model.storage import Verification
 from spooler.signing.sqooler_form import is_signed, payload_of, verify_document
+from spooler.storage.sqooler.core import NotADocument
 from spooler.storage.sqooler.rendering import CANCELLED, RECEIVED
 
 _CONFIGS, _KEYS = "backends/configs", "backends/public_keys"
+#: Which keys a device had before: written and signed by the daemon (Renderer.succession).
+_SUCCESSIONS = "spooler/keys"
 
 
 class Documents(Protocol):
@@ -35,8 +43,20 @@ class Documents(Protocol):
     def get(self, storage_path: str, job_id: str) -> dict[str, Any]:
         """Read a document; FileNotFoundError when there is none."""
 
-    def get_file_queue(self, storage_path: str) -> list[str]:
+    def delete(self, storage_path: str, job_id: str) -> None:
+        """Delete a document; FileNotFoundError when there is none."""
+
+    def exists(self, storage_path: str, job_id: str) -> bool:
+        """Whether there is a document, readable or not."""
+
+    def ids(self, storage_path: str) -> list[str]:
         """The ids of the documents at a path."""
+
+    def find(self, storage_path: str, field: str, value: str) -> str:
+        """The id of the document whose `field` says `value`; FileNotFoundError when none does."""
+
+    def close(self) -> None:
+        """Let go of connections; harmless to repeat."""
 
 
 class SqoolerSubmitter:
@@ -47,20 +67,35 @@ class SqoolerSubmitter:
 
     def submit(self, device: str, payload: JsonObject) -> str:
         """Queue a job: the first status goes first, so that no worker can be faster than it."""
+        self._demand_announced(device)
+        job_id = uuid.uuid4().hex[:24]
+        first = {
+            "job_id": job_id,
+            "status": "INITIALIZING",
+            "detail": RECEIVED,
+            "error_message": "None",
+        }
         with self._translated():
-            if device not in self._documents.get_file_queue(_CONFIGS):
-                known = ", ".join(sorted(self._documents.get_file_queue(_CONFIGS))) or "none yet"
-                raise UnknownDevice(f"no device {device!r} is announced; known are: {known}")
-            job_id = uuid.uuid4().hex[:24]
-            first = {
-                "job_id": job_id,
-                "status": "INITIALIZING",
-                "detail": RECEIVED,
-                "error_message": "None",
-            }
             self._documents.upload(first, f"status/{device}", job_id)
-            self._documents.upload(payload, f"jobs/queued/{device}", job_id)
+            try:
+                self._documents.upload(payload, f"jobs/queued/{device}", job_id)
+            except BackendUnavailable as error:
+                raise BackendUnavailable(
+                    f"{error}; the job may be queued all the same, look with: "
+                    f"spooler status {job_id} --device {device}"
+                ) from error
+            except ValueError as error:
+                self._documents.delete(f"status/{device}", job_id)
+                raise PayloadInvalid(str(error)) from error
         return job_id
+
+    def _demand_announced(self, device: str) -> None:
+        try:
+            with self._translated():
+                self._documents.find(_CONFIGS, "display_name", device)
+        except (FileNotFoundError, ValueError):
+            known = ", ".join(sorted(card.name for card in self.devices())) or "none yet"
+            raise UnknownDevice(f"no device {device!r} is announced; known are: {known}") from None
 
     def status(self, device: str, job_id: str) -> Status:
         content = self._read(f"status/{device}", job_id)
@@ -76,8 +111,8 @@ class SqoolerSubmitter:
             case "ERROR":
                 return Status(State.ERROR, error.removeprefix("None; "))
         with self._translated():
-            waiting = self._waits(device, job_id)
-        if self._read(_cancels(device), job_id) is not None:
+            waiting, withdrawn = self._stands(device, job_id)
+        if withdrawn:
             detail = "its cancellation has been asked for"
         return Status(State.QUEUED if waiting else State.RUNNING, _without_greeting(detail))
 
@@ -89,25 +124,41 @@ class SqoolerSubmitter:
         return Result(data, artifacts)
 
     def verify(self, device: str, job_id: str) -> Verification:
-        """Check result and configuration against the published key that the result names."""
+        """Check a result with the key that the device is announced under, or a former one of it.
+
+        Whoever may write the configuration may announce another key: pin the kid that you know.
+        """
         document = self._result(device, job_id)
         if not is_signed(document):
             return Verification(ok=False, detail="the result is not signed")
         kid = str(document["header"].get("kid"))
-        key = self._read(_KEYS, kid)
+        key = self._keys_of(device).get(kid)
         if key is None:
-            return Verification(ok=False, detail=f"the key {kid!r} is not published", kid=kid)
+            detail = f"the key {kid!r} is not one that device {device!r} is announced under"
+            return Verification(ok=False, detail=detail, kid=kid)
         if not verify_document(document, key):
-            return Verification(
-                ok=False, detail=f"the signature is not one of the key {kid!r}", kid=kid
-            )
+            detail = f"the signature is not one of the key {kid!r}"
+            return Verification(ok=False, detail=detail, kid=kid)
         if payload_of(document).get("job_id") != job_id:
-            return Verification(
-                ok=False, detail="the signed result belongs to another job", kid=kid
-            )
+            detail = "the signed result belongs to another job"
+            return Verification(ok=False, detail=detail, kid=kid)
         return Verification(
             ok=True, detail=f"signed by the key {kid!r} of device {device!r}", kid=kid
         )
+
+    def _keys_of(self, device: str) -> dict[str, dict[str, Any]]:
+        """The public keys of a device by kid: what its signed configuration vouches for."""
+        config = self._found(_CONFIGS, "display_name", device)
+        kid = str(payload_of(config).get("kid")) if config is not None else ""
+        key = self._found(_KEYS, "kid", kid)
+        if config is None or key is None or not verify_document(config, key):
+            return {}
+        keys = {kid: key}
+        succession = self._found(_SUCCESSIONS, "device", device)
+        if succession is not None and verify_document(succession, key):
+            for each in payload_of(succession).get("former", []):
+                keys[each["kid"]] = {"x": each["x"], "key_ops": "verify", "kid": each["kid"]}
+        return keys
 
     def cancel(self, device: str, job_id: str) -> bool:
         """Write the wish down; the daemon answers it, signed, when it claims or renews."""
@@ -115,31 +166,49 @@ class SqoolerSubmitter:
         if state.ended:
             raise NotCancellable(f"job {job_id} has already ended: {state}")
         with self._translated():
-            with suppress(FileExistsError):  # it has been wished for before
-                self._documents.upload({"job_id": job_id}, _cancels(device), job_id)
-            return self._waits(device, job_id)
+            return self._withdraw(device, job_id)
 
     def devices(self) -> list[DeviceCard]:
-        found = []
+        """By name; of two configurations of one name the one that counts for sqooler's clients."""
         with self._translated():
-            names = sorted(self._documents.get_file_queue(_CONFIGS))
-        for name in names:
-            content = self._read(_CONFIGS, name)
-            if content is not None:
-                found.append(_card(name, payload_of(content)))
-        return found
+            ids = self._documents.ids(_CONFIGS)
+        found: dict[str, tuple[bool, DeviceCard]] = {}
+        for document_id in ids:
+            content = self._read(_CONFIGS, document_id)
+            if content is None:
+                continue
+            said = payload_of(content)
+            name = str(said.get("display_name") or document_id)
+            # An unsigned one goes before a signed one.
+            if name not in found or (found[name][0] and not is_signed(content)):
+                found[name] = is_signed(content), _card(name, said)
+        return [found[name][1] for name in sorted(found)]
 
     def close(self) -> None:
-        return
+        self._documents.close()
 
-    def _waits(self, device: str, job_id: str) -> bool:
+    # What a kind of storage may do in its own way.
+
+    def _stands(self, device: str, job_id: str) -> tuple[bool, bool]:
+        """Of a job that has not ended: whether it waits, and whether it is withdrawn."""
+        waits = self._documents.exists(f"jobs/queued/{device}", job_id)
+        return waits, self._documents.exists(f"spooler/cancels/{device}", job_id)
+
+    def _withdraw(self, device: str, job_id: str) -> bool:
+        """Write down that a job is withdrawn; whether it still waits."""
+        with suppress(FileExistsError):  # it has been wished for before
+            self._documents.upload({"job_id": job_id}, f"spooler/cancels/{device}", job_id)
+        return self._documents.exists(f"jobs/queued/{device}", job_id)
+
+    # The documents.
+
+    def _found(self, path: str, field: str, value: str) -> dict[str, Any] | None:
+        """The document whose `field` says `value`, or None."""
         try:
-            self._documents.get(f"jobs/queued/{device}", job_id)
-        except FileNotFoundError:
-            return False
-        except ValueError:
-            return True  # it is there, and it is no JSON
-        return True
+            with self._translated():
+                return self._read(path, self._documents.find(path, field, value))
+        except (FileNotFoundError, ValueError, UnknownJob):
+            return None
 
     def _result(self, device: str, job_id: str) -> dict[str, Any]:
         content = self._read(f"results/{device}", job_id)
@@ -153,7 +222,7 @@ class SqoolerSubmitter:
                 return self._documents.get(path, document_id)
             except FileNotFoundError:
                 return None
-            except json.JSONDecodeError:
+            except NotADocument:
                 return None
             except ValueError as error:  # a name that no document can have
                 raise UnknownJob(str(error)) from error
@@ -162,12 +231,10 @@ class SqoolerSubmitter:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise unavailable(error, error.filename or self._documents.name) from error
-
-
-def _cancels(device: str) -> str:
-    return f"spooler/cancels/{device}"
 
 
 def _without_greeting(detail: str) -> str:

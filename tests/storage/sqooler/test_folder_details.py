@@ -20,7 +20,7 @@ from spooler.errors import BackendUnavailable, KeyRefused, Postponed, PushUnavai
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.signing.keys import generate
-from spooler.signing.sqooler_form import public_jwk_of, verify_document
+from spooler.signing.sqooler_form import public_jwk_of, sign_document, verify_document
 from spooler.storage.liveness import certainly_dead, this_process
 from spooler.storage.sqooler.folder_backend import FolderBackend
 from spooler.storage.sqooler.folder_layout import ClaimName, Phase
@@ -349,3 +349,32 @@ def test_without_watches_it_is_said_what_is_wrong(
     monkeypatch.setattr(FolderWatch, "_start", refuse)
     with pytest.raises(PushUnavailable, match="inotify"):
         bench.backend().subscribe(DEVICE, lambda: None)
+
+
+def test_only_the_device_s_own_keys_verify(bench: Bench, tmp_path: Path) -> None:
+    """A result signed by some other published key is not the device's."""
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    backend.ack(claim, signed_report(claim))
+    assert bench.submitter.verify(DEVICE, job_id).ok
+    place = tmp_path / "results" / DEVICE / f"{job_id}.json"
+    document = json.loads(place.read_text())
+    forger = generate("forger")
+    key = tmp_path / "backends" / "public_keys" / "forger.json"
+    key.write_text(json.dumps(public_jwk_of(forger).model_dump(mode="json")))
+    place.write_text(json.dumps(sign_document(document["payload"], forger)))
+    found = bench.submitter.verify(DEVICE, job_id)
+    assert not found.ok
+    assert "not one that device" in found.detail
+    place.write_text(json.dumps(document))
+    assert bench.submitter.verify(DEVICE, job_id).ok
+    new = generate("new")
+    later = FolderBackend(tmp_path, SystemClock(), signer=new, former_keys=[KEY.public()])
+    later.announce(DeviceCard(DEVICE), datetime.now(UTC))
+    assert bench.submitter.verify(DEVICE, job_id).ok, "signed before a rotation"
+    config = tmp_path / "backends" / "configs" / f"{DEVICE}.json"
+    announced = json.loads(config.read_text())
+    announced["payload"]["kid"] = "forger"
+    config.write_text(json.dumps(announced))
+    assert not bench.submitter.verify(DEVICE, job_id).ok, "the configuration was altered"

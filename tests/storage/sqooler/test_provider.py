@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from spooler.storage.sqooler.documents import (
     get_init_results,
 )
 from spooler.storage.sqooler.local import LocalProvider, LocalProviderExtended
+from spooler.storage.sqooler.mongo_address import MongoAddress
+from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.names import is_id
+from spooler.storage.sqooler.provider import StorageProvider
 
 PRIVATE, PUBLIC = create_jwk_pair("lab-1")
 OTHER = create_jwk_pair("lab-2")[0]
@@ -63,19 +67,52 @@ def config_of(name: str = "dev", *, sign: bool = True, **more: Any) -> BackendCo
     )
 
 
-def provider_at(folder: Path, **options: Any) -> LocalProviderExtended:
-    return LocalProviderExtended(
-        LocalLoginInformation(base_path=str(folder)), "lab", disk=Disk(sync=False), **options
-    )
+Opener = Callable[..., StorageProvider]
+
+
+@pytest.fixture(params=["local", "mongodb"])
+def provider_at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """Opens providers of one storage: every test here is about each kind of storage."""
+    opened: list[StorageProvider] = []
+
+    def local(**options: Any) -> StorageProvider:
+        login = LocalLoginInformation(base_path=str(tmp_path))
+        return LocalProviderExtended(login, "lab", disk=Disk(sync=False), **options)
+
+    def mongodb(**options: Any) -> StorageProvider:
+        server = request.getfixturevalue("mongodb_server")
+        address = MongoAddress(uri=server.uri, prefix=request.getfixturevalue("mongo_prefix"))
+        opened.append(MongodbProviderExtended(address, "lab", **options))
+        return opened[-1]
+
+    yield {"local": local, "mongodb": mongodb}[request.param]
+    for each in opened:
+        each.close()
+
+
+def grow_old(provider: StorageProvider, path: str, order: list[str]) -> None:
+    """Have the documents at `path` be of the age that `order` says, the oldest first."""
+    if isinstance(provider, LocalProviderExtended):
+        for age, name in enumerate(order):
+            os.utime(Path(provider.base_path, path, f"{name}.json"), ns=(age, age))
+        return
+    for name in order:
+        content = provider.get(path, name)
+        provider.delete(path, name)
+        provider.upload(content, path, name)
+
+
+def config_id(provider: StorageProvider) -> str:
+    return provider.find("backends/configs", "display_name", "dev")
 
 
 @pytest.fixture
-def provider(tmp_path: Path) -> LocalProviderExtended:
-    return provider_at(tmp_path, clock=StoppedClock())
+def provider(provider_at: Opener) -> StorageProvider:
+    return provider_at(clock=StoppedClock())
 
 
 @pytest.fixture
-def signing(provider: LocalProviderExtended) -> LocalProviderExtended:
+def signing(provider: StorageProvider) -> StorageProvider:
     provider.upload_config(config_of(), "dev", PRIVATE)
     provider.upload_public_key(PUBLIC, "dev")
     return provider
@@ -99,7 +136,7 @@ def status_of(job_id: str, status: str = "DONE") -> StatusMsgDict:
     )
 
 
-def taken(provider: LocalProviderExtended, key: JWK = PRIVATE) -> str:
+def taken(provider: StorageProvider, key: JWK = PRIVATE) -> str:
     job_id = provider.upload_job({"experiment_0": {}}, "dev", "u")
     provider.upload_status("dev", "u", job_id)
     assert provider.get_next_job_in_queue("dev", key).job_id == job_id
@@ -119,7 +156,7 @@ def test_a_provider_has_a_name() -> None:
         LocalProviderExtended(login, "My Lab")
 
 
-def test_places(provider: LocalProviderExtended) -> None:
+def test_places(provider: StorageProvider) -> None:
     places = {
         "configs": "backends/configs",
         "results": "results/dev",
@@ -140,8 +177,10 @@ def test_places(provider: LocalProviderExtended) -> None:
         provider.get_attribute_path("results", "../../etc")
 
 
-def test_ids(provider: LocalProviderExtended) -> None:
-    assert provider.get_attribute_id("configs", UNKNOWN, "dev") == "dev"
+def test_ids(provider: StorageProvider) -> None:
+    assert is_id(provider.get_attribute_id("configs", UNKNOWN, "dev"))
+    provider.upload_config(config_of(sign=False), "dev")
+    assert provider.get_attribute_id("configs", UNKNOWN, "dev") == config_id(provider)
     for name in ("job", "results", "status"):
         assert provider.get_attribute_id(name, UNKNOWN) == UNKNOWN  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no document called"):
@@ -151,8 +190,8 @@ def test_ids(provider: LocalProviderExtended) -> None:
     assert all(len(each) == 24 and int(each, 16) >= 0 for each in made)
 
 
-def test_a_provider_that_is_not_active_refuses(tmp_path: Path) -> None:
-    provider = provider_at(tmp_path, is_active=False)
+def test_a_provider_that_is_not_active_refuses(provider_at: Opener) -> None:
+    provider = provider_at(is_active=False)
     acts: list[Callable[[], object]] = [
         provider.get_backends,
         lambda: provider.get_config("dev"),
@@ -172,7 +211,7 @@ def test_a_provider_that_is_not_active_refuses(tmp_path: Path) -> None:
 # --- configurations --------------------------------------------------------------------------
 
 
-def test_a_configuration_is_stored_and_found(provider: LocalProviderExtended) -> None:
+def test_a_configuration_is_stored_and_found(provider: StorageProvider) -> None:
     given = config_of("other", sign=False)
     provider.upload_config(given, "dev")
     assert given.display_name == "other", "the caller's document is not touched"
@@ -188,14 +227,14 @@ def test_a_configuration_is_stored_and_found(provider: LocalProviderExtended) ->
         provider.update_config(given, "dev")
 
 
-def test_a_signed_configuration(signing: LocalProviderExtended) -> None:
-    stored = signing.get("backends/configs", "dev")
+def test_a_signed_configuration(signing: StorageProvider) -> None:
+    stored = signing.get("backends/configs", config_id(signing))
     assert is_signed(stored)
     assert verify_document(stored, PUBLIC)
     assert signing.get_config("dev").kid == "lab-1"
     signing.update_config(config_of(version="0.2.0"), "dev", PRIVATE)
     assert signing.get_config("dev").version == "0.2.0"
-    assert verify_document(signing.get("backends/configs", "dev"), PUBLIC)
+    assert verify_document(signing.get("backends/configs", config_id(signing)), PUBLIC)
 
 
 @pytest.mark.parametrize(
@@ -208,30 +247,31 @@ def test_a_signed_configuration(signing: LocalProviderExtended) -> None:
 )
 @pytest.mark.parametrize("sign", [True, False])
 def test_a_signed_configuration_is_replaced_by_its_key_only(
-    signing: LocalProviderExtended, key: JWK | None, reason: str, sign: bool
+    signing: StorageProvider, key: JWK | None, reason: str, sign: bool
 ) -> None:
-    before = signing.get("backends/configs", "dev")
+    before = signing.get("backends/configs", config_id(signing))
     for refusal in (KeyRefused, ValueError):
         with pytest.raises(refusal, match=reason):
             signing.update_config(config_of(version="6.6.6", sign=sign), "dev", key)
     with pytest.raises(ValueError, match=reason):
         signing.timestamp_queue("dev", key)
-    assert signing.get("backends/configs", "dev") == before
+    assert signing.get("backends/configs", config_id(signing)) == before
 
 
-def test_what_is_signed_stays_signed(signing: LocalProviderExtended) -> None:
+def test_what_is_signed_stays_signed(signing: StorageProvider) -> None:
     signing.update_config(config_of(sign=False), "dev", PRIVATE)
-    assert verify_document(signing.get("backends/configs", "dev"), PUBLIC)
+    assert verify_document(signing.get("backends/configs", config_id(signing)), PUBLIC)
 
 
-def test_a_changed_configuration_is_noticed(signing: LocalProviderExtended, tmp_path: Path) -> None:
-    file = tmp_path / "backends" / "configs" / "dev.json"
-    file.write_text(file.read_text().replace("0.1.0", "6.6.6"))
+def test_a_changed_configuration_is_noticed(signing: StorageProvider) -> None:
+    stored = signing.get("backends/configs", config_id(signing))
+    stored["payload"]["version"] = "6.6.6"
+    signing.update(stored, "backends/configs", config_id(signing))
     with pytest.raises(KeyRefused, match="changed after it was signed"):
         signing.update_config(config_of(), "dev", PRIVATE)
 
 
-def test_signing_needs_a_key(provider: LocalProviderExtended) -> None:
+def test_signing_needs_a_key(provider: StorageProvider) -> None:
     with pytest.raises(ValueError, match="give the private key"):
         provider.upload_config(config_of(), "dev")
     provider.upload_config(config_of(sign=False), "dev")
@@ -243,20 +283,22 @@ def test_signing_needs_a_key(provider: LocalProviderExtended) -> None:
 
 
 def test_a_damaged_configuration_is_one_sentence(
-    provider: LocalProviderExtended, caplog: pytest.LogCaptureFixture
+    provider: StorageProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider.upload_config(config_of(sign=False), "dev")
-    provider.upload({"description": "d"}, "backends/configs", "half")
+    half = {"description": "d", "display_name": "half"}
+    provider.upload(half, "backends/configs", provider.id_for("half"))
+    provider.upload({"description": "d"}, "backends/configs", provider.id_for("nameless"))
     with pytest.raises(NotADocument, match="configuration of 'half' cannot be read: version"):
         provider.get_config("half")
-    assert provider.get_backends() == ["dev"]
-    assert "half is left out" in caplog.text
+    assert provider.get_backends() == ["dev", "half"]
+    assert "is left out" in caplog.text
 
 
 # --- what Qiskit asks ------------------------------------------------------------------------
 
 
-def test_the_views_for_qiskit(provider: LocalProviderExtended) -> None:
+def test_the_views_for_qiskit(provider: StorageProvider) -> None:
     provider.upload_config(config_of(sign=False, pending_jobs=4, status_msg="busy"), "dev")
     view = provider.get_backend_dict("dev")
     assert (view.backend_name, view.n_qubits, view.backend_version, view.basis_gates) == (
@@ -278,10 +320,10 @@ def test_the_views_for_qiskit(provider: LocalProviderExtended) -> None:
 
 @pytest.mark.parametrize(("age", "operational"), [(0, True), (59, True), (60, False)])
 def test_a_device_is_up_while_it_looks_at_its_queue(
-    tmp_path: Path, age: int, operational: bool
+    provider_at: Opener, age: int, operational: bool
 ) -> None:
     clock = StoppedClock()
-    provider = provider_at(tmp_path, clock=clock, operational_within=60.0)
+    provider = provider_at(clock=clock, operational_within=60.0)
     provider.upload_config(config_of(), "dev", PRIVATE)
     provider.timestamp_queue("dev", PRIVATE)
     assert provider.get_config("dev").last_queue_check == NOON.replace(microsecond=0)
@@ -293,11 +335,12 @@ def test_a_device_is_up_while_it_looks_at_its_queue(
 
 
 def test_a_public_key_is_published_once_and_may_be_repeated(
-    signing: LocalProviderExtended,
+    signing: StorageProvider,
 ) -> None:
     signing.upload_public_key(PUBLIC, "dev")
     assert signing.get_public_key("dev") == signing.get_public_key_from_kid("lab-1") == PUBLIC
-    assert signing.get("backends/public_keys", "lab-1")["d"] is None
+    key_id = signing.find("backends/public_keys", "kid", "lab-1")
+    assert signing.get("backends/public_keys", key_id)["d"] is None
     assert signing._delete_public_key("lab-1")
     for act in (
         lambda: signing.get_public_key("dev"),
@@ -317,17 +360,15 @@ def test_a_public_key_is_published_once_and_may_be_repeated(
         (NAMESAKE_PUBLIC, "belongs to another key"),
     ],
 )
-def test_another_public_key_is_refused(
-    signing: LocalProviderExtended, key: JWK, reason: str
-) -> None:
+def test_another_public_key_is_refused(signing: StorageProvider, key: JWK, reason: str) -> None:
     for refusal in (KeyRefused, ValueError):
         with pytest.raises(refusal, match=reason):
             signing.upload_public_key(key, "dev")
     assert signing.get_public_key("dev") == PUBLIC
-    assert signing.ids("backends/public_keys") == ["lab-1"]
+    assert len(signing.ids("backends/public_keys")) == 1
 
 
-def test_a_user_may_publish_a_key_too(provider: LocalProviderExtended) -> None:
+def test_a_user_may_publish_a_key_too(provider: StorageProvider) -> None:
     key = create_jwk_pair("user5")[1]
     with pytest.raises(FileNotFoundError):
         provider.upload_public_key(key, "five", role="backend")
@@ -335,7 +376,7 @@ def test_a_user_may_publish_a_key_too(provider: LocalProviderExtended) -> None:
     assert provider.get_public_key_from_kid("user5") == key
 
 
-def test_a_device_without_a_key_has_none(provider: LocalProviderExtended) -> None:
+def test_a_device_without_a_key_has_none(provider: StorageProvider) -> None:
     provider.upload_config(config_of(sign=False), "dev")
     with pytest.raises(FileNotFoundError, match="without a key"):
         provider.get_public_key("dev")
@@ -344,11 +385,10 @@ def test_a_device_without_a_key_has_none(provider: LocalProviderExtended) -> Non
 # --- jobs ------------------------------------------------------------------------------------
 
 
-def test_the_oldest_job_comes_first(signing: LocalProviderExtended, tmp_path: Path) -> None:
+def test_the_oldest_job_comes_first(signing: StorageProvider) -> None:
     jobs = [signing.upload_job({"n": n}, "dev", "u") for n in range(5)]
     order = [jobs[2], jobs[4], jobs[0], jobs[1], jobs[3]]
-    for age, job_id in enumerate(order):
-        os.utime(tmp_path / "jobs" / "queued" / "dev" / f"{job_id}.json", ns=(age, age))
+    grow_old(signing, "jobs/queued/dev", order)
     assert signing.get_file_queue("jobs/queued/dev") == order
     for job_id in order:
         job = signing.get_next_job_in_queue("dev", PRIVATE)
@@ -361,7 +401,7 @@ def test_the_oldest_job_comes_first(signing: LocalProviderExtended, tmp_path: Pa
     }
 
 
-def test_a_look_at_the_queue_is_noted(signing: LocalProviderExtended) -> None:
+def test_a_look_at_the_queue_is_noted(signing: StorageProvider) -> None:
     assert signing.get_config("dev").last_queue_check is None
     signing.get_next_job_in_queue("dev", PRIVATE)
     assert signing.get_config("dev").last_queue_check == NOON.replace(microsecond=0)
@@ -369,13 +409,11 @@ def test_a_look_at_the_queue_is_noted(signing: LocalProviderExtended) -> None:
         signing.get_next_job_in_queue("unknown")
 
 
-def test_a_job_whose_id_is_running_already_waits(
-    signing: LocalProviderExtended, tmp_path: Path
-) -> None:
+def test_a_job_whose_id_is_running_already_waits(signing: StorageProvider) -> None:
     first = taken(signing)
     signing.upload({"again": 1}, "jobs/queued/dev", first)
-    os.utime(tmp_path / "jobs" / "queued" / "dev" / f"{first}.json", ns=(1, 1))
     second = signing.upload_job({"n": 2}, "dev", "u")
+    grow_old(signing, "jobs/queued/dev", [first, second])
     assert signing.get_next_job_in_queue("dev", PRIVATE).job_id == second
     assert signing.get("jobs/running", first) == {"experiment_0": {}}
     assert signing.get("jobs/queued/dev", first) == {"again": 1}
@@ -385,7 +423,7 @@ def test_a_job_whose_id_is_running_already_waits(
 
 
 @pytest.mark.parametrize("job_id", [UNKNOWN, "jdsfssdfs", "../../backends/configs/dev", "", "."])
-def test_an_unknown_job_is_an_answer(signing: LocalProviderExtended, job_id: str) -> None:
+def test_an_unknown_job_is_an_answer(signing: StorageProvider, job_id: str) -> None:
     status = signing.get_status("dev", "u", job_id)
     assert (status.job_id, status.status) == (job_id, "ERROR")
     result = signing.get_result("dev", "u", job_id)
@@ -393,7 +431,7 @@ def test_an_unknown_job_is_an_answer(signing: LocalProviderExtended, job_id: str
     assert (result.display_name, result.backend_version, result.results) == ("dev", "", [])
 
 
-def test_an_unknown_device_is_not_an_answer(provider: LocalProviderExtended) -> None:
+def test_an_unknown_device_is_not_an_answer(provider: StorageProvider) -> None:
     with pytest.raises(FileNotFoundError):
         provider.get_result("dev", "u", UNKNOWN)
     with pytest.raises(ValueError, match="display name"):
@@ -405,7 +443,7 @@ def test_an_unknown_device_is_not_an_answer(provider: LocalProviderExtended) -> 
     [(True, PRIVATE, True), (True, None, False), (False, PRIVATE, False), (False, None, False)],
 )
 def test_the_first_status(
-    provider: LocalProviderExtended, sign: bool, key: JWK | None, signed: bool
+    provider: StorageProvider, sign: bool, key: JWK | None, signed: bool
 ) -> None:
     provider.upload_config(config_of(sign=sign), "dev", PRIVATE)
     status = provider.upload_status("dev", "u", UNKNOWN, key)
@@ -424,7 +462,7 @@ def test_the_first_status(
         provider._delete_status("dev", "u", UNKNOWN)
 
 
-def test_a_result_may_be_written_twice_but_not_changed(signing: LocalProviderExtended) -> None:
+def test_a_result_may_be_written_twice_but_not_changed(signing: StorageProvider) -> None:
     given = get_init_results()
     assert signing.upload_result(given, "dev", UNKNOWN, PRIVATE)
     assert given.job_id == "", "the caller's document is not touched"
@@ -438,21 +476,21 @@ def test_a_result_may_be_written_twice_but_not_changed(signing: LocalProviderExt
         signing._delete_result("dev", UNKNOWN)
 
 
-def test_a_result_is_verified_with_the_announced_key(signing: LocalProviderExtended) -> None:
+def test_a_result_is_verified_with_the_announced_key(signing: StorageProvider) -> None:
     with pytest.raises(FileNotFoundError):
         signing.verify_result("dev", UNKNOWN)
     signing.upload_result(result_of(UNKNOWN), "dev", UNKNOWN, PRIVATE)
     assert signing.verify_result("dev", UNKNOWN)
-    for number, key in enumerate((OTHER, NAMESAKE)):
-        signing.upload_result(result_of(f"f{number}"), "dev", f"f{number}", key)
-        assert not signing.verify_result("dev", f"f{number}")
-    signing.upload(result_of("plain").model_dump(), "results/dev", "plain")
-    assert not signing.verify_result("dev", "plain")
+    for number, key in enumerate((OTHER, NAMESAKE), 1):
+        signing.upload_result(result_of(f"{number}" * 24), "dev", f"{number}" * 24, key)
+        assert not signing.verify_result("dev", f"{number}" * 24)
+    signing.upload(result_of("a" * 24).model_dump(), "results/dev", "a" * 24)
+    assert not signing.verify_result("dev", "a" * 24)
     with pytest.raises(ValueError, match="must be signed"):
-        signing.upload_result(result_of("nokey"), "dev", "nokey")
+        signing.upload_result(result_of("b" * 24), "dev", "b" * 24)
 
 
-def test_a_result_that_is_no_json_is_refused(provider: LocalProviderExtended) -> None:
+def test_a_result_that_is_no_json_is_refused(provider: StorageProvider) -> None:
     for sign, name in ((True, "dev"), (False, "plain")):
         provider.upload_config(config_of(name, sign=sign), name, PRIVATE)
         result = result_of(UNKNOWN).model_copy(update={"header": {"a": float("nan")}})
@@ -461,7 +499,7 @@ def test_a_result_that_is_no_json_is_refused(provider: LocalProviderExtended) ->
         assert provider.ids(f"results/{name}") == []
 
 
-def test_damaged_status_and_result_are_one_sentence(signing: LocalProviderExtended) -> None:
+def test_damaged_status_and_result_are_one_sentence(signing: StorageProvider) -> None:
     signing.upload({"job_id": UNKNOWN, "status": "RUNNING"}, "status/dev", UNKNOWN)
     signing.upload({"job_id": UNKNOWN}, "results/dev", UNKNOWN)
     with pytest.raises(NotADocument, match="status of the job") as caught:
@@ -474,12 +512,12 @@ def test_damaged_status_and_result_are_one_sentence(signing: LocalProviderExtend
 # --- the end of a job ------------------------------------------------------------------------
 
 
-def where(provider: LocalProviderExtended, job_id: str) -> set[str]:
+def where(provider: StorageProvider, job_id: str) -> set[str]:
     paths = ("jobs/queued/dev", "jobs/running", "jobs/finished/dev", "jobs/deleted")
     return {path for path in paths if provider.exists(path, job_id)}
 
 
-def test_a_job_that_is_done(signing: LocalProviderExtended) -> None:
+def test_a_job_that_is_done(signing: StorageProvider) -> None:
     job_id = taken(signing)
     for _ in range(3):
         signing.update_in_database(result_of(job_id), status_of(job_id), job_id, "dev", PRIVATE)
@@ -489,7 +527,7 @@ def test_a_job_that_is_done(signing: LocalProviderExtended) -> None:
         assert signing.verify_result("dev", job_id)
 
 
-def test_a_job_that_failed(signing: LocalProviderExtended) -> None:
+def test_a_job_that_failed(signing: StorageProvider) -> None:
     job_id = taken(signing)
     for _ in range(3):
         signing.update_in_database(None, status_of(job_id, "ERROR"), job_id, "dev", PRIVATE)
@@ -498,7 +536,7 @@ def test_a_job_that_failed(signing: LocalProviderExtended) -> None:
         assert signing.ids("results/dev") == []
 
 
-def test_a_job_that_has_ended_does_not_end_otherwise(signing: LocalProviderExtended) -> None:
+def test_a_job_that_has_ended_does_not_end_otherwise(signing: StorageProvider) -> None:
     done, failed = taken(signing), taken(signing)
     signing.update_in_database(result_of(done), status_of(done), done, "dev", PRIVATE)
     signing.update_in_database(None, status_of(failed, "ERROR"), failed, "dev", PRIVATE)
@@ -513,7 +551,7 @@ def test_a_job_that_has_ended_does_not_end_otherwise(signing: LocalProviderExten
     assert signing.ids("results/dev") == [done]
 
 
-def test_done_needs_a_result(signing: LocalProviderExtended) -> None:
+def test_done_needs_a_result(signing: StorageProvider) -> None:
     job_id = taken(signing)
     with pytest.raises(ValueError, match="give its result"):
         signing.update_in_database(None, status_of(job_id), job_id, "dev", PRIVATE)
@@ -522,7 +560,7 @@ def test_done_needs_a_result(signing: LocalProviderExtended) -> None:
 
 
 def test_a_missing_status_is_written(
-    signing: LocalProviderExtended, caplog: pytest.LogCaptureFixture
+    signing: StorageProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     status = status_of(UNKNOWN, "INITIALIZING")
     signing.update_in_database(result_of(UNKNOWN), status, UNKNOWN, "dev", PRIVATE)
@@ -532,7 +570,7 @@ def test_a_missing_status_is_written(
 
 
 def test_a_result_without_a_job_body_is_kept(
-    signing: LocalProviderExtended, caplog: pytest.LogCaptureFixture
+    signing: StorageProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     signing.update_in_database(result_of(UNKNOWN), status_of(UNKNOWN), UNKNOWN, "dev", PRIVATE)
     assert signing.verify_result("dev", UNKNOWN)
@@ -546,7 +584,7 @@ class Killed(BaseException):
 class Stopping:
     """Kills the worker right before, or right after, its n-th write."""
 
-    def __init__(self, provider: LocalProviderExtended, stop_at: int, *, before: bool) -> None:
+    def __init__(self, provider: StorageProvider, stop_at: int, *, before: bool) -> None:
         self.left, self.before = stop_at, before
         self.verbs = {
             name: self.wrapped(getattr(provider, name))
@@ -570,7 +608,7 @@ class Stopping:
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("stop_at", range(5))
 def test_stopped_anywhere_the_same_call_completes_it(
-    signing: LocalProviderExtended,
+    signing: StorageProvider,
     monkeypatch: pytest.MonkeyPatch,
     status: str,
     before: bool,
@@ -600,7 +638,7 @@ def test_stopped_anywhere_the_same_call_completes_it(
 
 
 def test_a_move_that_copied_but_did_not_delete_is_completed(
-    signing: LocalProviderExtended,
+    signing: StorageProvider,
 ) -> None:
     """What a storage without a move in one step leaves behind."""
     job_id = taken(signing)

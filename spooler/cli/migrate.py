@@ -1,0 +1,135 @@
+"""`spooler migrate`: copy or move a storage to another place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spooler.cli import exits, options, output, session
+from spooler.errors import BackendUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from spooler.app.migration import Progress, Summary
+    from spooler.storage.settings import StorageSettings
+
+_PLACE = "A settings file (its [storage]), a folder, or a mongodb:// URI."
+_MOST_SHOWN = 20
+
+
+def migrate(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"From where. {_PLACE}")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help=f"To where. {_PLACE}")],
+    *,
+    move: Annotated[
+        bool, typer.Option("--move", help="Remove from the source what the target has.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Go on while jobs are running; those stay at the source."),
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Copy or move devices, jobs and results between a folder and MongoDB.
+
+    Each document is compared after its copy, and the order of the waiting jobs is kept. It may
+    be interrupted: run it again, and it goes on. Passwords are better in a settings file or in
+    the environment than in a URI on the command line.
+    """
+    from spooler.app import migration
+
+    ends = _storage(source, must_exist=True), _storage(target, must_exist=False)
+    with output.ticking(f"migrating {_shown(source)} to {_shown(target)}") as tell:
+
+        def told(progress: Progress) -> None:
+            if progress.done == progress.total or not progress.done % _EVERY:
+                tell(f"{progress.path}: {progress.done} of {progress.total}")
+
+        try:
+            done = migration.migrate(*ends, move=move, force=force, tell=told)
+        except BackendUnavailable as error:
+            raise BackendUnavailable(
+                f"{error}; nothing is lost: run the same command again, and it goes on"
+            ) from error
+    if as_json:
+        output.as_json(_document(done))
+    else:
+        _tell(done, move=move)
+    if done.busy or done.refused:
+        raise typer.Exit(exits.Exit.NO)
+
+
+_EVERY = 100
+
+
+def _storage(text: str, *, must_exist: bool) -> StorageSettings:
+    """The storage that is meant; ConfigError when it is none."""
+    from spooler.storage.settings import SqoolerLocalSettings, SqoolerMongodbSettings
+
+    if text.startswith(("mongodb://", "mongodb+srv://")):
+        return SqoolerMongodbSettings.model_validate({"type": "sqooler-mongodb", "uri": text})
+    path = Path(text).expanduser()
+    if path.suffix == ".toml" or path.is_file():
+        return _of_file(path, os.environ)
+    if must_exist and not path.is_dir():
+        raise ConfigError(f"there is no folder {path}; name a folder, a settings file or a URI")
+    return SqoolerLocalSettings(type="sqooler-local", path=path.absolute())
+
+
+def _of_file(file: Path, environ: Mapping[str, str]) -> StorageSettings:
+    """The [storage] of a settings file.
+
+    The environment speaks of one storage, and there are two: it is heard for a server, whose
+    password it holds, and not for a folder.
+    """
+    bare = {name: text for name, text in environ.items() if not name.startswith(_STORAGE)}
+    try:
+        found = session.settings(file, bare).storage
+    except ConfigError:
+        return session.settings(file, environ).storage
+    return found if found.type == "sqooler-local" else session.settings(file, environ).storage
+
+
+_STORAGE = "SPOOLER_STORAGE_"
+
+
+def _shown(text: str) -> str:
+    """A place without the login that may be in it."""
+    scheme, separator, rest = text.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else text
+
+
+def _tell(done: Summary, *, move: bool) -> None:
+    if done.busy:
+        output.note(
+            f"nothing was done: {done.claimed} jobs of the source are running; stop the daemon "
+            "there and wait, or leave them behind with --force"
+        )
+        return
+    removed = f", {done.removed} removed from the source" if move else ""
+    output.say(f"{done.copied} copied and compared, {done.present} were there already{removed}")
+    output.say(f"sha256 of all: {done.digest}")
+    for note in done.notes:
+        output.note(output.plain(note))
+    if done.claimed:
+        output.note(f"{done.claimed} running jobs stay at the source; run this again later")
+    for sentence in done.refused[:_MOST_SHOWN]:
+        output.note(output.plain(f"stays: {sentence}"))
+    if len(done.refused) > _MOST_SHOWN:
+        output.note(f"and {len(done.refused) - _MOST_SHOWN} more; see them all with --json")
+
+
+def _document(done: Summary) -> dict[str, object]:
+    return {
+        "copied": done.copied,
+        "present": done.present,
+        "removed": done.removed,
+        "running": done.claimed,
+        "busy": done.busy,
+        "refused": done.refused,
+        "notes": done.notes,
+        "sha256": done.digest,
+    }

@@ -1,0 +1,50 @@
+"""A daemon dies before and after every file operation of a job's journey; nothing is lost.
+
+The points are collected from a run (tests/faults/points.py), the daemons are real ones, in
+processes of their own. `make killpoints` tries every point in every way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.journeys import COMMITTED, JOURNEYS, KEPT, STARTED, Journey
+from tests.faults.points import AFTER, WITHIN
+from tests.faults.remote import KNOWN_OTHERS, Remote, remote
+
+#: What a daemon may leave behind when it dies: files that nobody reads and a restart replaces,
+#: and the note that says who it was.
+STALE = re.compile(r"\.tmp$|^storage/spooler/owners/|/audit/|^state-a/outbox/parked/")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Remote]:
+    with remote() as made:
+        yield made
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids=lambda journey: journey.name)
+def test_a_daemon_may_die_at_any_point(server: Remote, journey: Journey) -> None:
+    tried = server.go_through(journey)
+    assert tried.problems == []
+    assert tried.points > 10
+    assert len(tried.unreached) <= tried.points // 20, tried.unreached
+    assert tried.others <= KNOWN_OTHERS, "files are changed past spooler.durable"
+    assert [place for place in tried.leftovers if not STALE.search(place)] == []
+
+
+def test_the_points_are_the_whole_journey(server: Remote) -> None:
+    """The steps that the promises rest on are among the points, in their order."""
+    points, _ = server.collect(Journey("the steps"))
+    steps = [STARTED, KEPT, COMMITTED, r"^rename .*status/.*tmp -> ", r"^rename .*claims.*finished"]
+    order = [
+        next(
+            i for i, point in enumerate(points) if point.when == AFTER and re.search(s, point.label)
+        )
+        for s in steps
+    ]
+    assert order == sorted(order)
+    assert any(point.when == WITHIN for point in points)

@@ -1,0 +1,286 @@
+"""The protocol of claims, leases, outbox and recovery, as a small model.
+
+Two daemons, two jobs, two attempts. A daemon may die, a lease may run out, an answer may be lost
+and the storage may be away between any two steps. docs/decisions/0009 explains the states, the
+actions and the invariants; `Rules` takes one of the safeguards out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+DAEMONS = (0, 1)
+ATTEMPTS = 2
+DONE, ERROR = "done", "error"
+#: In the place of a run's token: it was cut off by a crash, and nothing was measured.
+CUT = 0
+
+
+class Rules(NamedTuple):
+    """The policy, and the safeguards that can be taken out."""
+
+    #: Whether a job that has started may run again (rerun = "always").
+    always: bool = False
+    #: A write is refused unless its token is the one in the storage.
+    fenced: bool = True
+    #: The report is on the own disk before it is brought to the storage, and until after that.
+    kept_first: bool = True
+    #: The start is noted in the storage before the handler runs.
+    start_noted: bool = True
+    #: The storage remembers which token has ended a job, so that an ack may be repeated.
+    repeatable: bool = True
+
+
+class Job(NamedTuple):
+    """A job in the storage: its state, who holds it (0: nobody), and what has come of it."""
+
+    state: str = "queued"
+    token: int = 0
+    attempt: int = 1
+    started: bool = False
+    ended_by: int = 0
+    ends: int = 0
+    #: The tokens under which the handler has run to its end.
+    runs: tuple[int, ...] = ()
+
+
+class Report(NamedTuple):
+    """A signed report on a job, under the token of its claim."""
+
+    job: int
+    token: int
+    kind: str
+
+
+class Daemon(NamedTuple):
+    """A daemon's memory, which a crash clears, and its disk, which a crash does not.
+
+    step: idle; asks (a claim was made and its answer lost); claimed; started; ran; waits (the
+    storage was away when the report was brought, and it is on no disk).
+    """
+
+    step: str = "idle"
+    job: int = -1
+    token: int = 0
+    #: What was taken over from a dead daemon and is not settled.
+    taken: tuple[int, int] = (-1, 0)
+    outbox: tuple[Report, ...] = ()
+    parked: tuple[Report, ...] = ()
+
+
+class World(NamedTuple):
+    """Everything there is."""
+
+    jobs: tuple[Job, ...] = (Job(), Job())
+    daemons: tuple[Daemon, ...] = (Daemon(), Daemon())
+
+
+Move = tuple[str, World]
+
+
+def with_job(world: World, number: int, job: Job) -> World:
+    jobs = tuple(job if n == number else each for n, each in enumerate(world.jobs))
+    return world._replace(jobs=jobs)
+
+
+def with_daemon(world: World, number: int, daemon: Daemon) -> World:
+    both = tuple(daemon if n == number else each for n, each in enumerate(world.daemons))
+    return world._replace(daemons=both)
+
+
+def fresh(world: World) -> int:
+    """A token that nobody has (tokens are renamed by `canonical`, so there are few)."""
+    return 1 + max(tokens(world), default=0)
+
+
+def tokens(world: World) -> Iterator[int]:
+    """Every token in the world, in a fixed order."""
+    for job in world.jobs:
+        yield from (job.token, job.ended_by, *job.runs)
+    for each in world.daemons:
+        yield from (each.token, each.taken[1])
+        yield from (report.token for report in (*each.outbox, *each.parked))
+
+
+def canonical(world: World) -> World:
+    """The same world with its tokens numbered in the order of their places."""
+    names: dict[int, int] = {0: 0}
+    for token in tokens(world):
+        names.setdefault(token, len(names))
+    if all(old == new for old, new in names.items()):
+        return world
+    return World(
+        tuple(
+            job._replace(
+                token=names[job.token],
+                ended_by=names[job.ended_by],
+                runs=tuple(names[run] for run in job.runs),
+            )
+            for job in world.jobs
+        ),
+        tuple(
+            each._replace(
+                token=names[each.token],
+                taken=(each.taken[0], names[each.taken[1]]),
+                outbox=tuple(r._replace(token=names[r.token]) for r in each.outbox),
+                parked=tuple(r._replace(token=names[r.token]) for r in each.parked),
+            )
+            for each in world.daemons
+        ),
+    )
+
+
+# --- the storage's side ------------------------------------------------------------------------
+
+
+def holds(world: World, job: int, token: int, rules: Rules) -> bool:
+    """The fence."""
+    return not rules.fenced or (
+        world.jobs[job].token == token and world.jobs[job].state == "running"
+    )
+
+
+def acked(world: World, report: Report, rules: Rules) -> World | None:
+    """The world after an ack; None when it is refused."""
+    job = world.jobs[report.job]
+    if rules.repeatable and job.ended_by == report.token:
+        return world
+    if not holds(world, report.job, report.token, rules):
+        return None
+    ended = job._replace(
+        state=report.kind, token=0, ended_by=report.token, ends=job.ends + 1
+    )
+    return with_job(world, report.job, ended)
+
+
+# --- the actions of a daemon -------------------------------------------------------------------
+
+
+def claims(world: World, d: int) -> Iterator[Move]:
+    """Take the oldest waiting job under a fresh token; a repeat finds what it has taken."""
+    me = world.daemons[d]
+    if me.step == "asks":
+        for j, job in enumerate(world.jobs):
+            if job.token == me.token and job.state == "running":
+                found = me._replace(step="claimed", job=j)
+                yield f"{d} asks again and finds its claim of {j}", with_daemon(world, d, found)
+                return
+        yield f"{d} asks again and has no claim", with_daemon(world, d, idle(me))
+    if me.step != "idle":
+        return
+    for j, job in enumerate(world.jobs):
+        if job.state == "queued":
+            token = fresh(world)
+            after = with_job(world, j, job._replace(state="running", token=token))
+            claimed = me._replace(step="claimed", job=j, token=token)
+            yield f"{d} claims {j}", with_daemon(after, d, claimed)
+            asks = me._replace(step="asks", token=token)
+            yield f"{d} claims {j}, and the answer is lost", with_daemon(after, d, asks)
+            return
+
+
+def works(world: World, d: int, rules: Rules) -> Iterator[Move]:
+    """Note the start, run, keep the report: the executor, step by step."""
+    me = world.daemons[d]
+    j = me.job
+    if me.step == "claimed" and not holds(world, j, me.token, rules):
+        yield f"{d} learns that it has lost {j}", with_daemon(world, d, idle(me))
+    elif me.step == "claimed":
+        noted = with_job(world, j, world.jobs[j]._replace(started=True))
+        after = noted if rules.start_noted else world
+        yield f"{d} notes the start of {j}", with_daemon(after, d, me._replace(step="started"))
+        yield f"{d} notes the start of {j}, and the answer is lost", after
+    elif me.step == "started":
+        job = world.jobs[j]
+        ran = with_job(world, j, job._replace(runs=(*job.runs, me.token)))
+        yield f"{d} runs {j}", with_daemon(ran, d, me._replace(step="ran"))
+    elif me.step == "ran" and rules.kept_first:
+        report = Report(j, me.token, DONE)
+        kept = idle(me)._replace(outbox=(*me.outbox, report))
+        yield f"{d} keeps the report on {j}", with_daemon(world, d, kept)
+    elif me.step in {"ran", "waits"}:
+        after_ack = acked(world, Report(j, me.token, DONE), rules)
+        after = world if after_ack is None else after_ack
+        yield f"{d} brings the report on {j}, kept nowhere", with_daemon(after, d, idle(me))
+        waits = me._replace(step="waits")
+        yield f"{d} finds the storage away with the report on {j}", with_daemon(world, d, waits)
+
+
+def delivers(world: World, d: int, rules: Rules) -> Iterator[Move]:
+    """Bring the oldest report of the outbox; keep it until the storage has said yes or no."""
+    me = world.daemons[d]
+    if not me.outbox:
+        return
+    report, rest = me.outbox[0], me.outbox[1:]
+    after = acked(world, report, rules)
+    if after is None:
+        put = me._replace(outbox=rest, parked=(*me.parked, report))
+        yield f"{d} parks its late report on {report.job}", with_daemon(world, d, put)
+        return
+    told = f"{d} brings the {report.kind} of {report.job}"
+    yield told, with_daemon(after, d, me._replace(outbox=rest))
+    yield f"{told}, and the answer is lost", after
+
+
+def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
+    """Take over a claim whose lease ran out, and settle it by the policy.
+
+    A lease may run out at any moment: nothing rests on time. Claims of one's own, and those
+    whose reports wait in the own outbox, are spared.
+    """
+    me = world.daemons[d]
+    j, token = me.taken
+    if j >= 0:
+        yield from settles(world, d, rules)
+        return
+    spared = {report.token for report in me.outbox} | {me.token}
+    for number, job in enumerate(world.jobs):
+        if job.state == "running" and job.token not in spared:
+            token = fresh(world)
+            after = with_job(world, number, job._replace(token=token))
+            mine = me._replace(taken=(number, token))
+            yield f"the lease of {number} runs out, {d} takes it over", with_daemon(after, d, mine)
+
+
+def settles(world: World, d: int, rules: Rules) -> Iterator[Move]:
+    """Give back what may run again, report the end of what may not."""
+    me = world.daemons[d]
+    j, token = me.taken
+    job, free = world.jobs[j], me._replace(taken=(-1, 0))
+    if not ((rules.always or not job.started) and job.attempt < ATTEMPTS):
+        kept = free._replace(outbox=(*me.outbox, Report(j, token, ERROR)))
+        yield f"{d} keeps the end of {j}", with_daemon(world, d, kept)
+    elif not holds(world, j, token, rules):
+        yield f"{d} learns that {j} was taken over in turn", with_daemon(world, d, free)
+    else:
+        back = job._replace(state="queued", token=0, attempt=job.attempt + 1, started=False)
+        after = with_job(world, j, back)
+        yield f"{d} gives {j} back", with_daemon(after, d, free)
+        yield f"{d} gives {j} back, and the answer is lost", after
+
+
+def dies(world: World, d: int) -> Iterator[Move]:
+    """The process is gone and another one takes up its disk."""
+    me = world.daemons[d]
+    after = with_daemon(world, d, Daemon(outbox=me.outbox, parked=me.parked))
+    if me.step == "ran":
+        job = world.jobs[me.job]
+        cut = tuple(CUT if run == me.token else run for run in job.runs)
+        after = with_job(after, me.job, job._replace(runs=cut))
+    if after != world:
+        yield f"{d} dies", after
+
+
+def idle(me: Daemon) -> Daemon:
+    return me._replace(step="idle", job=-1, token=0)
+
+
+def moves(world: World, rules: Rules) -> Iterator[Move]:
+    """Everything that can happen next."""
+    for d in DAEMONS:
+        yield from claims(world, d)
+        yield from works(world, d, rules)
+        yield from delivers(world, d, rules)
+        yield from recovers(world, d, rules)
+        yield from dies(world, d)

@@ -1,0 +1,111 @@
+"""A MongoDB storage as a bench for the contract suite, in each of the ways of ending a job."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bson.objectid import ObjectId
+
+from spooler.clock import SystemClock
+from spooler.model.device import DeviceCard
+from spooler.signing.keys import generate
+from spooler.storage.sqooler.mongo_address import MongoAddress
+from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongo_layout import Abilities
+from spooler.storage.sqooler.mongo_submitter import MongoSubmitter
+from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.testing.bench import DEVICE, Bench
+from spooler.testing.clock import ManualClock
+from tests.servers.mongodb import MongoServer
+
+KEY = generate("lab")
+
+
+def _all(found: Abilities) -> Abilities:
+    return found
+
+
+def _neither(found: Abilities) -> Abilities:
+    """As MongoDB 4.4 to 7 on its own."""
+    return replace(found, together=False, transactions=False)
+
+
+#: How to open a backend so that it ends jobs in one of the three ways.
+WAYS: dict[str, dict[str, Any]] = {
+    "together": {"transactions": "never", "abilities": _all},
+    "at-once": {"transactions": "always", "abilities": _all},
+    "apart": {"transactions": "auto", "abilities": _neither},
+}
+
+
+def address(server: MongoServer, prefix: str, **options: Any) -> MongoAddress:
+    return MongoAddress(uri=server.uri, prefix=prefix, **options)
+
+
+def opener(server: MongoServer, prefix: str, clock: Any, way: str, **more: Any) -> MongoBackend:
+    """A backend whose server's clock is `clock` when that is a manual one."""
+    if isinstance(clock, ManualClock):
+        more.setdefault("now", lambda: {"$literal": clock.now()})
+    options = {"signer": KEY, **WAYS[way], **more}
+    return MongoBackend(address(server, prefix), clock, **options)
+
+
+@dataclass
+class Backends:
+    """Opens backends below one prefix, and closes them."""
+
+    server: MongoServer
+    prefix: str
+    opened: list[MongoBackend] = field(default_factory=list)
+
+    def __call__(self, way: str = "together", clock: Any = None, **more: Any) -> MongoBackend:
+        made = opener(self.server, self.prefix, clock or SystemClock(), way, **more)
+        self.opened.append(made)
+        return made
+
+    def close(self) -> None:
+        while self.opened:
+            self.opened.pop().close()
+
+    def __getitem__(self, place: str) -> Any:
+        """The collection `database/collection` of the server, as a plain client sees it."""
+        database, _, name = place.partition("/")
+        return self.server.client[self.prefix + database][name]
+
+    def fill(self, count: int = 1, *, statuses: bool = True, **body: Any) -> list[str]:
+        """Jobs with their first statuses, as sqooler's client writes them."""
+        ids = [ObjectId(uuid.uuid4().hex[:24]) for _ in range(count)]
+        first = {"status": "INITIALIZING", "detail": "Got your json.", "error_message": "None"}
+        if statuses:
+            documents = [{"_id": each, "job_id": str(each), **first} for each in ids]
+            self[f"status/{DEVICE}"].insert_many(documents)
+        jobs = [{"_id": each, "number": number, **body} for number, each in enumerate(ids)]
+        self[f"jobs/queued.{DEVICE}"].insert_many(jobs)
+        return [str(each) for each in ids]
+
+
+def mongo_bench(
+    server: MongoServer,
+    prefix: str,
+    way: str = "together",
+    watch: Callable[[MongoBackend], None] = lambda _: None,
+) -> Iterator[Bench]:
+    """A bench below the database prefix `prefix`; what was opened is closed at the end."""
+    clock = ManualClock()
+    opened: list[MongoBackend] = []
+
+    def backend() -> MongoBackend:
+        made = opener(server, prefix, clock, way)
+        opened.append(made)
+        watch(made)
+        return made
+
+    backend().announce(DeviceCard(DEVICE), clock.now())
+    submitter = MongoSubmitter(MongodbProviderExtended(address(server, prefix), "mongodb"))
+    yield Bench(clock, backend, submitter)
+    for each in opened:
+        each.close()
+    submitter.close()

@@ -1,0 +1,20 @@
+"""A MongoDB server keeps the contract of a storage, in each way of ending a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from spooler.testing.backend_contract import BackendContract
+from spooler.testing.bench import Bench
+from tests.servers.mongodb import MongoServer
+from tests.storage.mongo_bench import WAYS, mongo_bench
+
+
+class TestMongo(BackendContract):
+    @pytest.fixture(params=WAYS)
+    def bench(
+        self, mongodb_server: MongoServer, mongo_prefix: str, request: pytest.FixtureRequest
+    ) -> Iterator[Bench]:
+        yield from mongo_bench(mongodb_server, mongo_prefix, request.param)

@@ -1,0 +1,119 @@
+"""What the MongoDB backend asks of the server: counted, and by which index it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongo_layout import LEDGER_INDEX
+from spooler.storage.sqooler.mongo_ledger import OPEN
+from spooler.storage.sqooler.mongo_queue import LISTED, listing
+from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
+from tests.servers.mongodb import MongoServer
+from tests.storage.mongo_bench import Backends
+from tests.storage.sqooler.mongo_commands import COMMANDS, names
+
+JOBS = 40
+OWNER = other_owner()
+
+
+def work(backend: MongoBackend, count: int) -> list[str]:
+    """Claim, start and end jobs, as the daemon does."""
+    done = []
+    for _ in range(count):
+        claim = backend.claim(DEVICE, OWNER, TTL, new_token())
+        assert claim is not None
+        claim = backend.renew(claim, TTL, started=True)
+        backend.ack(claim, signed_report(claim))
+        done.append(claim.job.id)
+    return done
+
+
+@pytest.fixture
+def backends(mongodb_server: MongoServer, mongo_prefix: str) -> Iterator[Backends]:
+    made = Backends(mongodb_server, mongo_prefix)
+    yield made
+    made.close()
+
+
+#: Per way: commands of one job, and what is shared by many (listings, batches).
+BUDGET = {"together": (3, 0.1), "at-once": (4, 0.1), "apart": (5, 0.4)}
+
+
+@pytest.mark.parametrize("way", BUDGET)
+def test_a_job_takes_few_commands(backends: Backends, way: str) -> None:
+    ids = backends.fill(JOBS)
+    backend = backends(way)
+    assert backend.claim("another", OWNER, TTL, new_token()) is None  # makes an index
+    backend._ledger.of(DEVICE)
+    with COMMANDS.counting() as found:
+        assert work(backend, JOBS) == ids
+        backend.close()
+    own, shared = BUDGET[way]
+    told = f"{len(found) / JOBS} commands per job: {sorted(set(names(found)))}"
+    assert own * JOBS <= len(found) <= (own + shared) * JOBS, told
+    assert len(found) <= 6 * JOBS
+    assert backends[f"jobs/queued.{DEVICE}"].count_documents({}) == 0
+    assert backends[f"jobs/finished.{DEVICE}"].count_documents({}) == JOBS
+
+
+@pytest.mark.parametrize("way", BUDGET)
+def test_a_look_at_an_empty_queue_is_one_command(backends: Backends, way: str) -> None:
+    backends.fill(2)
+    backend, other = (backends(way) for _ in range(2))
+    work(backend, 1)
+    assert other.claim(DEVICE, OWNER, TTL, new_token()) is not None  # a job that runs elsewhere
+    assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
+    with COMMANDS.counting() as found:
+        for _ in range(5):
+            assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
+    assert names(found) == ["aggregate"] * 5
+
+
+@pytest.mark.parametrize("waiting", [10, 150])
+def test_a_claim_costs_the_same_in_any_queue(backends: Backends, waiting: int) -> None:
+    """One listing of bounded length, and one write per claim by its id."""
+    backends.fill(waiting)
+    backend = backends()
+    backend._ledger.of(DEVICE)
+    with COMMANDS.counting() as found:
+        for _ in range(10):
+            assert backend.claim(DEVICE, OWNER, TTL, new_token()) is not None
+    assert names(found) == ["aggregate"] + ["findAndModify"] * 10
+    asked = found[0][1]
+    assert asked["pipeline"][-1] == {"$limit": LISTED}
+    assert asked["hint"] == {"$natural": 1}
+    assert all(set(sent["query"]) == {"_id", "phase"} for _, sent in found[1:])
+
+
+def _plan(plan: Any) -> list[str]:
+    """The stages of a plan with the names of their indexes."""
+    if isinstance(plan, dict):
+        own = [f"{plan['stage']}:{plan.get('indexName', '')}"] if "stage" in plan else []
+        return own + [each for value in plan.values() for each in _plan(value)]
+    return [each for value in plan for each in _plan(value)] if isinstance(plan, list) else []
+
+
+def test_open_claims_are_found_by_their_index(backends: Backends) -> None:
+    """However many jobs have ended: they are not in the index."""
+    backends.fill(20)
+    backend = backends("at-once")
+    work(backend, 19)
+    assert backend.claim(DEVICE, OWNER, TTL, new_token()) is not None
+    ledger = backends[f"jobs/spooler.{DEVICE}"]
+    assert ledger.index_information()[LEDGER_INDEX]["key"] == [("until", 1)]
+    assert ledger.index_information()[LEDGER_INDEX]["sparse"]
+    assert ledger.count_documents(OPEN) == 1
+    assert ledger.count_documents({}) == 20
+    explained = ledger.find({**OPEN, "phase": "held"}).explain()
+    stages = _plan(explained["queryPlanner"]["winningPlan"])
+    assert f"IXSCAN:{LEDGER_INDEX}" in stages, stages
+
+
+def test_the_listing_looks_up_by_id() -> None:
+    """The join needs no index but the one that every collection has."""
+    (lookup,) = [each["$lookup"] for each in listing(DEVICE, "$$NOW", 1) if "$lookup" in each]
+    assert lookup["foreignField"] == "_id"

@@ -1,0 +1,342 @@
+"""How a server is named, reached and logged into; what is said when that fails."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymongo
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from spooler.errors import BackendUnavailable, ConfigError
+from spooler.storage.settings import SqoolerMongodbSettings
+from spooler.storage.sqooler.documents import MongodbLoginInformation
+from spooler.storage.sqooler.mongo_address import MongoAddress
+from spooler.storage.sqooler.mongo_client import LoginRefused, check_login, open_client, translated
+from spooler.storage.sqooler.mongodb import MongodbCore, MongodbProvider, MongodbProviderExtended
+from tests.servers.mongodb import MongoServer
+
+X = "a" * 24
+SECRET = "s3cr/e+t@%41"
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def test_sqoolers_login_stands_for_an_srv_uri() -> None:
+    login = MongodbLoginInformation(
+        mongodb_username="lab%40home", mongodb_password="p%2Fw", mongodb_database_url="c0.abc.net"
+    )
+    address = MongoAddress.of_login(login)
+    assert (address.user, address.password) == ("lab@home", "p/w")
+    assert address.full_uri() == "mongodb+srv://c0.abc.net/"
+    assert address.shown == "c0.abc.net"
+
+
+def test_a_whole_uri_is_taken_as_it_is() -> None:
+    login = MongodbLoginInformation(
+        mongodb_username="", mongodb_password="", mongodb_database_url="mongodb://h:1/?tls=true"
+    )
+    with open_client(MongoAddress.of_login(login)) as client:
+        assert client.options.pool_options._ssl_context is not None
+        assert client.options.write_concern.document == {"w": "majority", "j": True}
+        assert client.options.retry_writes
+        assert client.options.timeout == 10.0
+        assert client.options.server_selection_timeout == 5.0
+        assert client.codec_options.tz_aware
+
+
+def test_times_in_the_uri_go_before_ours() -> None:
+    uri = "mongodb://h:1/?serverselectiontimeoutms=700&timeoutMS=800&w=0&tz_aware=false"
+    with open_client(MongoAddress(uri=uri)) as client:
+        assert client.options.server_selection_timeout == 0.7
+        assert client.options.timeout == 0.8
+        assert client.options.write_concern.document == {"w": "majority", "j": True}, "not that"
+
+
+def test_the_settings_say_all_of_it() -> None:
+    settings = SqoolerMongodbSettings.model_validate(
+        {
+            "type": "sqooler-mongodb",
+            "host": "h",
+            "user": "u",
+            "password": SECRET,
+            "auth_mechanism": "SCRAM-SHA-256",
+            "auth_source": "labs",
+            "prefix": "lab2_",
+            "connect_timeout": "2s",
+            "operation_timeout": 3,
+        }
+    )
+    address = MongoAddress.of_settings(settings)
+    assert address == MongoAddress(
+        host="h",
+        user="u",
+        password=SECRET,
+        auth_mechanism="SCRAM-SHA-256",
+        auth_source="labs",
+        prefix="lab2_",
+        connect_timeout=2.0,
+        operation_timeout=3.0,
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        MongoAddress(),
+        MongoAddress(uri="http://h/"),
+        MongoAddress(host="h/../x"),
+        MongoAddress(uri=f"mongodb://u:{SECRET}@h:99999/"),
+        MongoAddress(uri=f"mongodb://u:{SECRET}@h/"),
+        MongoAddress(uri="mongodb://"),
+        MongoAddress(uri="mongodb://h/?tls=true&tlsInsecure=x"),
+        MongoAddress(uri="mongodb://h/", tls_ca_file="/nowhere/ca.pem"),
+        MongoAddress(uri="mongodb://h/", tls=False, tls_ca_file="/nowhere/ca.pem"),
+        MongoAddress(uri="mongodb://h/", auth_mechanism="MONGODB-X509", password=SECRET),
+        MongoAddress(uri="mongodb://h/?appname=x&appname=y", auth_mechanism="NONSENSE"),
+    ],
+)
+def test_what_can_never_be_a_server_is_one_sentence(address: MongoAddress) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_client(address).close()
+    said = str(caught.value)
+    assert "\n" not in said
+    for part in ("s3cr", "%41"):
+        assert part not in said
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://u:pw@h1:1,h2:2/db?x=y",
+        "mongodb://u:p/w?x@h1:1,h2:2/db",
+        "mongodb+srv://u:p@w@h1:1,h2:2",
+    ],
+)
+def test_only_the_host_is_shown(uri: str) -> None:
+    address = MongoAddress(uri=uri, password=SECRET)
+    assert address.shown == "h1:1,h2:2"
+    assert "p" not in address.shown
+    assert SECRET not in repr(address)
+    assert uri not in repr(address)
+
+
+def test_a_name_that_nobody_knows_is_an_outage() -> None:
+    """Names come back: at the start of a lab's day its network may be slower than we are."""
+    address = MongoAddress(host="no-such-host.invalid", connect_timeout=0.5, operation_timeout=0.5)
+    with pytest.raises(BackendUnavailable, match=r"no-such-host\.invalid cannot be reached"):
+        check_login(address)
+
+
+@pytest.mark.parametrize("prefix", ["a.b", "a b", "x" * 33, "$"])
+def test_a_prefix_that_no_database_can_have(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        MongodbCore(MongoAddress(uri="mongodb://h/", prefix=prefix), "lab")
+
+
+def test_sqoolers_names(bare_mongodb: MongoServer) -> None:
+    login = MongodbLoginInformation(
+        mongodb_username="", mongodb_password="", mongodb_database_url=bare_mongodb.uri
+    )
+    with MongodbProvider(login) as provider:
+        assert (provider.name, provider.is_active) == ("default", True)
+        provider.upload({}, "jobs/running", X)
+    assert bare_mongodb.client["jobs"]["running"].count_documents({}) == 1
+    with MongodbProviderExtended(login, "lab", prefix="x_") as provider:
+        assert provider.ids("jobs/running") == []
+    with MongodbProviderExtended(login, "lab", False) as provider, pytest.raises(ValueError):
+        provider.ids("jobs/running")
+
+
+def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    address = MongoAddress(
+        uri="mongodb://127.0.0.1:1/", user="u", password=SECRET, connect_timeout=0.2
+    )
+    with open_client(address) as client, pytest.raises(BackendUnavailable) as caught:
+        with translated(address):
+            client.admin.command("ping")
+    said = str(caught.value)
+    assert said.startswith("MongoDB at 127.0.0.1:1 cannot be reached (")
+    assert "Connection refused" in said
+    assert "Topology" not in said
+    assert "s3cr" not in said + caplog.text
+
+
+# --- login -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(mongodb_server: MongoServer) -> Iterator[MongoServer]:
+    """A server with users: `boss` may everything, `guest` may read."""
+    if not mongodb_server.owned:
+        pytest.skip("needs a server of its own")
+    server = MongoServer()
+    try:
+        server.start()
+        for name, roles in (("boss", ["root"]), ("guest", [{"role": "read", "db": "jobs"}])):
+            server.client.admin.command("createUser", name, pwd=SECRET, roles=roles)
+        server.kill()
+        server.options = ("--auth",)
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+def test_a_login_that_is_right(guarded: MongoServer) -> None:
+    check_login(MongoAddress(uri=guarded.uri, user="boss", password=SECRET))
+    check_login(
+        MongoAddress(uri=guarded.uri, user="boss", password=SECRET, auth_mechanism="SCRAM-SHA-256")
+    )
+
+
+@pytest.mark.parametrize(("user", "password"), [("boss", "wr0ng"), ("nobody", "wr0ng")])
+def test_a_login_that_is_wrong(guarded: MongoServer, user: str, password: str) -> None:
+    address = MongoAddress(uri=guarded.uri, user=user, password=password)
+    with pytest.raises(ConfigError, match=f"refuses the login of the user '{user}'"):
+        check_login(address)
+    with MongodbCore(address, "lab") as core, pytest.raises(LoginRefused) as caught:
+        core.ids("p/q")
+    assert isinstance(caught.value, BackendUnavailable), "rights can come back while it runs"
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_no_login_at_all(guarded: MongoServer) -> None:
+    with pytest.raises(ConfigError):
+        check_login(MongoAddress(uri=guarded.uri))
+
+
+def test_a_user_who_may_only_read(guarded: MongoServer) -> None:
+    address = MongoAddress(uri=guarded.uri, user="guest", password=SECRET)
+    with MongodbCore(address, "lab") as core:
+        assert core.ids("jobs/running") == []
+        with pytest.raises(LoginRefused, match="give it the role readWrite on the databases jobs,"):
+            core.upload({}, "jobs/running", X)
+
+
+def test_a_login_that_is_taken_away_while_it_runs(guarded: MongoServer) -> None:
+    boss = MongoAddress(uri=guarded.uri, user="boss", password=SECRET)
+    with open_client(boss) as admin:
+        admin.admin.command("createUser", "temp", pwd=SECRET, roles=["root"])
+        with MongodbCore(
+            MongoAddress(uri=guarded.uri, user="temp", password=SECRET), "lab"
+        ) as core:
+            core.upload({}, "jobs/running", X)
+            admin.admin.command("dropUser", "temp")
+            admin.drop_database("jobs")
+            guarded.restart()
+            with pytest.raises(LoginRefused, match="refuses the login"):
+                core.ids("jobs/running")
+            admin.admin.command("createUser", "temp", pwd=SECRET, roles=["root"])
+            assert core.ids("jobs/running") == []
+
+
+# --- TLS -------------------------------------------------------------------------------------
+
+
+def certificate(
+    folder: Path, name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Write NAME.pem, certificate and key; signed by `issuer` or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    by, by_key = (issuer[0].subject, issuer[1]) if issuer else (subject, key)
+    import ipaddress
+
+    authority = x509.BasicConstraints(ca=issuer is None, path_length=None)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(by)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - datetime.timedelta(days=1))
+        .not_valid_after(NOW + datetime.timedelta(days=1))
+        .add_extension(authority, critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(by_key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    (folder / f"{name}.crt").write_bytes(pem)
+    (folder / f"{name}.key").write_bytes(secret)
+    (folder / f"{name}.pem").write_bytes(pem + secret)
+    return made, key
+
+
+@pytest.fixture(scope="module")
+def encrypted(
+    mongodb_server: MongoServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[MongoServer, Path]]:
+    if not mongodb_server.owned:
+        pytest.skip("needs a server of its own")
+    folder = tmp_path_factory.mktemp("tls")
+    lab = certificate(folder, "lab-ca", None)
+    certificate(folder, "server", lab)
+    certificate(folder, "client", lab)
+    certificate(folder, "other-ca", None)
+    server = MongoServer(
+        None,
+        *("--tls-cert-file", str(folder / "server.crt")),
+        *("--tls-key-file", str(folder / "server.key")),
+        *("--tls-ca-file", str(folder / "lab-ca.crt"), "--tls-require-client-cert"),
+    )
+    try:
+        server.start()
+        yield server, folder
+    finally:
+        server.close()
+
+
+def test_an_encrypted_connection_with_our_own_certificate(
+    encrypted: tuple[MongoServer, Path],
+) -> None:
+    server, folder = encrypted
+    check_login(
+        MongoAddress(
+            uri=server.uri,
+            tls_ca_file=str(folder / "lab-ca.crt"),
+            tls_certificate_file=str(folder / "client.pem"),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"tls_ca_file": "other-ca.crt", "tls_certificate_file": "client.pem"}, "CERTIFICATE_VER"),
+        ({"tls_ca_file": "lab-ca.crt"}, "(?i)certificate"),
+        ({}, "cannot be reached|broken"),
+    ],
+)
+def test_a_certificate_that_does_not_fit(
+    encrypted: tuple[MongoServer, Path], files: dict[str, str], reason: str
+) -> None:
+    server, folder = encrypted
+    places = {name: str(folder / file) for name, file in files.items()}
+    address = MongoAddress(uri=server.uri, connect_timeout=0.6, operation_timeout=1.0, **places)  # type: ignore[arg-type]
+    with pytest.raises(BackendUnavailable, match=reason) as caught:
+        check_login(address)
+    assert len(str(caught.value)) < 400
+
+
+def test_pymongo_is_what_it_was() -> None:
+    """What is read of the driver's insides here is there."""
+    assert hasattr(pymongo.errors, "_OperationCancelled")
