@@ -37,6 +37,7 @@ def generate(file: _File = None, *, kid: _Kid = None, config: options.Config = N
     key = keys.generate(kid)
     keys.write_file(key, path)
     output.say(f"{path}: a new key, kid {key.kid}")
+    output.say(f'sign with it: in the settings, below [signing], key = "{path}"')
 
 
 @app.command("show")
@@ -54,6 +55,7 @@ def rotate(file: _File = None, *, kid: _Kid = None, config: options.Config = Non
     done = keys.rotate(path, kid)
     output.say(f"{path}: a new key, kid {done.new.kid}")
     output.say(f"{done.kept}: the old key, kid {done.old.kid}")
+    output.say("restart the daemon to sign with the new one")
 
 
 def _key_file(file: Path | None, config: Path | None) -> Path:

@@ -46,7 +46,7 @@ def new_device(
     output.say(str(file))
     output.note(
         f'add to your settings:\n\n[devices.{name}]\nhandler = "{name}:{_class(content)}"\n\n'
-        f"and let Python find it: PYTHONPATH={folder.absolute()} spooler check"
+        "and keep the file beside them; then: spooler check"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -66,14 +67,14 @@ def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -
 def read_payload(file: str) -> JsonObject:
     """The JSON object in `file` (- is stdin); PayloadInvalid says what is wrong with it."""
     where = "the payload from stdin" if file == "-" else file
-    if file == "-" and sys.stdin.isatty():
-        output.note("type the payload, JSON, and end with Ctrl-D")
+    content = _content(file, where)
     try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise PayloadInvalid(f"{where} cannot be read: {error.strerror}") from None
-    try:
-        payload = json.loads(content, parse_constant=_no_number, object_pairs_hook=_unique)
+        payload = json.loads(
+            content,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            object_pairs_hook=_unique,
+        )
     except UnicodeDecodeError:
         raise PayloadInvalid(f"{where} is not UTF-8 text; save it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -89,8 +90,26 @@ def read_payload(file: str) -> JsonObject:
     return payload
 
 
+def _content(file: str, where: str) -> bytes:
+    if file == "-" and sys.stdin is None:
+        raise PayloadInvalid("there is no stdin to read the payload from; name a file")
+    if file == "-" and sys.stdin.isatty():
+        output.note("type the payload, JSON, and end with Ctrl-D")
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise PayloadInvalid(f"{where} cannot be read: {error.strerror}") from None
+
+
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number that JSON knows")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _import(module: str) -> Any:
         gone = error.name or module
         if module == gone or module.startswith(f"{gone}."):
             raise ConfigError(
-                f"there is no module {gone}: install it, or put its folder on PYTHONPATH."
+                f"there is no module {gone}: install it, or put its file beside the settings file."
             ) from error
         raise ConfigError(
             f"module {module} needs the module {gone}, which is not installed."

@@ -11,7 +11,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*")
 _TEMPLATE = '''\
 """The device `@name@`.
 
-Settings (the folder of this file must be on PYTHONPATH, or the file installed):
+Settings (this file lies beside the settings file, or is installed):
 
     [devices.@name@]
     handler = "@name@:@Class@"

@@ -8,18 +8,12 @@ def test_the_new_handler_passes_the_check(lab, said, process):
     done = said("new-device", "laser")
     assert done.code == 0
     assert done.out == "laser.py\n"
-    section = done.err[done.err.index("[devices.laser]") : done.err.index("and let Python")]
+    section = done.err[done.err.index("[devices.laser]") : done.err.index("and keep the file")]
     (lab.folder / "spooler.toml").write_text(lab.settings + section)
-    child = process("check", cwd=lab.folder, env={"PYTHONPATH": f"{lab.folder}:{_root()}"})
+    child = process("check", cwd=lab.folder)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, out + err
     assert "device laser" in out
-
-
-def _root():
-    from pathlib import Path
-
-    return Path(__file__).parents[2]
 
 
 def test_a_file_that_is_there_is_never_overwritten(said, tmp_path):
