@@ -245,3 +245,30 @@ class Disk:
         finally:
             self.remove(beside)
         self.settle(_folder_of(path))
+
+
+class GrowingFile:
+    """A file that is only appended to, one write a line: who dies in between leaves a torn end.
+
+    A line is safe from the death of this process once `append` returns, and from a power cut
+    after the next `settle`.
+    """
+
+    def __init__(self, path: Place, *, mode: int = 0o640) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._handle = os.open(path, flags, mode)
+        self._path = path
+
+    def append(self, content: bytes) -> None:
+        """Raises OSError when not all of it could be written; then the end may be torn."""
+        written = os.write(self._handle, content)
+        if written != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def settle(self) -> None:
+        """Make what was appended survive a power cut."""
+        os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Let go of the file; not to be used afterwards."""
+        os.close(self._handle)

@@ -37,7 +37,7 @@ class Postponed(BackendUnavailable):
     """The storage is well; what was asked should be asked again in a moment."""
 
 
-class PushUnavailable(SpoolerError):
+class PushUnavailable(BackendUnavailable):
     """The storage cannot tell of new jobs here; they are looked for instead."""
 
 

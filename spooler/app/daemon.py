@@ -27,6 +27,7 @@ from spooler.daemon.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.durable import Disk
 from spooler.errors import BackendUnavailable
+from spooler.observe.audit import AuditLog
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
 from spooler.observe.notify import ServiceManager
@@ -147,6 +148,9 @@ class Daemon:
         """Open everything, serve, close everything; the exit code."""
         with ExitStack() as cleanup:
             cleanup.callback(os.close, parts.lock_state(self.settings.state))
+            audit = AuditLog(self.settings.state / "audit", str(self._owner), self._signer)
+            cleanup.callback(audit.close)
+            cleanup.callback(self._observer.subscribe(audit))
             cleanup.callback(self._backend.close)
             for worker in self.workers:
                 cleanup.callback(worker.close)

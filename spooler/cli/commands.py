@@ -10,6 +10,7 @@ import typer
 
 from spooler import __version__
 from spooler.cli import (
+    audit,
     cancel,
     check,
     config,
@@ -19,6 +20,7 @@ from spooler.cli import (
     keys,
     migrate,
     new_device,
+    outbox,
     result,
     run,
     status,
@@ -81,3 +83,5 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
+app.add_typer(outbox.app, name="outbox")
+app.add_typer(audit.app, name="audit")

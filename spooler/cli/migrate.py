@@ -33,11 +33,13 @@ def migrate(
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Copy or move devices, jobs and results between a folder and MongoDB.
+    """Copy or move a storage between a folder and MongoDB.
 
-    Each document is compared after its copy, and the order of the waiting jobs is kept. It may
-    be interrupted: run it again, and it goes on. Passwords are better in a settings file or in
-    the environment than in a URI on the command line.
+    Devices, jobs and results go along. Each document is compared after its copy, and the order
+    of the waiting jobs is kept. It may be interrupted: run it again, and it goes on.
+
+    Passwords are better in a settings file or in the environment than in a URI on the command
+    line, which others can see.
     """
     from spooler.app import migration
 

@@ -153,5 +153,6 @@ class Delivery:
             job=claim.job.id,
             attempt=claim.attempt,
             waiting=len(self._outbox),
+            digest=entry.digest,
             reason=reason,
         )

@@ -6,6 +6,7 @@ the storage has it. What the storage refuses for good is parked: kept beside, wi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from dataclasses import dataclass
@@ -36,6 +37,23 @@ class Entry:
         job = self.claim.job
         return f"{job.device}.{job.id}.{self.claim.attempt}.{self.claim.token}.json"
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what is signed, as the storage gets it: the JWS, or else the JSON."""
+        text = self.signed.jws.encode() or report_to_json(self.signed.report)
+        return hashlib.sha256(text).hexdigest()
+
+
+def entry_of(content: bytes) -> Entry:
+    """The entry in a file of the outbox; ValueError when it is none."""
+    try:
+        said = json.loads(content)
+        jws = said["jws"]
+        report = report_from_json(payload(jws) if jws else said["report"])
+        return Entry(claim_from_json(said["claim"]), SignedReport(report, jws))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no report of an outbox: {error}") from error
+
 
 class Outbox:
     """The entries, on disk and in memory. Safe to use from any thread."""
@@ -60,12 +78,8 @@ class Outbox:
 
     def _restore(self, path: Path) -> None:
         try:
-            content = json.loads(path.read_bytes())
-            claim = claim_from_json(content["claim"])
-            jws = content["jws"]
-            report = report_from_json(payload(jws) if jws else content["report"])
-            entry = Entry(claim, SignedReport(report, jws))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            entry = entry_of(path.read_bytes())
+        except ValueError:
             self._disk.rename(path, self._parked / path.name)
             return
         with self._lock:
@@ -105,6 +119,15 @@ class Outbox:
             raise unavailable(error, self._folder) from error
         with self._lock:
             self._entries.pop(entry.name, None)
+
+    def unpark(self, name: str) -> None:
+        """Have a parked entry wait again; it is read by the next `restore`."""
+        try:
+            self._disk.rename(self._parked / name, self._folder / name)
+            self._disk.remove(self._parked / f"{name}.reason")
+            self._disk.settle(self._folder, self._parked)
+        except OSError as error:
+            raise unavailable(error, self._folder) from error
 
     def entries(self) -> list[Entry]:
         """What waits, oldest first."""

@@ -38,8 +38,8 @@ class EventName(StrEnum):
     JOB_PREVIEWED = "job.previewed"  # seconds: a dry run
 
     REPORT_KEPT = "report.kept"  # waiting
-    REPORT_DELIVERED = "report.delivered"  # waiting, seconds
-    REPORT_PARKED = "report.parked"  # waiting, reason: it cannot be delivered, and is kept aside
+    REPORT_DELIVERED = "report.delivered"  # waiting, seconds, digest (SHA-256 of what is signed)
+    REPORT_PARKED = "report.parked"  # waiting, digest, reason: it cannot be delivered, is kept
 
     OUTBOX_FULL = "outbox.full"  # error: this machine's disk does not take a report
 

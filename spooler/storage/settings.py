@@ -111,10 +111,10 @@ class SqoolerMongodbSettings(BaseModel):
         description="auto: for results too large for another way; always: for every end of a job",
     )
     connect_timeout: Duration = Field(
-        default=5.0, ge=0.1, description="seconds to find the server and to connect"
+        default=5.0, ge=0.1, description="seconds that connecting to one server may take"
     )
     operation_timeout: Duration = Field(
-        default=10.0, ge=0.1, description="seconds that one request may take, repetitions included"
+        default=10.0, ge=0.1, description="seconds for one request, looking for the server included"
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.lab import Lab
+from tests.servers.mongodb import bare_mongodb, mongodb_server
+
+__all__ = ["bare_mongodb", "mongodb_server"]
 
 
 @pytest.fixture

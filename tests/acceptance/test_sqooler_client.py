@@ -74,7 +74,8 @@ def test_a_failed_job_says_why(lab: Lab, client: Any) -> None:
     assert "teleport" in status.error_message
     assert "rlx" in status.error_message, "the known gates are named"
     assert client.get_result("singlequdit", "alice", job_id).status == "ERROR"
-    assert (lab.storage / "jobs" / "deleted" / f"{job_id}.json").exists()
+    evidence = lab.storage / "jobs" / "deleted" / f"{job_id}.json"
+    until(evidence.exists, "the evidence: it is moved after the status was written")
 
 
 def test_the_first_status_is_the_client_s(lab: Lab, client: Any) -> None:

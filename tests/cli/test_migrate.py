@@ -148,7 +148,7 @@ def test_while_jobs_run_it_refuses(lab, said, used, mongodb):
 @pytest.mark.usefixtures("used")
 def test_a_server_that_is_away(said, mongodb_server, mongodb):
     text = mongodb.read_text() + "[daemon]\nlease = 30\n"
-    mongodb.write_text(text.replace("[signing]", "connect_timeout = 0.3\n[signing]", 1))
+    mongodb.write_text(text.replace("[signing]", "operation_timeout = 0.6\n[signing]", 1))
     mongodb_server.kill()
     for command in (["devices", "--config", mongodb], ["migrate", "storage", mongodb, "--move"]):
         done = said(*command)

@@ -28,7 +28,7 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path):
 
 def test_the_commands_of_the_unit_are_commands_of_spooler(said, tmp_path):
     lines = re.findall(r"^Exec\w+=/usr/local/bin/spooler (.*)$", UNIT.read_text(), re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["check", "run"]
+    assert [line.split()[0] for line in lines] == ["run"]
     for line in lines:
         assert said(*line.split()[:1], "--help").code == 0
         assert "--config" in said(*line.split()[:1], "--help").out

@@ -195,7 +195,9 @@ class Node:
             "patience": self.patience,
         }
         runner = Scripted(self._run)
-        self.executor = Executor(runner=runner, scratch=folder, outage=outage, **common)
+        self.executor = Executor(
+            runner=runner, state=folder, disk=durable.Disk(sync=False), outage=outage, **common
+        )
         self.recovery = Recovery(owner=self.owner, **common)
         self.rules = rules
         self.worker = Worker(

@@ -18,8 +18,8 @@ from tests.faults.points import BEFORE, Point
 
 ROOT = Path(__file__).parents[2]
 #: Changes of files that have no point, and why that is right: an empty file that is only
-#: locked, and the book that the test's own handler keeps.
-KNOWN_OTHERS = {"open /state-a/lock", "open /book"}
+#: locked, the throw-away folder of runs, and the book that the test's own handler keeps.
+KNOWN_OTHERS = {"open /state-a/lock", "rmdir /state-a/scratch", "open /book"}
 #: Announcing, and saying who we are: the same in every journey, so tried in two of them.
 OPENING = re.compile(r"/backends/|/owners/")
 #: Every so manieth point is also tried with SIGKILL from outside.

@@ -72,6 +72,15 @@ def one_holder(world: World, rules: Rules) -> bool:
     return True
 
 
+def parked_is_late(world: World, _: Rules) -> bool:
+    """What is parked is not what was published: nobody is alarmed by a lost answer."""
+    return all(
+        world.jobs[report.job].ended_by != report.token
+        for each in world.daemons
+        for report in each.parked
+    )
+
+
 INVARIANTS: dict[str, Invariant] = {
     "EndsOnce": ends_once,
     "RunsByPolicy": runs_by_policy,
@@ -79,4 +88,5 @@ INVARIANTS: dict[str, Invariant] = {
     "NothingMeasuredIsLost": nothing_measured_is_lost,
     "NobodyDisappears": nobody_disappears,
     "OneHolder": one_holder,
+    "ParkedIsLate": parked_is_late,
 }

@@ -103,31 +103,70 @@ def tokens(world: World) -> Iterator[int]:
         yield from (report.token for report in (*each.outbox, *each.parked))
 
 
-def canonical(world: World) -> World:
-    """The same world with its tokens numbered in the order of their places."""
+def canonical(world: World, *, symmetric: bool = False) -> World:
+    """The same world with its tokens numbered in the order of their places.
+
+    `symmetric`: daemons, and jobs, are put in an order of their own as well, because it does not
+    matter which is which. Where two look alike they stay, so not every symmetry is used.
+    """
+    if symmetric:
+        world = _sorted(world)
     names: dict[int, int] = {0: 0}
     for token in tokens(world):
-        names.setdefault(token, len(names))
+        if token not in names:
+            names[token] = len(names)
     if all(old == new for old, new in names.items()):
         return world
     return World(
         tuple(
-            job._replace(
-                token=names[job.token],
-                ended_by=names[job.ended_by],
-                runs=tuple(names[run] for run in job.runs),
-            )
-            for job in world.jobs
+            Job(j[0], names[j[1]], j[2], j[3], names[j[4]], j[5], tuple(names[r] for r in j[6]))
+            for j in world.jobs
         ),
         tuple(
-            each._replace(
-                token=names[each.token],
-                taken=(each.taken[0], names[each.taken[1]]),
-                outbox=tuple(r._replace(token=names[r.token]) for r in each.outbox),
-                parked=tuple(r._replace(token=names[r.token]) for r in each.parked),
+            Daemon(
+                d[0],
+                d[1],
+                names[d[2]],
+                (d[3][0], names[d[3][1]]),
+                tuple(Report(r[0], names[r[1]], r[2]) for r in d[4]),
+                tuple(Report(r[0], names[r[1]], r[2]) for r in d[5]),
             )
-            for each in world.daemons
+            for d in world.daemons
         ),
+    )
+
+
+def _sorted(world: World) -> World:
+    if len(world.jobs) > 1 and _look(world.jobs[0]) > _look(world.jobs[1]):
+        world = World((world.jobs[1], world.jobs[0]), tuple(_swapped(d) for d in world.daemons))
+    one, two = world.daemons
+    if _face(one) > _face(two):
+        return World(world.jobs, (two, one))
+    return world
+
+
+def _look(job: Job) -> tuple[object, ...]:
+    return (job[0], job[2], job[3], job[5], len(job[6]), job[1] > 0, job[4] in job[6])
+
+
+def _face(me: Daemon) -> tuple[object, ...]:
+    outbox, parked = [(r[0], r[2]) for r in me[4]], [(r[0], r[2]) for r in me[5]]
+    return (me[0], me[1], me[3][0], outbox, parked)
+
+
+def _swapped(me: Daemon) -> Daemon:
+    """A daemon's view when the two jobs change their names."""
+
+    def other(job: int) -> int:
+        return job if job < 0 else 1 - job
+
+    return Daemon(
+        me[0],
+        other(me[1]),
+        me[2],
+        (other(me[3][0]), me[3][1]),
+        tuple(Report(other(r[0]), r[1], r[2]) for r in me[4]),
+        tuple(Report(other(r[0]), r[1], r[2]) for r in me[5]),
     )
 
 
@@ -148,9 +187,7 @@ def acked(world: World, report: Report, rules: Rules) -> World | None:
         return world
     if not holds(world, report.job, report.token, rules):
         return None
-    ended = job._replace(
-        state=report.kind, token=0, ended_by=report.token, ends=job.ends + 1
-    )
+    ended = job._replace(state=report.kind, token=0, ended_by=report.token, ends=job.ends + 1)
     return with_job(world, report.job, ended)
 
 
@@ -158,7 +195,7 @@ def acked(world: World, report: Report, rules: Rules) -> World | None:
 
 
 def claims(world: World, d: int) -> Iterator[Move]:
-    """Take the oldest waiting job under a fresh token; a repeat finds what it has taken."""
+    """Take a waiting job, any of them, under a fresh token; a repeat finds what it has taken."""
     me = world.daemons[d]
     if me.step == "asks":
         for j, job in enumerate(world.jobs):
@@ -177,7 +214,6 @@ def claims(world: World, d: int) -> Iterator[Move]:
             yield f"{d} claims {j}", with_daemon(after, d, claimed)
             asks = me._replace(step="asks", token=token)
             yield f"{d} claims {j}, and the answer is lost", with_daemon(after, d, asks)
-            return
 
 
 def works(world: World, d: int, rules: Rules) -> Iterator[Move]:
@@ -215,7 +251,8 @@ def delivers(world: World, d: int, rules: Rules) -> Iterator[Move]:
     report, rest = me.outbox[0], me.outbox[1:]
     after = acked(world, report, rules)
     if after is None:
-        put = me._replace(outbox=rest, parked=(*me.parked, report))
+        parked = (*me.parked, report) if report.kind == DONE else me.parked
+        put = me._replace(outbox=rest, parked=parked)
         yield f"{d} parks its late report on {report.job}", with_daemon(world, d, put)
         return
     told = f"{d} brings the {report.kind} of {report.job}"
@@ -227,9 +264,11 @@ def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
     """Take over a claim whose lease ran out, and settle it by the policy.
 
     A lease may run out at any moment: nothing rests on time. Claims of one's own, and those
-    whose reports wait in the own outbox, are spared.
+    whose reports wait in the own outbox, are spared. What was settled before is brought first.
     """
     me = world.daemons[d]
+    if any(report.kind == ERROR for report in me.outbox):
+        return
     j, token = me.taken
     if j >= 0:
         yield from settles(world, d, rules)

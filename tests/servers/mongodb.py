@@ -35,7 +35,7 @@ from pymongo.errors import PyMongoError
 VARIABLE = "SPOOLER_TEST_MONGODB_URI"
 #: The databases that sqooler uses, and ours beside them.
 DATABASES = ("backends", "jobs", "results", "spooler", "status")
-_BOOT, _STOP = 60.0, 5.0
+_BOOT, _STOP = 60.0, 2.0
 #: The server ends with the worker that started it, however that ends.
 _TIED = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 

@@ -42,6 +42,7 @@ class MongoAnnouncing:
         if place is None:
             place = self._approve(card.name)
             self._publish_key()
+            self._publish_succession(card.name)
         content = json.loads(self._renderer.sealed(self._renderer.config(card, at)))
         document: Any = encode(content, place)
         self._layout.configs().replace_one({"_id": place}, document, upsert=True)
@@ -89,6 +90,15 @@ class MongoAnnouncing:
         place = found[0]["_id"] if found else _id_for(f"kid {signer.kid}")
         content: Any = encode(document, place)
         keys.replace_one({"_id": place}, content, upsert=True)
+
+    def _publish_succession(self, device: str) -> None:
+        """Let older results be verified: they name a key that the configuration names no more."""
+        if self._renderer.signer is None or not self._former_keys:
+            return
+        place = _id_for(f"succession {device}")
+        said = json.loads(self._renderer.succession(device, self._former_keys))
+        content: Any = encode(said, place)
+        self._layout.successions().replace_one({"_id": place}, content, upsert=True)
 
 
 def _id_for(name: str) -> ObjectId:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
-
-from bson.objectid import ObjectId
 
 from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim, Owner
@@ -22,31 +18,16 @@ from spooler.model.storage import Traits, Write
 from spooler.protocols import Clock, Signer
 from spooler.storage.sqooler.mongo_address import MongoAddress
 from spooler.storage.sqooler.mongo_announcing import MongoAnnouncing
+from spooler.storage.sqooler.mongo_claiming import MongoClaiming, Taken
 from spooler.storage.sqooler.mongo_client import open_client, translated
 from spooler.storage.sqooler.mongo_documents import encode
 from spooler.storage.sqooler.mongo_endings import MongoEndings, Transactions
 from spooler.storage.sqooler.mongo_ends import shown
-from spooler.storage.sqooler.mongo_layout import Abilities, MongoLayout, Phase, number_of
+from spooler.storage.sqooler.mongo_layout import Abilities, MongoLayout, number_of
 from spooler.storage.sqooler.mongo_ledger import MongoLedger
-from spooler.storage.sqooler.mongo_queue import MongoQueue, Waiting, job_of
+from spooler.storage.sqooler.mongo_queue import job_of
 from spooler.storage.sqooler.mongo_watch import MongoWatch
 from spooler.storage.sqooler.rendering import Renderer
-
-
-@dataclass
-class _DeviceQueue:
-    """What is known about the queue of one device; `lock` guards it among our threads."""
-
-    queue: MongoQueue
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A claim of ours, and the bytes of its job when we have them."""
-
-    claim: Claim
-    body: bytes | None = None
 
 
 class MongoBackend:
@@ -75,7 +56,6 @@ class MongoBackend:
         self._max_payload = max_payload
         self._client = open_client(address)
         self._layout = MongoLayout(self._client, address.prefix)
-        self._now = now
         self._limited = abilities
         self._found: Abilities | None = None
         self._renderer = Renderer(signer)
@@ -84,12 +64,11 @@ class MongoBackend:
             self._layout, clock, self._renderer, self._abilities, transactions
         )
         self._announcing = MongoAnnouncing(self._layout, self._renderer, former_keys)
-        self._queues: dict[str, _DeviceQueue] = {}
-        self._queues_lock = threading.Lock()
+        self._claiming = MongoClaiming(
+            self._layout, self._ledger, self._endings, clock, max_payload
+        )
         self._watches: list[MongoWatch] = []
-        #: Tokens of claims whose call did not come to an end, so that a repeat finds its own.
-        self._doubtful: set[str] = set()
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Taken] = {}
 
     @property
     def traits(self) -> Traits:
@@ -127,7 +106,7 @@ class MongoBackend:
                 return None
         watch = MongoWatch(self._layout.queue(device), device, wake, self._clock.monotonic)
         self._watches = [each for each in self._watches if not each.closed] + [watch]
-        self._queue(device).queue.listed = watch.expect
+        self._claiming.queue(device).listed = watch.expect
         return watch
 
     # --- claiming ---------------------------------------------------------------------------
@@ -136,106 +115,20 @@ class MongoBackend:
         held = self._held.get(token)
         if held is not None:
             return held.claim
-        state = self._queue(device)
-        found: _Held | None = None
-        with state.lock, self._translated():
-            if token in self._doubtful:
-                found = self._recalled(device, owner, token)
-            self._doubtful.add(token)
-            found = found or self._oldest(state.queue, device, owner, ttl, token)
-            self._doubtful.discard(token)
-        return self._hold(found)
+        with self._translated():
+            return self._hold(self._claiming.oldest(device, owner, ttl, token))
 
-    def _oldest(
-        self, queue: MongoQueue, device: str, owner: Owner, ttl: float, token: str
-    ) -> _Held | None:
-        """Go through the known queue; when all of it has gone to others, look once more."""
-        for _ in range(2):
-            self._look(queue, device)
-            lost = 0
-            while (waiting := queue.take()) is not None:
-                held = self._take(device, waiting, owner, ttl, token)
-                if held is not None:
-                    queue.restore()
-                    return held
-                lost += 1
-                queue.skip(lost)
-            if not lost:
-                break
-        return None
-
-    def _look(self, queue: MongoQueue, device: str) -> None:
-        if device in self._endings.publishing.unfiled and queue.used_up:
-            self._endings.publishing.settle(device)
-        queue.refresh()
-
-    def _take(
-        self, device: str, waiting: Waiting, owner: Owner, ttl: float, token: str
-    ) -> _Held | None:
-        blank = Job(str(waiting.number), device, submitted_at=waiting.seen)
-        claim = self._ledger.take(blank, owner, ttl, token)
-        if claim is None:
+    def _hold(self, taken: Taken | None) -> Claim | None:
+        if taken is None:
             return None
-        body = waiting.body
-        if body is None and waiting.size <= self._max_payload:
-            body = self._body(device, waiting.number)
-        return _Held(replace(claim, job=job_of(device, waiting, body, self._max_payload)), body)
-
-    def _recalled(self, device: str, owner: Owner, token: str) -> _Held | None:
-        claim = self._ledger.recall(device, owner, token)
-        return None if claim is None else self._with_job(claim)
-
-    def _with_job(self, claim: Claim) -> _Held:
-        """A claim whose job has to be fetched."""
-        number = number_of(claim.job.id)
-        body = self._body(claim.job.device, number)
-        waiting = Waiting(number, len(body or b""), body, self._clock.now())
-        job = job_of(claim.job.device, waiting, body, self._max_payload)
-        return _Held(replace(claim, job=job), body)
-
-    def _body(self, device: str, number: ObjectId) -> bytes | None:
-        found = self._layout.queue(device).find_one({"_id": number})
-        return None if found is None else bytes(found.raw)
-
-    def _hold(self, held: _Held | None) -> Claim | None:
-        if held is None:
-            return None
-        self._held[held.claim.token] = held
-        return held.claim
-
-    def _queue(self, device: str) -> _DeviceQueue:
-        with self._queues_lock:
-            if device not in self._queues:
-                queue = MongoQueue(self._layout, device, self._clock, self._now)
-                self._queues[device] = _DeviceQueue(queue)
-            return self._queues[device]
+        self._held[taken.claim.token] = taken
+        return taken.claim
 
     def reclaim(
         self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
     ) -> Claim | None:
-        found: _Held | None = None
         with self._translated():
-            self._endings.publishing.settle(device)
-            if token in self._doubtful:
-                found = self._recalled(device, owner, token)
-            self._doubtful.add(token)
-            found = found or self._expired(device, owner, ttl, token, spare)
-            self._doubtful.discard(token)
-        return self._hold(found)
-
-    def _expired(
-        self, device: str, owner: Owner, ttl: float, token: str, spare: Collection[str]
-    ) -> _Held | None:
-        """Complete what is decided, and take over the first claim that is not."""
-        for entry in self._ledger.expired(device, owner, spare):
-            if entry.phase is Phase.COMMITTED:
-                body = self._body(device, entry.number)
-                self._endings.complete(device, entry.number, body)
-                continue
-            claim = self._ledger.take_over(device, entry, owner, ttl, token)
-            if claim is not None:
-                return self._with_job(claim)
-        return None
+            return self._hold(self._claiming.expired(device, owner, ttl, token, spare))
 
     # --- writing about a claim --------------------------------------------------------------
 
@@ -243,11 +136,15 @@ class MongoBackend:
         self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
     ) -> Claim:
         with self._translated():
-            renewed = self._ledger.renew(claim, ttl, started=started)
+            try:
+                renewed = self._ledger.renew(claim, ttl, started=started)
+            except LeaseLost:
+                self._held.pop(claim.token, None)
+                raise
             if progress:
                 self._show(claim, progress)
         held = self._held.get(claim.token)
-        self._held[claim.token] = _Held(renewed, None if held is None else held.body)
+        self._held[claim.token] = Taken(renewed, None if held is None else held.body)
         return renewed
 
     def _show(self, claim: Claim, progress: str) -> None:
@@ -264,7 +161,7 @@ class MongoBackend:
         try:
             with self._translated():
                 if body is None:
-                    body = self._body(claim.job.device, number_of(claim.job.id))
+                    body = self._claiming.body(claim.job.device, number_of(claim.job.id))
                 self._endings.end(claim, signed, body)
         except LeaseLost:
             self._held.pop(claim.token, None)
@@ -275,20 +172,18 @@ class MongoBackend:
         with self._translated():
             self._ledger.give_back(claim, reason, refund=refund, delay=delay)
         self._held.pop(claim.token, None)
-        state = self._queue(claim.job.device)
-        with state.lock:
-            state.queue.forget()
+        self._claiming.forget(claim.job.device)
 
     # --- looking ----------------------------------------------------------------------------
 
     def peek(self, device: str) -> Iterator[Job]:
         with self._translated():
-            waiting = list(self._queue(device).queue.every())
+            waiting = list(self._claiming.queue(device).every())
         for each in waiting:
             body = each.body
             if body is None and each.size <= self._max_payload:
                 with self._translated():
-                    body = self._body(device, each.number)
+                    body = self._claiming.body(device, each.number)
             yield job_of(device, each, body, self._max_payload)
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:

@@ -24,6 +24,7 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.uri_parser import split_options
 
 from spooler.errors import BackendUnavailable, ConfigError
 from spooler.storage.sqooler.mongo_address import MongoAddress
@@ -33,9 +34,15 @@ Client: TypeAlias = MongoClient[Document]
 
 #: What the server says of a login, and of what a user may not do.
 _LOGIN, _RIGHTS = {18, 8000}, {13}
-_NO_PRIMARY = {91, 189, 10107, 11600, 11602, 13435, 13436}
-_DISK_FULL = {14031}
-_TOO_SLOW = {50, 64, 89, 262}
+_LATE = "did not answer in time; it is tried again"
+#: What other codes of a server mean to people.
+_SAID = {
+    14031: "has no room on its disk; free some, nothing is lost meanwhile",
+    **dict.fromkeys(
+        (91, 189, 10107, 11600, 11602, 13435, 13436), "has no primary just now; it is tried again"
+    ),
+    **dict.fromkeys((50, 64, 89, 262), _LATE),
+}
 #: The driver has meanwhile found out that the server does not answer anybody.
 _GIVEN_UP = "_OperationCancelled"
 
@@ -52,6 +59,9 @@ def open_client(address: MongoAddress, application: str = "spooler") -> Client:
     """
     uri = address.full_uri()
     try:
+        # The driver leaves out what it does not understand, and be it tls; we do not.
+        if options := uri.partition("?")[2]:
+            split_options(options, validate=True, warn=False)
         return MongoClient(uri, **_options(address, uri, application))
     except InvalidURI:
         # The driver's own words may repeat parts of the URI, and so of the password.
@@ -77,13 +87,13 @@ def _wrong_options(address: MongoAddress, error: Exception) -> str:
 def _options(address: MongoAddress, uri: str, application: str) -> Document:
     """What the driver is told; a time that stands in the URI goes before ours."""
     milliseconds = round(address.operation_timeout * 1000)
-    connecting = round(address.connect_timeout * 1000)
     given = {name.lower() for name, _ in parse_qsl(uri.partition("?")[2])}
     times = {
-        "serverSelectionTimeoutMS": connecting,
-        "connectTimeoutMS": connecting,
-        "socketTimeoutMS": milliseconds,
+        # For the whole of an operation: looking for a server, connecting, repeating.
         "timeoutMS": milliseconds,
+        "serverSelectionTimeoutMS": milliseconds,
+        "socketTimeoutMS": milliseconds,
+        "connectTimeoutMS": round(address.connect_timeout * 1000),
         # A server that has lost its primary is looked at again only after this time.
         "heartbeatFrequencyMS": 2000,
     }
@@ -136,17 +146,17 @@ def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailabl
 
 def _trouble(error: PyMongoError, code: int | None, address: MongoAddress) -> str:
     cause = _cause(error, address)
-    if code in _DISK_FULL:
-        return "has no room on its disk; free some, nothing is lost meanwhile"
-    if code in _NO_PRIMARY:
-        return "has no primary just now; it is tried again"
+    if code in _SAID:
+        return _SAID[code]
+    if "SSL" in cause or "_ssl" in cause:
+        return f"cannot be talked to ({cause}); see that the tls options fit the server's"
     if isinstance(error, ServerSelectionTimeoutError) or _about_names(error):
         return (
             f"cannot be reached ({cause}); see that it runs, that its name is right, and that it "
             "may be reached from here"
         )
-    if code in _TOO_SLOW or error.timeout or type(error).__name__ == _GIVEN_UP:
-        return "did not answer in time; it is tried again"
+    if error.timeout or type(error).__name__ == _GIVEN_UP:
+        return _LATE
     if isinstance(error, ConnectionFailure):
         return f"has broken the connection ({cause}); it is tried again"
     return f"refuses: {cause}"

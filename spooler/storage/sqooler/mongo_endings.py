@@ -137,7 +137,7 @@ class MongoEndings:
                 # Decided; something stands in the way of the rest.
                 met = []
         if not met:
-            self.publishing.complete(end, body)
+            self.publishing.complete(end, body, claim.job.submitted_at)
             return
         if not met[status]:
             self.publishing.make_status(end, claim.job.submitted_at)
@@ -157,7 +157,7 @@ class MongoEndings:
                     self._demand_ended_by(claim, end, body, refused)
                     return
                 if refused.index == status:
-                    self.publishing.await_status(end, claim.job.submitted_at)
+                    self.publishing.let_the_client_be_first(end, claim.job.submitted_at)
                     make = True
                 else:
                     self.publishing.keep_replaced(end)

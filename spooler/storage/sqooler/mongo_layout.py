@@ -3,6 +3,7 @@
 sqooler's own places are those of the wire format. Ours are
 
     jobs / spooler.<device>       the ledger: one document per job that was ever claimed
+    spooler / keys                which keys a device had before
     spooler / replaced.<device>   what stood in the place of a result before
     spooler / large.files, .chunks   results that no document can hold (GridFS)
 
@@ -97,6 +98,10 @@ class MongoLayout:
 
     def replaced(self, device: str) -> Documents:
         return self._database("spooler")[f"replaced.{device}"]
+
+    def successions(self) -> Documents:
+        """Which keys each device had before."""
+        return self._database("spooler")["keys"]
 
     def configs(self) -> Documents:
         return self._database("backends")["configs"]

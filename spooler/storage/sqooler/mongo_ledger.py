@@ -152,14 +152,13 @@ class MongoLedger:
     # --- taking over ------------------------------------------------------------------------
 
     def expired(self, device: str, owner: Owner, spare: Collection[str]) -> list[Entry]:
-        """The claims of others whose lease ran out, or whose process is certainly dead."""
+        """The claims whose lease ran out, or whose process is certainly dead."""
         found = self.of(device).aggregate(
             [
                 {
                     "$match": {
                         **OPEN,
                         "phase": {"$in": [Phase.HELD.value, Phase.COMMITTED.value]},
-                        "owner.process": {"$ne": owner.process},
                         "token": {"$nin": list(spare)},
                     }
                 },

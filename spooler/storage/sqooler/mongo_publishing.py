@@ -11,6 +11,7 @@ from datetime import datetime
 import bson
 from bson.raw_bson import RawBSONDocument
 
+from spooler.errors import Postponed
 from spooler.protocols import Clock
 from spooler.storage.sqooler.mongo_ends import End, Writes
 from spooler.storage.sqooler.mongo_layout import MongoLayout, number_of
@@ -18,10 +19,8 @@ from spooler.storage.sqooler.mongo_steps import Refused, apart, batch
 
 #: sqooler's client uploads the job first and its first status second, and the second upload
 #: fails when there is a status already. So long (in seconds, from when we first saw the job) we
-#: wait for that first status before ours takes its place.
+#: postpone ours until that first status is there.
 FIRST_STATUS_WITHIN = 2.0
-_LOOK_EVERY = 0.02
-_LOOKS = 150
 #: Ends that wait to be filed, and the bytes of their bodies.
 _BATCH, _BATCH_BYTES = 16, 8 * 2**20
 
@@ -33,7 +32,6 @@ class Publishing:
         self._layout = layout
         self._writes = writes
         self._clock = clock
-        self._pause = threading.Event()
         self._lock = threading.Lock()
         #: By device: ends whose bodies still lie in the queue, and ends that only have to be
         #: noted as settled.
@@ -42,11 +40,11 @@ class Publishing:
 
     # --- one end, write by write ------------------------------------------------------------
 
-    def complete(self, end: End, body: bytes | None) -> None:
+    def complete(self, end: End, body: bytes | None, submitted: datetime | None = None) -> None:
         """Everything behind the decision, whatever of it has been done before."""
         self.place_result(end)
         if not apart([self._writes.status(end)])[0]:
-            self.make_status(end, None)
+            self.make_status(end, submitted)
         apart([*self._writes.file(end, body), self._writes.unqueue(end)])
         self.note_settled(end)
 
@@ -74,8 +72,8 @@ class Publishing:
         return True
 
     def make_status(self, end: End, submitted: datetime | None) -> None:
-        """The status of a job that has none: the client is given its time to write the first."""
-        self.await_status(end, submitted)
+        """The status of a job that has none. Postponed while its client may still write one."""
+        self.let_the_client_be_first(end, submitted)
         try:
             apart([self._writes.status(end, make=True)])
         except Refused as refused:
@@ -83,18 +81,13 @@ class Publishing:
                 raise
             apart([self._writes.status(end)])  # the client's came at this moment
 
-    def await_status(self, end: End, submitted: datetime | None) -> None:
-        """Wait until there is a status, or until the client's time is over by every measure."""
-        place = {"_id": number_of(end.job_id)}
-        give_up = self._clock.monotonic() + FIRST_STATUS_WITHIN
-        for _ in range(_LOOKS if submitted is not None else 0):
-            if self._layout.status(end.device).find_one(place, {"_id": 1}) is not None:
-                return
-            assert submitted is not None  # noqa: S101 - for the type checker
-            age = (self._clock.now() - submitted).total_seconds()
-            if not 0 <= age < FIRST_STATUS_WITHIN or self._clock.monotonic() >= give_up:
-                return
-            self._pause.wait(_LOOK_EVERY)
+    def let_the_client_be_first(self, end: End, submitted: datetime | None) -> None:
+        """Raise Postponed while a client may still be between its two uploads."""
+        if submitted is None:
+            return
+        age = (self._clock.now() - submitted).total_seconds()
+        if 0 <= age < FIRST_STATUS_WITHIN:
+            raise Postponed(f"job {end.job_id} has no first status yet; its client writes it")
 
     # --- what is left for later -------------------------------------------------------------
 

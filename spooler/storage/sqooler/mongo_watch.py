@@ -56,7 +56,8 @@ class MongoWatch:
         self._thread.start()
         # So that nothing that comes after this call goes by unseen. A server that is away
         # delays nobody: the stream is opened when it is back, and `wake` called then.
-        self._behind = not self._open.wait(_AWAIT_MS / 1000)
+        if not self._open.wait(_AWAIT_MS / 1000):
+            self._behind = True
 
     def close(self) -> None:
         self._stopping.set()
@@ -75,7 +76,7 @@ class MongoWatch:
         if known is None or not self._open.is_set():
             self._untold = {}
             return
-        told = set(self._told)
+        told = set(tuple(self._told))  # the thread goes on meanwhile
         since = {each: self._untold.get(each, now) for each in listed - known - told}
         since |= {each: at for each, at in self._untold.items() if each not in told}
         if any(now - at > _NEWS_WITHIN for at in since.values()):
@@ -91,17 +92,17 @@ class MongoWatch:
             try:
                 with self._stream() as stream:
                     self._open.set()
-                    failures = 0
                     if self._behind:
                         self._wake()  # something may have come before
-                    self._behind = True
-                    self._listen(stream)
+                    while self._listen(stream):
+                        failures = 0
             except OperationFailure as error:
                 if error.code in _HISTORY_LOST:
                     self._after = None
             except PyMongoError:
                 pass  # an outage: the poll goes on, and tells of it
             self._open.clear()
+            self._behind = True
             if self._silent.is_set():
                 self._silent.clear()
                 continue
@@ -111,10 +112,11 @@ class MongoWatch:
     def _stream(self) -> ChangeStream[Any]:
         return self._queue.watch(_ARRIVALS, resume_after=self._after, max_await_time_ms=_AWAIT_MS)
 
-    def _listen(self, stream: ChangeStream[Any]) -> None:
-        while stream.alive and not self._stopping.is_set() and not self._silent.is_set():
-            change = stream.try_next()
-            self._after = stream.resume_token or self._after
-            if change is not None:
-                self._told.append(change["documentKey"]["_id"])
-                self._wake()
+    def _listen(self, stream: ChangeStream[Any]) -> bool:
+        """Wait a little for news; whether to go on."""
+        change = stream.try_next()
+        self._after = stream.resume_token or self._after
+        if change is not None:
+            self._told.append(change["documentKey"]["_id"])
+            self._wake()
+        return stream.alive and not self._stopping.is_set() and not self._silent.is_set()

@@ -1,15 +1,23 @@
-"""The real sqooler on the same folder, on the other side of every document."""
+"""The real sqooler on the same storage, on the other side of every document."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
+from pymongo import MongoClient
 
 from spooler.storage.sqooler import documents as ours
 from spooler.storage.sqooler.local import LocalProviderExtended
+from spooler.storage.sqooler.mongo_address import MongoAddress
+from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from tests.servers.mongodb import MongoServer
 from tests.storage.sqooler import upstream
 
 pytestmark = pytest.mark.interop
@@ -26,6 +34,7 @@ JOB = {
 THEIR_PRIVATE, THEIR_PUBLIC = upstream.security.create_jwk_pair("lab-1")
 OUR_PRIVATE = ours.jwk_from_config_str(THEIR_PRIVATE.to_config_str())
 OUR_PUBLIC = ours.public_from_private_jwk(OUR_PRIVATE)
+ID = "a" * 24
 KEYS = {"ours": (OUR_PRIVATE, OUR_PUBLIC), "theirs": (THEIR_PRIVATE, THEIR_PUBLIC)}
 SCHEMES: dict[str, Any] = {"ours": ours, "theirs": upstream.schemes}
 DIRECTIONS = [("ours", "theirs"), ("theirs", "ours"), ("ours", "ours")]
@@ -33,15 +42,97 @@ DIRECTIONS = [("ours", "theirs"), ("theirs", "ours"), ("ours", "ours")]
 Sides = dict[str, Any]
 
 
-@pytest.fixture
-def sides(tmp_path: Path) -> Sides:
-    login = {"base_path": str(tmp_path)}
-    return {
-        "ours": LocalProviderExtended(ours.LocalLoginInformation(**login), "lab"),
-        "theirs": upstream.LocalProviderExtended(
+@dataclass
+class Places:
+    """Opens one storage of a kind from both sides, and shows all that is in it."""
+
+    open: Callable[[str], Any]
+    shown: Callable[[], dict[str, str]]
+    clear: Callable[[], None]
+    kind: str
+
+
+@pytest.fixture(params=["local", "mongodb"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
+    if request.param == "local":
+        yield _folder(tmp_path)
+        return
+    server: MongoServer = request.getfixturevalue("bare_mongodb")
+    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    clients: list[MongoClient[Any]] = []
+
+    def hard_wired(uri: str) -> MongoClient[Any]:
+        """sqooler's own client, with its own options, but for our server."""
+        assert uri == "mongodb+srv://u:p@h/?retryWrites=true&w=majority"
+        options = "&retryWrites=true&w=majority"
+        clients.append(MongoClient(server.uri + options))
+        return clients[-1]
+
+    patch.setattr(upstream.mongodb, "MongoClient", hard_wired)
+
+    def opened(side: str) -> Any:
+        if side == "ours":
+            made = MongodbProviderExtended(MongoAddress(uri=server.uri), "lab")
+            clients.append(made.client)
+            return made
+        login = {"mongodb_username": "u", "mongodb_password": "p", "mongodb_database_url": "h"}
+        return upstream.MongodbProviderExtended(
+            upstream.schemes.MongodbLoginInformation(**login), "lab"
+        )
+
+    yield Places(opened, lambda: _documents(server), lambda: _drop(server), "mongodb")
+    for client in clients:
+        client.close()
+
+
+def _folder(folder: Path) -> Places:
+    login = {"base_path": str(folder)}
+
+    def opened(side: str) -> Any:
+        if side == "ours":
+            return LocalProviderExtended(ours.LocalLoginInformation(**login), "lab")
+        return upstream.LocalProviderExtended(
             upstream.schemes.LocalLoginInformation(**login), "lab"
-        ),
-    }
+        )
+
+    def shown() -> dict[str, str]:
+        return {
+            str(file.relative_to(folder)): file.read_text()
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
+
+    def clear() -> None:
+        for file in folder.rglob("*.json"):
+            file.unlink()
+
+    return Places(opened, shown, clear, "local")
+
+
+def _documents(server: MongoServer) -> dict[str, str]:
+    """Everything in sqooler's databases, by place; an id of configurations and keys is random."""
+    found = {}
+    for database in ("backends", "jobs", "results", "status"):
+        for name in server.client[database].list_collection_names():
+            for document in server.client[database][name].find():
+                number = "" if database == "backends" else document["_id"]
+                assert isinstance(document.pop("_id"), ObjectId)
+                found[f"{database}/{name}/{number}"] = json.dumps(document, default=_typed)
+    return found
+
+
+def _typed(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else repr(value)
+
+
+def _drop(server: MongoServer) -> None:
+    for database in ("backends", "jobs", "results", "status"):
+        server.client.drop_database(database)
+
+
+@pytest.fixture
+def sides(places: Places) -> Sides:
+    return {side: places.open(side) for side in ("ours", "theirs")}
 
 
 def config(side: str, *, sign: bool, **more: Any) -> Any:
@@ -98,6 +189,10 @@ def status(side: str, job_id: str, word: str = "DONE") -> Any:
     )
 
 
+def ours_of(sides: Sides) -> Any:
+    return sides["ours"]
+
+
 def same(one: Any, two: Any) -> bool:
     return bool(one.model_dump_json() == two.model_dump_json())
 
@@ -109,38 +204,28 @@ def announced(sides: Sides, side: str, *, sign: bool) -> None:
         sides[side].upload_public_key(public, "dev")
 
 
-def tree(folder: Path) -> dict[str, str]:
-    return {
-        str(file.relative_to(folder)): file.read_text()
-        for file in folder.rglob("*")
-        if file.is_file()
-    }
-
-
 @pytest.mark.parametrize("sign", [True, False])
-def test_both_leave_the_same_bytes(tmp_path: Path, sign: bool) -> None:
-    trees = []
+def test_both_leave_the_same_documents(places: Places, sign: bool) -> None:
+    found = []
     for side in ("ours", "theirs"):
-        folder = tmp_path / side
-        login = SCHEMES[side].LocalLoginInformation(base_path=str(folder))
-        kind = LocalProviderExtended if side == "ours" else upstream.LocalProviderExtended
-        provider = kind(login, "lab")
+        provider = places.open(side)
         private, public = KEYS[side]
         key = private if sign else None
         provider.upload_config(config(side, sign=sign), "dev", key)
         if sign:
             provider.upload_public_key(public, "dev")
         for job_id, word in (("0" * 24, "DONE"), ("1" * 24, "ERROR"), ("2" * 24, "")):
-            provider.upload(JOB, "jobs/queued/dev", job_id)
+            provider.upload(json.loads(json.dumps(JOB)), "jobs/queued/dev", job_id)
             provider.upload_status("dev", "u", job_id, key)
             if word:
                 provider.move("jobs/queued/dev", "jobs/running", job_id)
                 provider.update_in_database(
                     result(side, job_id), status(side, job_id, word), job_id, "dev", key
                 )
-        trees.append({path.removeprefix(side): text for path, text in tree(folder).items()})
-    mine, theirs = trees
-    assert list(sorted(mine)) == sorted(theirs)
+        found.append(places.shown())
+        places.clear()
+    mine, theirs = found
+    assert sorted(mine) == sorted(theirs)
     for path, text in theirs.items():
         if sign and path.startswith("status") and "INITIALIZING" not in text:
             # We sign the last status too; sqooler leaves it unsigned.
@@ -251,22 +336,24 @@ def test_a_result_signed_by_a_stranger(sides: Sides, writer: str, reader: str) -
 @pytest.mark.parametrize(("writer", "reader"), DIRECTIONS)
 def test_the_core_verbs(sides: Sides, writer: str, reader: str) -> None:
     write, read = sides[writer], sides[reader]
-    write.upload({"a": 1.0, "b": "\u00e9"}, "x/y", "id")
-    assert read.get("x/y", "id") == {"a": 1.0, "b": "\u00e9"}
+    write.upload({"a": 1.0, "b": "\u00e9"}, "jobs/y", ID)
+    assert read.get("jobs/y", ID) == {"a": 1.0, "b": "\u00e9"}
     with pytest.raises(FileExistsError):
-        read.upload({}, "x/y", "id")
-    read.update({"a": 2}, "x/y", "id")
-    write.move("x/y", "x/z", "id")
-    assert read.get("x/z", "id") == {"a": 2}
-    read.delete("x/z", "id")
+        read.upload({}, "jobs/y", ID)
+    read.update({"a": 2}, "jobs/y", ID)
+    write.move("jobs/y", "jobs/z", ID)
+    assert read.get("jobs/z", ID) == {"a": 2}
+    read.delete("jobs/z", ID)
     for side in (write, read):
         for verb in (side.get, side.delete):
             with pytest.raises(FileNotFoundError):
-                verb("x/z", "id")
+                verb("jobs/z", ID)
         with pytest.raises(FileNotFoundError):
-            side.update({}, "x/z", "id")
-        with pytest.raises(FileNotFoundError):
-            side.move("x/z", "x/y", "id")
+            side.update({}, "jobs/z", ID)
+        # sqooler does not look whether there is something to move in a database.
+        absent = (FileNotFoundError, TypeError) if side is not ours_of(sides) else FileNotFoundError
+        with pytest.raises(absent):
+            side.move("jobs/z", "jobs/y", ID)
 
 
 def test_both_say_the_same_of_what_is_not_there(sides: Sides) -> None:
@@ -290,7 +377,25 @@ def test_both_say_the_same_of_what_is_not_there(sides: Sides) -> None:
                 act()
     for name in ("configs", "results", "status", "running", "queue", "deleted", "finished", "pks"):
         assert mine.get_attribute_path(name, "dev") == theirs.get_attribute_path(name, "dev")
-    for name in ("configs", "job", "results", "status"):
+    # sqooler has no answer for configurations in a database; we have.
+    configs = ("configs",) if isinstance(mine, LocalProviderExtended) else ()
+    for name in (*configs, "job", "results", "status"):
         assert mine.get_attribute_id(name, unknown, "dev") == theirs.get_attribute_id(
             name, unknown, "dev"
         )
+
+
+@pytest.mark.parametrize(("writer", "reader"), DIRECTIONS)
+@pytest.mark.parametrize("places", ["mongodb"], indirect=True)
+def test_a_server_that_restarts_between_the_two(
+    sides: Sides, bare_mongodb: MongoServer, writer: str, reader: str
+) -> None:
+    announced(sides, writer, sign=True)
+    sides[writer].timestamp_queue("dev", KEYS[writer][0])
+    sides[writer].upload_result(result(writer, ID), "dev", ID, KEYS[writer][0])
+    bare_mongodb.restart()
+    assert sides[reader].verify_result("dev", ID) is True
+    sides[reader].timestamp_queue("dev", KEYS[reader][0])
+    at = sides[writer].get_config("dev").last_queue_check
+    assert at is not None
+    assert at.replace(tzinfo=UTC) > datetime.now(UTC) - timedelta(minutes=1)

@@ -6,6 +6,7 @@ import datetime
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pymongo
 import pytest
@@ -13,17 +14,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pymongo.errors import OperationFailure
 
 from spooler.errors import BackendUnavailable, ConfigError
 from spooler.storage.settings import SqoolerMongodbSettings
 from spooler.storage.sqooler.documents import MongodbLoginInformation
 from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_client import LoginRefused, check_login, open_client, translated
+from spooler.storage.sqooler.mongo_client import (
+    LoginRefused,
+    check_login,
+    open_client,
+    translated,
+    unavailable,
+)
 from spooler.storage.sqooler.mongodb import MongodbCore, MongodbProvider, MongodbProviderExtended
 from tests.servers.mongodb import MongoServer
 
 X = "a" * 24
-SECRET = "s3cr/e+t@%41"
+SECRET = "s3cr/e+t@%41"  # noqa: S105 - of throw-away servers
 NOW = datetime.datetime.now(datetime.UTC)
 
 
@@ -31,8 +39,9 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 
 def test_sqoolers_login_stands_for_an_srv_uri() -> None:
+    said = ("lab%40home", "p%2Fw", "c0.abc.net")
     login = MongodbLoginInformation(
-        mongodb_username="lab%40home", mongodb_password="p%2Fw", mongodb_database_url="c0.abc.net"
+        mongodb_username=said[0], mongodb_password=said[1], mongodb_database_url=said[2]
     )
     address = MongoAddress.of_login(login)
     assert (address.user, address.password) == ("lab@home", "p/w")
@@ -49,7 +58,8 @@ def test_a_whole_uri_is_taken_as_it_is() -> None:
         assert client.options.write_concern.document == {"w": "majority", "j": True}
         assert client.options.retry_writes
         assert client.options.timeout == 10.0
-        assert client.options.server_selection_timeout == 5.0
+        assert client.options.server_selection_timeout == 10.0
+        assert client.options.pool_options.connect_timeout == 5.0
         assert client.codec_options.tz_aware
 
 
@@ -101,7 +111,8 @@ def test_the_settings_say_all_of_it() -> None:
         MongoAddress(uri="mongodb://h/", tls_ca_file="/nowhere/ca.pem"),
         MongoAddress(uri="mongodb://h/", tls=False, tls_ca_file="/nowhere/ca.pem"),
         MongoAddress(uri="mongodb://h/", auth_mechanism="MONGODB-X509", password=SECRET),
-        MongoAddress(uri="mongodb://h/?appname=x&appname=y", auth_mechanism="NONSENSE"),
+        MongoAddress(uri="mongodb://h/", auth_mechanism="NONSENSE"),
+        MongoAddress(uri="mongodb://h/?tsl=true"),
     ],
 )
 def test_what_can_never_be_a_server_is_one_sentence(address: MongoAddress) -> None:
@@ -160,16 +171,35 @@ def test_sqoolers_names(bare_mongodb: MongoServer) -> None:
 def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     address = MongoAddress(
-        uri="mongodb://127.0.0.1:1/", user="u", password=SECRET, connect_timeout=0.2
+        uri="mongodb://127.0.0.1:1/", user="u", password=SECRET, operation_timeout=0.2
     )
-    with open_client(address) as client, pytest.raises(BackendUnavailable) as caught:
-        with translated(address):
-            client.admin.command("ping")
+    with (
+        open_client(address) as client,
+        pytest.raises(BackendUnavailable) as caught,
+        translated(address),
+    ):
+        client.admin.command("ping")
     said = str(caught.value)
     assert said.startswith("MongoDB at 127.0.0.1:1 cannot be reached (")
     assert "Connection refused" in said
     assert "Topology" not in said
     assert "s3cr" not in said + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (MongoAddress(host="h", password=SECRET), SECRET),
+        (MongoAddress(uri=f"mongodb://u:{SECRET}@h/"), SECRET),
+        (MongoAddress(uri=f"mongodb://u:{quote_plus(SECRET)}@h/"), SECRET),
+        (MongoAddress(uri=f"mongodb://u:{quote_plus(SECRET)}@h/"), quote_plus(SECRET)),
+    ],
+)
+def test_a_driver_that_repeats_the_password_is_not_repeated(
+    address: MongoAddress, text: str
+) -> None:
+    said = str(unavailable(OperationFailure(f"no user with {text} here", 2), address))
+    assert said == "MongoDB at h refuses: no user with *** here"
 
 
 # --- login -----------------------------------------------------------------------------------
@@ -321,8 +351,11 @@ def test_an_encrypted_connection_with_our_own_certificate(
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"tls_ca_file": "other-ca.crt", "tls_certificate_file": "client.pem"}, "CERTIFICATE_VER"),
-        ({"tls_ca_file": "lab-ca.crt"}, "(?i)certificate"),
+        (
+            {"tls_ca_file": "other-ca.crt", "tls_certificate_file": "client.pem"},
+            "CERTIFICATE_VERIFY_FAILED.*tls options",
+        ),
+        ({"tls_ca_file": "lab-ca.crt"}, "see that the tls options fit"),
         ({}, "cannot be reached|broken"),
     ],
 )

@@ -8,6 +8,15 @@ with warnings.catch_warnings():
     # pydantic warns about sqooler's own models when they are imported.
     warnings.simplefilter("ignore")
     from sqooler import schemes, security
+    from sqooler.storage_providers import mongodb
     from sqooler.storage_providers.local import LocalProvider, LocalProviderExtended
+    from sqooler.storage_providers.mongodb import MongodbProviderExtended
 
-__all__ = ["LocalProvider", "LocalProviderExtended", "schemes", "security"]
+__all__ = [
+    "LocalProvider",
+    "LocalProviderExtended",
+    "MongodbProviderExtended",
+    "mongodb",
+    "schemes",
+    "security",
+]

@@ -1,0 +1,122 @@
+"""Whether the audit trail of a state folder is whole, and signed by our own keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spooler.app import parts
+from spooler.durable import read, unavailable
+from spooler.errors import SignatureRefused
+from spooler.observe.audit import BEGIN, CHECKPOINT, CONTINUED, audit_files, digest
+from spooler.settings import Settings
+from spooler.signing.jws import KeySet
+
+
+@dataclass
+class AuditFound:
+    """What came of a check: `problems` is empty when the trail is whole.
+
+    `first` is the number of the first line that is there; `unsigned` are the lines since the last
+    signed checkpoint: what was taken off the end since then does not show.
+    """
+
+    files: int = 0
+    lines: int = 0
+    first: int = 0
+    checkpoints: int = 0
+    unsigned: int = 0
+    torn: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify_audit(settings: Settings) -> AuditFound:
+    """Go through the whole trail; also while a daemon writes it. Raises BackendUnavailable."""
+    signer = parts.load_signer(settings)
+    keys = KeySet([*parts.former_keys(settings), *([signer.public()] if signer else [])])
+    folder = settings.state / "audit"
+    check = _Check(keys)
+    try:
+        for path in audit_files(folder):
+            check.file(path, read(path))
+    except OSError as error:
+        raise unavailable(error, folder) from error
+    return check.found
+
+
+class _Check:
+    """Reads the chain from its begin, keeping what the next line must carry."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self.found = AuditFound()
+        self._keys = keys
+        self._head = ""
+        self._number = 0
+        self._torn: tuple[str, str] | None = None
+
+    def file(self, path: Path, content: bytes) -> None:
+        self._settle_torn()
+        self.found.files += 1
+        *lines, rest = content.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            self._line(f"{path.name} line {number}", line)
+        if rest:
+            self.found.torn += 1  # being written just now, or left by a daemon that died
+
+    def _line(self, where: str, line: bytes) -> None:
+        said = _parsed(line)
+        if said is None:
+            self._settle_torn()
+            self._torn = (where, digest(line))
+            return
+        for problem in self._wrong(said):
+            self.found.problems.append(f"{where}: {problem}")
+        self._head, self._number = digest(line), said["n"]
+        self.found.lines += 1
+        self.found.first = self.found.first or said["n"]
+        self.found.unsigned += 1
+        if said["what"] == CHECKPOINT and "jws" in said:
+            self.found.checkpoints += 1
+            self.found.unsigned = 0
+
+    def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
+        if self._torn is not None:
+            where, torn = self._torn
+            self._torn = None
+            if said["what"] == CONTINUED and said.get("torn") == torn:
+                self.found.torn += 1
+            else:
+                yield f"the line before it ({where}) was edited"
+        if not self._head:
+            if said["n"] == 1 and said["prev"] != BEGIN:
+                yield "it is not the begin of a trail"
+        elif said["prev"] != self._head or said["n"] != self._number + 1:
+            yield "the line before it was edited, or lines before it were removed"
+        if said["what"] == CHECKPOINT and "jws" in said:
+            yield from self._forged(said)
+
+    def _forged(self, said: dict[str, Any]) -> Iterator[str]:
+        try:
+            signed = json.loads(self._keys.verify_jws(str(said["jws"])))
+        except SignatureRefused as error:
+            yield str(error)
+        else:
+            if signed != {"n": said["n"], "head": said["prev"]}:
+                yield "the signature is that of another place in the trail"
+
+    def _settle_torn(self) -> None:
+        if self._torn is not None:
+            self.found.problems.append(f"{self._torn[0]}: it was edited")
+            self._torn = None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    right = isinstance(said, dict) and isinstance(said.get("n"), int)
+    return said if right and {"prev", "what"} <= said.keys() else None

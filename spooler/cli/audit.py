@@ -1,0 +1,43 @@
+"""`spooler audit`: the trail of every transition, in the state folder."""
+
+from __future__ import annotations
+
+import typer
+
+from spooler.cli import exits, options, output, session
+
+app = typer.Typer(
+    help="The audit trail: one line for each transition of a job, in <state>/audit, each carrying "
+    "a digest of the one before.",
+    no_args_is_help=True,
+)
+
+
+@app.command("verify")
+def verify(*, config: options.Config = None, as_json: options.AsJson = False) -> None:
+    """Check that no line was edited or removed, and that our keys signed the checkpoints.
+
+    What was taken off the end since the last checkpoint does not show; how many lines there are
+    since then is said.
+    """
+    from dataclasses import asdict
+
+    from spooler.app.audit import verify_audit
+
+    found = verify_audit(session.settings(config))
+    if as_json:
+        output.as_json(asdict(found))
+    elif not found.lines:
+        output.note("there is no audit trail yet; a daemon begins one when it starts")
+    else:
+        for problem in found.problems:
+            output.say(output.plain(problem))
+        verdict = f"{len(found.problems)} problems" if found.problems else "whole"
+        output.say(
+            f"{verdict}: {found.lines} lines in {found.files} files, "
+            f"{found.checkpoints} signed checkpoints, {found.unsigned} lines since the last"
+        )
+        if found.first > 1:
+            output.note(f"the trail begins with line {found.first}: older files are not there")
+    if found.problems:
+        raise typer.Exit(exits.Exit.NO)

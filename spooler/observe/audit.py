@@ -1,0 +1,182 @@
+"""The audit trail: every transition as one line of a file that only grows.
+
+Each line carries the SHA-256 of the line before, so that a line that was edited or taken out
+shows; a checkpoint, every `CHECKPOINT_EVERY` lines, at each rotation and at an orderly stop,
+signs the chain so far, so that it cannot be made anew without the key. What was taken off the
+end since the last checkpoint, all of it, is the one thing that does not show.
+
+A line is written when its event happens and synced to the disk with the next checkpoint: a
+killed daemon loses none, a power cut at most those since then. A log that cannot be written is
+no reason to stop a measurement: how many lines are missing is said in the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from spooler.durable import Disk, GrowingFile, read
+from spooler.observe.events import EventName, Observation
+from spooler.protocols import Signer
+
+#: Where the chain begins.
+BEGIN = "0" * 64
+CHECKPOINT, CONTINUED = "audit.checkpoint", "audit.continued"
+CHECKPOINT_EVERY = 256
+#: Bytes after which the next file is begun.
+ROTATE_AFTER = 4 * 2**20
+
+_FILE = re.compile(r"audit-(\d{6,})\.jsonl\Z")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str)
+_RECORDED = frozenset(
+    {
+        EventName.JOB_CLAIMED,
+        EventName.JOB_STARTED,
+        EventName.JOB_FINISHED,
+        EventName.JOB_FAILED,
+        EventName.JOB_CANCELLED,
+        EventName.JOB_RELEASED,
+        EventName.JOB_REQUEUED,
+        EventName.JOB_LOST,
+        EventName.REPORT_DELIVERED,
+        EventName.REPORT_PARKED,
+        EventName.DAEMON_STARTED,
+        EventName.DAEMON_RELOADED,
+        EventName.DAEMON_STOPPING,
+    }
+)
+_FIELDS = ("device", "job", "attempt", "reason", "digest", "version")
+
+
+def digest(line: bytes) -> str:
+    """What the next line carries of this one (given without its line end)."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def audit_files(folder: Path) -> list[Path]:
+    """The files of the trail, in the order of the chain."""
+    found = [(int(name[1]), path) for path in folder.glob("*") if (name := _FILE.match(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+class AuditLog:
+    """The subscriber that keeps the trail in `folder`, for the daemon `who`.
+
+    Used by one process at a time: the lock of the state folder sees to that.
+    """
+
+    def __init__(self, folder: Path, who: str, signer: Signer | None) -> None:
+        self._folder = folder
+        self._who = who
+        self._signer = signer
+        self._lock = threading.Lock()
+        self._file: GrowingFile | None = None
+        self._number = 0
+        self._size = 0
+        self._head = BEGIN
+        self._count = 0
+        self._unsigned = 0
+        self._missed = 0
+        self._at = ""
+
+    def __call__(self, seen: Observation) -> None:
+        if seen.name not in _RECORDED:
+            return
+        fields = {key: seen.fields[key] for key in _FIELDS if key in seen.fields}
+        with self._lock:
+            self._at = seen.at.isoformat()
+            try:
+                self._record(seen.name.value, fields)
+            except OSError:
+                # The end of the file is in doubt: it is looked at again before the next line.
+                self._missed += 1
+                self._let_go()
+
+    def close(self) -> None:
+        """Sign what there is, and let go; harmless to repeat."""
+        with self._lock:
+            try:
+                if self._file is not None and self._unsigned:
+                    self._checkpoint(self._file)
+            except OSError:
+                self._missed += 1
+            self._let_go()
+
+    def _record(self, what: str, fields: dict[str, Any]) -> None:
+        file = self._file or self._take_up()
+        if self._size > ROTATE_AFTER:
+            self._checkpoint(file)
+            file = self._begin(self._number + 1)
+        self._line(file, what, fields)
+        self._unsigned += 1
+        if self._unsigned >= CHECKPOINT_EVERY:
+            self._checkpoint(file)
+
+    def _line(self, file: GrowingFile, what: str, fields: dict[str, Any]) -> None:
+        said = {"n": self._count + 1, "at": self._at, "who": self._who, "what": what, **fields}
+        line = _ENCODER.encode({**said, "prev": self._head}).encode()
+        file.append(line + b"\n")
+        self._count += 1
+        self._size += len(line) + 1
+        self._head = digest(line)
+
+    def _checkpoint(self, file: GrowingFile) -> None:
+        fields = {}
+        if self._signer is not None:
+            said = {"n": self._count + 1, "head": self._head}
+            fields["jws"] = self._signer.jws(_ENCODER.encode(said).encode())
+        self._line(file, CHECKPOINT, fields)
+        file.settle()
+        self._unsigned = 0
+
+    # --- files ------------------------------------------------------------------------------
+
+    def _take_up(self) -> GrowingFile:
+        """Go on where the last daemon ended, whole line or not."""
+        Disk().make_folder(self._folder)
+        files = audit_files(self._folder)
+        if not files:
+            return self._begin(1)
+        whole, torn = _end_of(read(files[-1]))
+        if not whole and not torn and len(files) > 1:
+            whole, _ = _end_of(read(files[-2]))  # died between making a file and its first line
+        self._number = int(files[-1].stem.partition("-")[2])
+        self._size = files[-1].stat().st_size
+        self._count, self._head = (_number_of(whole), digest(whole)) if whole else (0, BEGIN)
+        self._file = file = GrowingFile(files[-1])
+        missed, self._missed = self._missed, 0
+        if torn:
+            file.append(b"\n")
+        if torn or missed:
+            known = {"torn": digest(torn)} if torn else {}
+            self._line(file, CONTINUED, {**known, "missed": missed})
+        return file
+
+    def _begin(self, number: int) -> GrowingFile:
+        file = GrowingFile(self._folder / f"audit-{number:06d}.jsonl")
+        Disk().settle(self._folder)
+        self._let_go()
+        self._file, self._number, self._size = file, number, 0
+        return file
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+def _end_of(content: bytes) -> tuple[bytes, bytes]:
+    """The last whole line, and what comes after it."""
+    lines, _, torn = content.rpartition(b"\n")
+    return lines.rpartition(b"\n")[2], torn
+
+
+def _number_of(line: bytes) -> int:
+    try:
+        return int(json.loads(line)["n"])
+    except (ValueError, KeyError, TypeError):
+        return 0  # whoever verifies will see
