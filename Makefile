@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 RUN := .venv
 DEV := .venv-dev
 
-.PHONY: help demo test lint unit bench format lock clean
+.PHONY: help demo test lint unit bench killpoints soak format lock clean
 
 help:
 	@echo "make demo    run the main job on a throw-away local storage"
@@ -14,6 +14,8 @@ help:
 	@echo "make lint    formatting, lint, types, layers"
 	@echo "make unit    the tests alone"
 	@echo "make bench   the figures of docs/benchmarks.md"
+	@echo "make killpoints  a daemon dies before and after each step of a job's way (half an hour)"
+	@echo "make soak    daemons are killed all the time; what is lost (a few minutes)"
 	@echo "make lock    renew requirements/*.txt (needs uv)"
 	@echo "make clean   remove the environments and caches"
 
@@ -34,6 +36,13 @@ unit: $(DEV)/.linked
 
 bench: $(DEV)/.linked
 	$(DEV)/bin/python -m benchmarks --write docs/benchmarks.md
+
+killpoints: $(DEV)/.linked
+	$(DEV)/bin/python -m tests.model
+	$(DEV)/bin/python -m tests.faults
+
+soak: $(DEV)/.linked
+	$(DEV)/bin/python -m tests.soak
 
 format: $(DEV)/.linked
 	$(DEV)/bin/ruff format .

@@ -55,7 +55,8 @@ class _Check:
         self._keys = keys
         self._head = ""
         self._number = 0
-        self._torn: tuple[str, str] | None = None
+        self._torn: list[bytes] = []
+        self._torn_at = ""
 
     def file(self, path: Path, content: bytes) -> None:
         self._settle_torn()
@@ -69,8 +70,8 @@ class _Check:
     def _line(self, where: str, line: bytes) -> None:
         said = _parsed(line)
         if said is None:
-            self._settle_torn()
-            self._torn = (where, digest(line))
+            self._torn_at = self._torn_at if self._torn else where
+            self._torn.append(line)
             return
         for problem in self._wrong(said):
             self.found.problems.append(f"{where}: {problem}")
@@ -83,13 +84,12 @@ class _Check:
             self.found.unsigned = 0
 
     def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
-        if self._torn is not None:
-            where, torn = self._torn
-            self._torn = None
+        if self._torn:
+            torn = digest(b"\n".join(self._torn))
             if said["what"] == CONTINUED and said.get("torn") == torn:
                 self.found.torn += 1
-            else:
-                yield f"the line before it ({where}) was edited"
+                self._torn = []
+            self._settle_torn()
         if not self._head:
             if said["n"] == 1 and said["prev"] != BEGIN:
                 yield "it is not the begin of a trail"
@@ -108,9 +108,9 @@ class _Check:
                 yield "the signature is that of another place in the trail"
 
     def _settle_torn(self) -> None:
-        if self._torn is not None:
-            self.found.problems.append(f"{self._torn[0]}: it was edited")
-            self._torn = None
+        if self._torn:
+            self.found.problems.append(f"{self._torn_at}: it was edited")
+            self._torn = []
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -62,8 +62,9 @@ class Daemon:
         self._observer = observer
         self._clock = SystemClock()
         self._owner = this_process()
-        self._sign = parts.report_signer(signer := parts.load_signer(settings))
-        self._backend = parts.open_storage(settings, self._clock, signer)
+        self._signer = parts.load_signer(settings)
+        self._sign = parts.report_signer(self._signer)
+        self._backend = parts.open_storage(settings, self._clock, self._signer)
         self._keeper = LeaseKeeper(self._backend, self._clock, settings.daemon.lease)
         self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
         self._bell = Bell()

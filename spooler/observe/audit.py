@@ -139,22 +139,26 @@ class AuditLog:
         """Go on where the last daemon ended, whole line or not."""
         Disk().make_folder(self._folder)
         files = audit_files(self._folder)
-        if not files:
-            return self._begin(1)
-        whole, torn = _end_of(read(files[-1]))
-        if not whole and not torn and len(files) > 1:
+        file, torn = self._reopen(files) if files else (self._begin(1), b"")
+        if torn or self._missed:
+            known = {"torn": digest(torn)} if torn else {}
+            self._line(file, CONTINUED, {**known, "missed": self._missed})
+            self._missed = 0
+        return file
+
+    def _reopen(self, files: list[Path]) -> tuple[GrowingFile, bytes]:
+        """The last file, and what lies in it after its last line."""
+        content = read(files[-1])
+        whole, torn = _end_of(content)
+        if not whole and len(files) > 1:
             whole, _ = _end_of(read(files[-2]))  # died between making a file and its first line
         self._number = int(files[-1].stem.partition("-")[2])
-        self._size = files[-1].stat().st_size
+        self._size = len(content)
         self._count, self._head = (_number_of(whole), digest(whole)) if whole else (0, BEGIN)
         self._file = file = GrowingFile(files[-1])
-        missed, self._missed = self._missed, 0
-        if torn:
+        if content and not content.endswith(b"\n"):
             file.append(b"\n")
-        if torn or missed:
-            known = {"torn": digest(torn)} if torn else {}
-            self._line(file, CONTINUED, {**known, "missed": missed})
-        return file
+        return file, torn
 
     def _begin(self, number: int) -> GrowingFile:
         file = GrowingFile(self._folder / f"audit-{number:06d}.jsonl")
@@ -170,13 +174,20 @@ class AuditLog:
 
 
 def _end_of(content: bytes) -> tuple[bytes, bytes]:
-    """The last whole line, and what comes after it."""
-    lines, _, torn = content.rpartition(b"\n")
-    return lines.rpartition(b"\n")[2], torn
+    """The last line that is one, and what comes after it: what a death or a full disk has left.
+
+    A line that lacks nothing but its line end is one.
+    """
+    lines = content.removesuffix(b"\n").split(b"\n")
+    for index in range(len(lines) - 1, -1, -1):
+        if _number_of(lines[index]):
+            return lines[index], b"\n".join(lines[index + 1 :])
+    return b"", content.removesuffix(b"\n")
 
 
 def _number_of(line: bytes) -> int:
+    """The number of a line; 0 when it is none."""
     try:
         return int(json.loads(line)["n"])
     except (ValueError, KeyError, TypeError):
-        return 0  # whoever verifies will see
+        return 0

@@ -68,9 +68,10 @@ class MongoClaiming:
         """The oldest job that waits, or what an earlier call with this token has taken."""
         state = self._state(device)
         with state.lock:
+            doubtful = token in self._doubtful
             found = self._recalled(device, owner, token)
             self._doubtful.add(token)
-            found = found or self._oldest(state.queue, device, owner, ttl, token)
+            found = found or self._oldest(state.queue, device, owner, ttl, token, again=doubtful)
             self._doubtful.discard(token)
         return found
 
@@ -86,14 +87,20 @@ class MongoClaiming:
         return found
 
     def _oldest(
-        self, queue: MongoQueue, device: str, owner: Owner, ttl: float, token: str
+        self, queue: MongoQueue, device: str, owner: Owner, ttl: float, token: str, *, again: bool
     ) -> Taken | None:
-        """Go through the known queue; when all of it has gone to others, look once more."""
+        """Go through the known queue; when all of it has gone to others, look once more.
+
+        Where an earlier call with this token has failed, the first job may have gone to it.
+        """
         for _ in range(2):
             self._look(queue, device)
             lost = 0
             while (waiting := queue.take()) is not None:
-                taken = self._take(device, waiting, owner, ttl, token)
+                with queue.keeping(waiting):
+                    taken = self._take(device, waiting, owner, ttl, token)
+                    if taken is None and again:
+                        taken = self._recalled(device, owner, token)
                 if taken is not None:
                     queue.restore()
                     return taken

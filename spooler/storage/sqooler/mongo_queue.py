@@ -12,6 +12,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -95,6 +96,16 @@ class MongoQueue:
     def take(self) -> Waiting | None:
         """The oldest known job, or None."""
         return self._waiting.popleft() if self._waiting else None
+
+    @contextmanager
+    def keeping(self, waiting: Waiting) -> Iterator[None]:
+        """Put a job back to its place when what is done about it fails."""
+        try:
+            yield
+        except BaseException:
+            self._waiting.appendleft(waiting)
+            self.restore()
+            raise
 
     def skip(self, lost: int) -> None:
         """Leave some jobs to the others who have been faster `lost` times in a row.
