@@ -7,8 +7,7 @@ import typer
 from spooler.cli import exits, options, output, session
 
 app = typer.Typer(
-    help="The audit trail: one line for each transition of a job, in <state>/audit, each carrying "
-    "a digest of the one before.",
+    help="Check the audit trail of this daemon.",
     no_args_is_help=True,
 )
 

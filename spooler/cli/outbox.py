@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from spooler.app.outbox import OutboxItem
 
 app = typer.Typer(
-    help="Reports that the storage does not have (yet): those that wait are brought by the "
-    "daemon, by itself; those that were parked came too late, or could not be read.",
+    help="Show reports the storage does not have (yet).",
     no_args_is_help=True,
 )
 

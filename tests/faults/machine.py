@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         number=WHICH,
         other=WHICH,
-        what=st.sampled_from(("expire", "cancel", "outage", "steal")),
+        what=st.sampled_from(("expire", "cancel", "outage", "steal", "stall")),
         fault=FAULT,
     )
     def turn_with_trouble(
@@ -172,10 +172,10 @@ class Machine(RuleBasedStateMachine):
             elif what == "cancel":
                 for job in self.jobs:
                     self._cancel(job)
-            elif what == "steal" and thief is not node and not thief.backend.away:
+            elif what in {"steal", "stall"} and thief is not node and not thief.backend.away:
                 thief.housekeep()
                 self.clock.advance(TTL + 1)
-                thief.housekeep()
+                (thief.housekeep if what == "steal" else thief.take_over)()
             else:
                 self.clock.advance(TTL + 1)
         node.renew()
@@ -184,6 +184,12 @@ class Machine(RuleBasedStateMachine):
     def housekeep(self, number: int, fault: tuple[str, int] | None) -> None:
         node = self.nodes[number % len(self.nodes)]
         self._do(node, node.housekeep, fault)
+
+    @rule(number=WHICH, fault=FAULT)
+    def stall(self, number: int, fault: tuple[str, int] | None) -> None:
+        """A daemon takes a job over, and is slow to settle it."""
+        node = self.nodes[number % len(self.nodes)]
+        self._do(node, node.take_over, fault)
 
     @rule(number=WHICH, lost=st.booleans())
     def crash(self, number: int, lost: bool) -> None:

@@ -249,6 +249,12 @@ class Node:
         self.delivery.retry()
         self.recovery.recover(self.rules, "1.0.0")
 
+    def take_over(self) -> None:
+        """The first half of recovery: what is taken over is settled by the next `housekeep`."""
+        claim = self.recovery._take(DEVICE)
+        if claim is not None:
+            self.recovery._unsettled.setdefault(DEVICE, []).append(claim)
+
     def renew(self) -> None:
         self.keeper.renew_due()
 

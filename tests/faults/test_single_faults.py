@@ -72,6 +72,7 @@ WAYS: dict[str, Callable[[Machine], None]] = {
     "expired": meanwhile("expire"),
     "cancelled": meanwhile("cancel"),
     "stolen": meanwhile("steal"),
+    "taken over": meanwhile("stall"),
     "outage": meanwhile("outage"),
     "recovery of a claimed job": recovering(started=False),
     "recovery of a started job": recovering(started=True),

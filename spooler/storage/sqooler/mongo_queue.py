@@ -100,12 +100,14 @@ class MongoQueue:
     @contextmanager
     def keeping(self, waiting: Waiting) -> Iterator[None]:
         """Put a job back to its place when what is done about it fails."""
+        failed = True
         try:
             yield
-        except BaseException:
-            self._waiting.appendleft(waiting)
-            self.restore()
-            raise
+            failed = False
+        finally:
+            if failed:
+                self._waiting.appendleft(waiting)
+                self.restore()
 
     def skip(self, lost: int) -> None:
         """Leave some jobs to the others who have been faster `lost` times in a row.
