@@ -138,10 +138,17 @@ def translated(address: MongoAddress) -> Iterator[None]:
 
 def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailable:
     """The error of the loop for an error of the driver, with the way out."""
-    code = getattr(error, "code", None)
+    code = _code(error)
     if code in _LOGIN or code in _RIGHTS:
         return LoginRefused(_refused(error, address, login=code in _LOGIN))
     return BackendUnavailable(f"MongoDB at {address.shown} {_trouble(error, code, address)}")
+
+
+def _code(error: PyMongoError) -> int | None:
+    """The server's code; errors about a lost primary have it in their details only."""
+    details = getattr(error, "details", None)
+    code = getattr(error, "code", None)
+    return details.get("code") if code is None and isinstance(details, dict) else code
 
 
 def _trouble(error: PyMongoError, code: int | None, address: MongoAddress) -> str:

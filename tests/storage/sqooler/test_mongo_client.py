@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from pymongo.errors import OperationFailure
+from pymongo.errors import NotPrimaryError, OperationFailure
 
 from spooler.errors import BackendUnavailable, ConfigError
 from spooler.storage.settings import SqoolerMongodbSettings
@@ -184,6 +184,14 @@ def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
     assert "Connection refused" in said
     assert "Topology" not in said
     assert "s3cr" not in said + caplog.text
+
+
+def test_a_lost_primary_is_told_whatever_error_carries_it() -> None:
+    """The driver raises one of two errors for the same answer, as its monitor has it."""
+    said = {"ok": 0, "errmsg": "shutting down", "code": 91}
+    address = MongoAddress(uri="mongodb://localhost")
+    for error in (NotPrimaryError("shutting down", said), OperationFailure("x", 91, said)):
+        assert "has no primary just now" in str(unavailable(error, address))
 
 
 @pytest.mark.parametrize(
