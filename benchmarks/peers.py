@@ -33,6 +33,7 @@ class Peer:
     fsync: bool = False
     signed: bool = True
     isolation: str = "process"
+    least: bool = False
 
     def drain(self, place: Place, jobs: int) -> Command:
         """Work through the queue and end; sqooler, that does not end, does `jobs` turns."""
@@ -41,7 +42,7 @@ class Peer:
         if self.program == "sqooler":
             return self._sqooler(place, jobs, pause="0")
         words = ["-m", "benchmarks.run_reference", str(place.folder)]
-        words += ["--fsync"] * self.fsync + ["--signed"] * self.signed
+        words += ["--fsync"] * self.fsync + ["--signed"] * self.signed + ["--least"] * self.least
         return _command(place, *words)
 
     def serve(self, place: Place, announce_interval: float = DEFAULT_ANNOUNCE) -> Command:
@@ -87,12 +88,14 @@ PLAIN = Peer("plain", "reference, no signatures, fsync off", "reference", signed
 PLAIN_DURABLE = Peer(
     "plain-fsync", "reference, no signatures, fsync on", "reference", signed=False, fsync=True
 )
+LEAST = Peer("least", "the least, signed, fsync off", "reference", least=True)
 ALL = (
     SPOOLER,
     THREAD,
     SQOOLER,
     REFERENCE,
     PLAIN,
+    LEAST,
     SPOOLER_DURABLE,
     THREAD_DURABLE,
     REFERENCE_DURABLE,

@@ -1,9 +1,13 @@
 """The file operations of spooler's folder storage, one job after the other, and nothing else.
 
-`run_reference FOLDER [--fsync] [--signed]`: the same opens, renames, links, looks and deletions
+`run_reference FOLDER [--fsync] [--signed] [--least]`: the same opens, renames, links, looks and deletions
 per job, in the same order, by the same system calls, with documents of about the same size, of
 which `--signed` signs the same three. No lease, no thread, no check, no log. The counts in
 docs/benchmarks.md show how nearly it is the same.
+
+`--least` does only what sqooler's readers see: the job into running, result and status each
+written beside and renamed, the job to finished. No lease, no outbox, no report: whoever dies in
+between loses the job. It shows how fast anything can be that signs and never shows half a file.
 """
 
 from __future__ import annotations
@@ -74,9 +78,13 @@ class Texts:
         said = f'"jws": "{jws}"' if jws else f'"report": {json.dumps(report)}'
         kept = f'{{"claim": {self._claim}, {said}}}'
         brief = f'{{"job_id": "{job_id}", "attempt": 1, "token": "{job_id[:16]}", "jws": "{jws}"}}'
-        result = self._sealed(self._result.replace(_ID, job_id))
-        status = self._sealed(self._status.replace(_ID, job_id))
+        result, status = self.seen(job_id)
         return kept.encode(), result, brief.encode(), status
+
+    def seen(self, job_id: str) -> tuple[bytes, bytes]:
+        """What the submitter reads: result and status."""
+        result = self._sealed(self._result.replace(_ID, job_id))
+        return result, self._sealed(self._status.replace(_ID, job_id))
 
     def _jws(self, text: str) -> str:
         return "" if self._key is None else self._key.jws(text.encode())
@@ -210,6 +218,23 @@ class Loop:
         os.rename(f"{claim}.d2-30000", f"{self._finished}/{job_id}.json")
 
 
+class Least(Loop):
+    """The steps of a job that its submitter sees, and no others."""
+
+    def do(self, job_id: str) -> None:
+        running = f"{self._running}/{job_id}.json"
+        os.rename(f"{self._queue}/{job_id}.json", running)
+        read(running)
+        result, status = self._texts.seen(job_id)
+        for folder, content in ((self._results, result), (self._statuses, status)):
+            beside = f"{folder}/.{job_id}.json.tmp"
+            self._files.write(beside, content)
+            os.rename(beside, f"{folder}/{job_id}.json")
+            self._files.settle(folder)
+        os.rename(running, f"{self._finished}/{job_id}.json")
+
+
 if __name__ == "__main__":
     secret = from_sqooler_text(os.environ["PRIVATE_JWK_STR"]) if "--signed" in sys.argv else None
-    Loop(sys.argv[1], fsync="--fsync" in sys.argv, key=secret).run()
+    loop = Least if "--least" in sys.argv else Loop
+    loop(sys.argv[1], fsync="--fsync" in sys.argv, key=secret).run()

@@ -149,7 +149,12 @@ class Daemon:
         """Open everything, serve, close everything; the exit code."""
         with ExitStack() as cleanup:
             cleanup.callback(os.close, parts.lock_state(self.settings.state))
-            audit = AuditLog(self.settings.state / "audit", str(self._owner), self._signer)
+            audit = AuditLog(
+                self.settings.state / "audit",
+                str(self._owner),
+                self._signer,
+                sync=self._durable(),
+            )
             cleanup.callback(audit.close)
             cleanup.callback(self._observer.subscribe(audit))
             cleanup.callback(self._backend.close)

@@ -66,10 +66,12 @@ def audit_files(folder: Path) -> list[Path]:
 class AuditLog:
     """The subscriber that keeps the trail in `folder`, for the daemon `who`.
 
-    Used by one process at a time: the lock of the state folder sees to that.
+    Used by one process at a time: the lock of the state folder sees to that. Without `sync`
+    nothing is brought to the disk: for storages that do without it too.
     """
 
-    def __init__(self, folder: Path, who: str, signer: Signer | None) -> None:
+    def __init__(self, folder: Path, who: str, signer: Signer | None, *, sync: bool = True) -> None:
+        self._sync = sync
         self._folder = folder
         self._who = who
         self._signer = signer
@@ -130,14 +132,15 @@ class AuditLog:
             said = {"n": self._count + 1, "head": self._head}
             fields["jws"] = self._signer.jws(_ENCODER.encode(said).encode())
         self._line(file, CHECKPOINT, fields)
-        file.settle()
+        if self._sync:
+            file.settle()
         self._unsigned = 0
 
     # --- files ------------------------------------------------------------------------------
 
     def _take_up(self) -> GrowingFile:
         """Go on where the last daemon ended, whole line or not."""
-        Disk().make_folder(self._folder)
+        Disk(sync=self._sync).make_folder(self._folder)
         files = audit_files(self._folder)
         file, torn = self._reopen(files) if files else (self._begin(1), b"")
         if torn or self._missed:
@@ -162,7 +165,7 @@ class AuditLog:
 
     def _begin(self, number: int) -> GrowingFile:
         file = GrowingFile(self._folder / f"audit-{number:06d}.jsonl")
-        Disk().settle(self._folder)
+        Disk(sync=self._sync).settle(self._folder)
         self._let_go()
         self._file, self._number, self._size = file, number, 0
         return file
