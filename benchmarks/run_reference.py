@@ -1,8 +1,8 @@
 """The file operations of spooler's folder storage, one job after the other, and nothing else.
 
-`run_reference FOLDER [--fsync] [--signed] [--least]`: the same opens, renames, links, looks and deletions
-per job, in the same order, by the same system calls, with documents of about the same size, of
-which `--signed` signs the same three. No lease, no thread, no check, no log. The counts in
+`run_reference FOLDER [--fsync] [--signed] [--least]`: the same opens, renames, links, looks and
+deletions per job, in the same order, by the same system calls, with documents of about the same
+size, of which `--signed` signs the same three. No lease, no thread, no check, no log. The counts in
 docs/benchmarks.md show how nearly it is the same.
 
 `--least` does only what sqooler's readers see: the job into running, result and status each

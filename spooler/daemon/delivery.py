@@ -17,6 +17,11 @@ from spooler.protocols import Backend, Clock
 
 #: Seconds until a postponed report is brought again.
 _A_MOMENT = 0.02
+#: A delivery that takes longer than this (seconds) is left to the thread "outbox", and the device
+#: goes on to its next job meanwhile; a shorter one costs less than handing it over.
+_WORTH_HANDING_OVER = 0.005
+#: So many reports may wait for that thread; who brings another one delivers it himself.
+_AHEAD = 4
 
 
 class Delivery:
@@ -45,6 +50,7 @@ class Delivery:
         self._clock = clock
         self._soon = soon
         self._pause = threading.Event()
+        self._slow = False
 
     @property
     def waiting(self) -> int:
@@ -54,6 +60,7 @@ class Delivery:
     def finish(self, held: Held, signed: SignedReport, patience: Callable[[float], bool]) -> None:
         """Deliver the report on a held claim, or leave it safely in the outbox.
 
+        A slow storage is served by the thread of the outbox, a few reports behind at most.
         While neither the own disk nor the storage takes it, `patience(seconds)` waits and says
         whether to go on; the lease is renewed meanwhile. When it says no, the report is lost with
         the process and the device's re-run policy decides about the job.
@@ -71,7 +78,10 @@ class Delivery:
         except BackendUnavailable as error:
             self._observer.emit(EventName.OUTBOX_FULL, job=entry.claim.job.id, error=str(error))
             return self._deliver(entry, kept=False)
-        self._deliver(entry, kept=True)
+        if self._slow and len(self._outbox) <= _AHEAD:
+            self._soon()
+        else:
+            self._deliver(entry, kept=True)
         return True
 
     def restore(self) -> int:
@@ -128,13 +138,15 @@ class Delivery:
         return True
 
     def _ack(self, entry: Entry) -> None:
+        began = self._clock.monotonic()
         held = self._held.get(entry.name)
         if held is None:
             self._backend.ack(entry.claim, entry.signed)
-            return
-        with held.lock:
-            self._backend.ack(held.claim, entry.signed)
-            held.over = True
+        else:
+            with held.lock:
+                self._backend.ack(held.claim, entry.signed)
+                held.over = True
+        self._slow = self._clock.monotonic() - began > _WORTH_HANDING_OVER
 
     def _close(self, entry: Entry) -> None:
         held = self._held.pop(entry.name, None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from spooler import durable
 from spooler.daemon.outbox import Entry, Outbox
 from spooler.errors import BackendUnavailable
+from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.observe.events import EventName
@@ -75,6 +77,61 @@ def test_a_lost_answer_does_no_harm(parts: Parts) -> None:
     assert parts.delivery.waiting == 0
     assert parts.submitter.result(DEVICE, job_id).data == {"value": 3}
     assert EventName.REPORT_PARKED not in parts.events()
+
+
+def test_a_slow_storage_does_not_keep_the_device(parts: Parts) -> None:
+    """Its reports are left to the outbox, a few at most; they are safe on the disk by then."""
+    soon: list[int] = []
+    parts.delivery._soon = lambda: soon.append(parts.delivery.waiting)
+    real = parts.backend.inner.ack
+
+    def slow_ack(claim: Claim, signed: SignedReport) -> None:
+        real(claim, signed)
+        parts.clock.advance(0.02)
+
+    parts.backend.inner.ack = slow_ack  # type: ignore[method-assign]
+    jobs = [parts.submit() for _ in range(7)]
+    parts.execute()
+    assert parts.delivery.waiting == 0, "nobody knows yet that it is slow"
+    for _ in jobs[1:]:
+        parts.execute()
+    assert soon == [1, 2, 3, 4]
+    ended = [parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs]
+    assert ended == [True, *[False] * 4, True, True], "who finds the outbox full delivers himself"
+    assert len(parts.keeper.held_tokens()) == 4, "what is not delivered is still held"
+    assert parts.delivery.spared() == parts.keeper.held_tokens()
+    parts.backend.inner.ack = real  # type: ignore[method-assign]
+    parts.delivery.retry()
+    assert all(parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs)
+    parts.submit()
+    parts.execute()
+    assert parts.delivery.waiting == 0, "it is quick again"
+    assert parts.keeper.held_tokens() == set()
+
+
+def test_the_next_job_runs_while_a_report_is_under_way(parts: Parts) -> None:
+    real, asked, answer = parts.backend.inner.ack, threading.Event(), threading.Event()
+
+    def slow_ack(claim: Claim, signed: SignedReport) -> None:
+        asked.set()
+        assert answer.wait(30)
+        real(claim, signed)
+
+    parts.delivery._slow = True
+    jobs = [parts.submit() for _ in range(2)]
+    parts.execute()
+    parts.backend.inner.ack = slow_ack  # type: ignore[method-assign]
+    outbox = threading.Thread(target=parts.delivery.retry)
+    outbox.start()
+    assert asked.wait(30)
+    parts.execute()
+    assert [each.job_id for each in parts.runner.requests] == jobs
+    parts.keeper.renew_due()  # does not wait for the claim that is being written about
+    answer.set()
+    outbox.join()
+    parts.delivery.retry()
+    assert parts.delivery.waiting == 0
+    assert all(parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs)
 
 
 def test_a_later_process_delivers(parts: Parts, tmp_path: Path) -> None:
