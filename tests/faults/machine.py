@@ -63,6 +63,8 @@ class Machine(RuleBasedStateMachine):
         self.nodes: list[Node] = []
         #: Values of finished runs whose daemon lived on: never to be lost.
         self.measured: dict[str, Node] = {}
+        #: Jobs that were said to be over: their end is decided, and will be shown.
+        self.decided: set[str] = set()
 
     # --- the storage ------------------------------------------------------------------------
 
@@ -92,6 +94,7 @@ class Machine(RuleBasedStateMachine):
             assert self.holder[job] == token, f"{verb} of a job that somebody else holds"
 
     def _ran(self, job: str, value: str) -> None:
+        assert job not in self.decided, "it runs although it was said to have ended"
         self.runs[job].append(value)
         most = ATTEMPTS if self.rules.rerun is Rerun.ALWAYS else 1
         assert len(self.runs[job]) <= most, f"{len(self.runs[job])} runs, {self.rules.rerun}"
@@ -140,14 +143,16 @@ class Machine(RuleBasedStateMachine):
         try:
             self.submitter.cancel(DEVICE, job)
         except NotCancellable:
-            assert self.submitter.status(DEVICE, job).state.ended
+            self.decided.add(job)
         else:
             assert job not in self.ends, "a job that has ended was cancelled"
 
-    @rule(number=WHICH, fault=FAULT)
-    def turn(self, number: int, fault: tuple[str, int] | None) -> None:
+    @rule(number=WHICH, fault=FAULT, slow=st.booleans())
+    def turn(self, number: int, fault: tuple[str, int] | None, slow: bool) -> None:
+        """`slow`: a storage whose reports are left to the next `housekeep`."""
         node = self.nodes[number % len(self.nodes)]
         node.during = lambda: None
+        node.delivery._slow = slow
         self._do(node, node.turn, fault)
 
     @rule(

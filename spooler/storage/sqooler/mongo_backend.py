@@ -59,7 +59,7 @@ class MongoBackend:
         self._limited = abilities
         self._found: Abilities | None = None
         self._renderer = Renderer(signer)
-        self._ledger = MongoLedger(self._layout, now)
+        self._ledger = MongoLedger(self._layout, now, clock.monotonic)
         self._endings = MongoEndings(
             self._layout, clock, self._renderer, self._abilities, transactions
         )

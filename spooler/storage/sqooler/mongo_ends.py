@@ -32,7 +32,7 @@ from spooler.storage.sqooler.rendering import Renderer
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 #: What an ended entry of the ledger no longer needs.
-_NO_LONGER = {"end": "", "until": "", "started": "", "cancelled": ""}
+_NO_LONGER = dict.fromkeys(("end", "until", "since", "ttl", "started", "cancelled"), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,16 @@
 """The ledger of the jobs of one device: who holds which, until when, by the server's clock.
 
+A server's clock can be set back, and what was to last for seconds would last for days. So a lease
+has also run out when we have watched it unchanged for its time, and a delay that began in the
+future is over.
+
 Each verb is one conditional write of one document, so it has happened or it has not, and who
 comes late finds the condition unmet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +31,7 @@ from spooler.storage.sqooler.mongo_layout import (
     Phase,
     number_of,
 )
+from spooler.storage.sqooler.mongo_unchanged import UnchangedLeases
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 #: What an end leaves behind is of no use to who asks for claims, and may be large.
@@ -49,10 +54,13 @@ class Entry:
 class MongoLedger:
     """Who holds which job. `now` is the server's time in the words of an aggregation."""
 
-    def __init__(self, layout: MongoLayout, now: Callable[[], Any]) -> None:
+    def __init__(
+        self, layout: MongoLayout, now: Callable[[], Any], monotonic: Callable[[], float]
+    ) -> None:
         self._layout = layout
         self.now = now
         self._indexed: set[str] = set()
+        self._unchanged = UnchangedLeases(monotonic)
 
     def of(self, device: str) -> Documents:
         """The ledger of a device, its index made before the first use."""
@@ -82,8 +90,14 @@ class MongoLedger:
             "owner": {"$literal": _owner(owner)},
             "started": False,
             "until": _after(now, ttl),
+            "ttl": _milliseconds(ttl),
         }
-        due = {"$lte": [{"$ifNull": ["$until", _EPOCH]}, now]}
+        due = {
+            "$or": [
+                {"$lte": [{"$ifNull": ["$until", _EPOCH]}, now]},
+                {"$gt": [{"$ifNull": ["$since", _EPOCH]}, now]},
+            ]
+        }
         granted = {"$cond": [due, {"$mergeObjects": ["$$ROOT", lease]}, "$$ROOT"]}
         try:
             said = self.of(job.device).find_one_and_update(
@@ -114,6 +128,7 @@ class MongoLedger:
                 {
                     "$set": {
                         "until": _after(self.now(), ttl),
+                        "ttl": _milliseconds(ttl),
                         **({"started": True} if started else {}),
                     }
                 }
@@ -132,7 +147,11 @@ class MongoLedger:
     def give_back(self, claim: Claim, reason: str, *, refund: bool, delay: float) -> None:
         """The body has never left its place in the queue, so the job has its place again."""
         now = self.now()
-        back: Document = {"phase": Phase.WAITING.value, "until": _after(now, delay)}
+        back: Document = {
+            "phase": Phase.WAITING.value,
+            "since": now,
+            "until": _after(now, delay),
+        }
         if not refund:
             past = {
                 "number": "$attempt",
@@ -144,7 +163,7 @@ class MongoLedger:
             back["history"] = {"$concatArrays": [{"$ifNull": ["$history", []]}, [past]]}
         said = self.of(claim.job.device).update_one(
             {**fence(claim), "phase": Phase.HELD.value},
-            [{"$set": back}, {"$unset": ["token", "owner", "attempt", "started"]}],
+            [{"$set": back}, {"$unset": ["token", "owner", "attempt", "started", "ttl"]}],
         )
         if not said.matched_count:
             raise lost(claim)
@@ -153,7 +172,17 @@ class MongoLedger:
 
     def expired(self, device: str, owner: Owner, spare: Collection[str]) -> list[Entry]:
         """The claims whose lease ran out, or whose process is certainly dead."""
-        found = self.of(device).aggregate(
+        found = list(self._open(device, spare))
+        unchanged = self._unchanged.of(device, found)
+        return [
+            Entry(each["_id"], Phase(each["phase"]), each["token"], each["attempt"], each["until"])
+            for each in found
+            if each["late"] or each["_id"] in unchanged or _dead(each.get("owner"), owner)
+        ]
+
+    def _open(self, device: str, spare: Collection[str]) -> Iterable[Document]:
+        """The entries that are held or committed by others; `late` by the server's clock."""
+        return self.of(device).aggregate(
             [
                 {
                     "$match": {
@@ -164,17 +193,12 @@ class MongoLedger:
                 },
                 {
                     "$project": {
-                        **{name: 1 for name in ("phase", "token", "attempt", "until", "owner")},
+                        **dict.fromkeys(("phase", "token", "attempt", "until", "owner", "ttl"), 1),
                         "late": {"$lte": ["$until", self.now()]},
                     }
                 },
             ]
         )
-        return [
-            Entry(each["_id"], Phase(each["phase"]), each["token"], each["attempt"], each["until"])
-            for each in found
-            if each["late"] or _dead(each.get("owner"), owner)
-        ]
 
     def take_over(
         self, device: str, entry: Entry, owner: Owner, ttl: float, token: str
@@ -194,6 +218,7 @@ class MongoLedger:
                         "token": token,
                         "owner": {"$literal": _owner(owner)},
                         "until": _after(self.now(), ttl),
+                        "ttl": _milliseconds(ttl),
                     }
                 }
             ],
@@ -233,7 +258,11 @@ def _owner(owner: Owner) -> Document:
 
 
 def _after(now: Any, seconds: float) -> Document:
-    return {"$add": [now, max(0, round(seconds * 1000))]}
+    return {"$add": [now, _milliseconds(seconds)]}
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
 
 
 def _dead(said: Any, me: Owner) -> bool:

@@ -153,7 +153,9 @@ def listing(device: str, now: Any, limit: int | None) -> list[Document]:
     """
     size = {"$bsonSize": "$$ROOT"}
     small = {"$cond": [{"$lte": [size, _COMES_ALONG]}, "$$ROOT", None]}
-    taken = {"$or": [{"$in": ["$$l.phase", TAKEN]}, {"$gt": ["$$l.until", now]}]}
+    # A delay that began in the future is none: the server's clock was set back.
+    delayed = {"$and": [{"$gt": ["$$l.until", now]}, {"$lte": ["$$l.since", now]}]}
+    taken = {"$or": [{"$in": ["$$l.phase", TAKEN]}, delayed]}
     stages: list[Document] = [
         {"$match": {"_id": {"$type": "objectId"}}},
         {"$project": {"size": size, "body": small}},

@@ -1,0 +1,3 @@
+from tests.servers.mongodb import mongodb_server
+
+__all__ = ["mongodb_server"]
