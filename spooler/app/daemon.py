@@ -21,6 +21,7 @@ from spooler.daemon.leases import LeaseKeeper
 from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Outbox
 from spooler.daemon.recovery import Recovery
+from spooler.daemon.room import Room
 from spooler.daemon.supervisor import Supervisor
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.timers import Timers
@@ -69,6 +70,8 @@ class Daemon:
         self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
         self._bell = Bell()
         self._outage = Outage(observer, self._clock)
+        self._disk = Disk(sync=self._durable())
+        self._room = Room(settings.state, self._disk, observer, self._clock)
         self._delivery = Delivery(
             backend=self._backend,
             outbox=self._outbox,
@@ -76,10 +79,10 @@ class Daemon:
             observer=observer,
             outage=self._outage,
             clock=self._clock,
+            room=self._room,
             soon=partial(self._bell.ring, "deliver"),
         )
         self._timers = Timers(self._clock)
-        self._disk = Disk(sync=self._durable())
         tickets = Tickets(options.max_jobs)
         self.workers = [
             self._worker(name, device, tickets)
@@ -100,6 +103,7 @@ class Daemon:
             sign=self._sign,
             observer=self._observer,
             outage=self._outage,
+            room=self._room,
             clock=self._clock,
             state=self.settings.state,
             disk=self._disk,
@@ -118,6 +122,7 @@ class Daemon:
             hurry=hurry,
             once=self._options.once,
             outage=self._outage,
+            room=self._room,
             late=self._timers.revive,
             news=partial(self._bell.ring, "announce"),
         )

@@ -9,6 +9,7 @@ from spooler.daemon.backoff import Backoff
 from spooler.daemon.leases import Held, LeaseKeeper
 from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Entry, Outbox
+from spooler.daemon.room import Room
 from spooler.errors import BackendUnavailable, LeaseLost, Postponed
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
@@ -36,6 +37,7 @@ class Delivery:
         observer: Observer,
         outage: Outage,
         clock: Clock,
+        room: Room,
         soon: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
@@ -48,6 +50,7 @@ class Delivery:
         self._guard = threading.Lock()
         self._outage = outage
         self._clock = clock
+        self._room = room
         self._soon = soon
         self._pause = threading.Event()
         self._slow = False
@@ -76,7 +79,7 @@ class Delivery:
         try:
             self._outbox.keep(entry)
         except BackendUnavailable as error:
-            self._observer.emit(EventName.OUTBOX_FULL, job=entry.claim.job.id, error=str(error))
+            self._room.missing(error, job=entry.claim.job.id)
             return self._deliver(entry, kept=False)
         if self._slow and len(self._outbox) <= _AHEAD:
             self._soon()

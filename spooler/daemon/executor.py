@@ -14,6 +14,7 @@ from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.leases import Held, LeaseKeeper
 from spooler.daemon.outage import Outage
+from spooler.daemon.room import Room
 from spooler.durable import Disk, exists, unavailable
 from spooler.errors import (
     BackendUnavailable,
@@ -67,6 +68,7 @@ class Executor:
         sign: ReportSigner,
         observer: Observer,
         outage: Outage,
+        room: Room,
         clock: Clock,
         state: Path,
         disk: Disk,
@@ -79,6 +81,7 @@ class Executor:
         self._sign = sign
         self._observer = observer
         self._outage = outage
+        self._room = room
         self._clock = clock
         self._scratch = state / "scratch"
         self._files = state / "files"
@@ -162,8 +165,7 @@ class Executor:
             try:
                 self._disk.keep(source, target)
             except OSError as error:
-                reason = str(unavailable(error, target))
-                self._observer.emit(EventName.OUTBOX_FULL, job=claim.job.id, error=reason)
+                self._room.missing(unavailable(error, target), job=claim.job.id)
                 if not self._patience(backoff.wait()):
                     return
             else:

@@ -12,7 +12,15 @@ from spooler.protocols import Clock
 class Outage:
     """One storage, as all threads of one daemon find it. Safe to use from any thread."""
 
-    def __init__(self, observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        clock: Clock,
+        *,
+        away: EventName = EventName.STORAGE_AWAY,
+        back: EventName = EventName.STORAGE_BACK,
+    ) -> None:
+        self._away, self._back = away, back
         self._observer = observer
         self._clock = clock
         self._lock = threading.Lock()
@@ -29,7 +37,7 @@ class Outage:
             if self._since is not None:
                 return
             self._since = self._clock.monotonic()
-        self._observer.emit(EventName.STORAGE_AWAY, error=str(error), **fields)
+        self._observer.emit(self._away, error=str(error), **fields)
 
     def over(self, **fields: object) -> None:
         """The storage has done what was asked."""
@@ -39,4 +47,4 @@ class Outage:
             since, self._since = self._since, None
         if since is not None:
             seconds = round(self._clock.monotonic() - since, 1)
-            self._observer.emit(EventName.STORAGE_BACK, seconds=seconds, **fields)
+            self._observer.emit(self._back, seconds=seconds, **fields)

@@ -13,6 +13,7 @@ from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
 from spooler.daemon.outage import Outage
+from spooler.daemon.room import ROOM_AGAIN, Room
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.windows import Window
 from spooler.errors import BackendUnavailable, DeviceUnusable, PushUnavailable, RunStopped
@@ -49,6 +50,7 @@ class Worker:
         hurry: threading.Event,
         once: bool = False,
         outage: Outage,
+        room: Room,
         late: Callable[[], None] = lambda: None,
         news: Callable[[], None] = lambda: None,
     ) -> None:
@@ -68,6 +70,7 @@ class Worker:
         self._late = late
         self._news = news
         self._outage = outage
+        self._room = room
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._hurry = hurry
@@ -157,6 +160,8 @@ class Worker:
         if self._closed_now():
             return not self._once and self._sleep()
         self._wake.clear()
+        if not self._room.there():
+            return self.patience(ROOM_AGAIN)
         pushed, self._pushed = self._pushed, False
         claim = self._claim()
         self._outage.over(device=self.rules.name)

@@ -48,6 +48,8 @@ class Snapshot:
     devices: Mapping[str, DeviceView] = field(default_factory=dict)
     storage_up: bool = True
     storage_since: datetime | None = None
+    #: This machine's own disk takes no reports, so no job is begun.
+    disk_full: bool = False
     #: Signed reports on disk that the storage does not have yet.
     waiting: int = 0
     last_error: str = ""
@@ -55,9 +57,11 @@ class Snapshot:
 
     @property
     def healthy(self) -> bool:
-        """Whether nobody has to come: the storage answers and every device can work."""
-        return self.storage_up and all(
-            device.activity is not Activity.UNUSABLE for device in self.devices.values()
+        """Whether nobody has to come: storage and own disk are well, every device can work."""
+        return (
+            self.storage_up
+            and not self.disk_full
+            and all(device.activity is not Activity.UNUSABLE for device in self.devices.values())
         )
 
     def line(self) -> str:
@@ -75,6 +79,7 @@ class Snapshot:
         words += [f"{self.waiting} reports waiting"] if self.waiting else []
         words += [f"unusable: {' '.join(unusable)}"] if unusable else []
         words += [] if self.storage_up else ["storage away"]
+        words += ["own disk full"] if self.disk_full else []
         return ", ".join(words)
 
 
@@ -116,6 +121,8 @@ _DAEMON: Mapping[EventName, Callable[[Observation], dict[str, Any]]] = {
     EventName.DAEMON_STOPPING: lambda _: {"stopping": True},
     EventName.STORAGE_AWAY: lambda seen: {"storage_up": False, "storage_since": seen.at},
     EventName.STORAGE_BACK: lambda seen: {"storage_up": True, "storage_since": seen.at},
+    EventName.OUTBOX_FULL: lambda _: {"disk_full": True},
+    EventName.OUTBOX_ROOM: lambda _: {"disk_full": False},
 }
 
 

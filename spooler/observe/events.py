@@ -41,7 +41,8 @@ class EventName(StrEnum):
     REPORT_DELIVERED = "report.delivered"  # waiting, seconds, digest (SHA-256 of what is signed)
     REPORT_PARKED = "report.parked"  # waiting, digest, reason: it cannot be delivered, is kept
 
-    OUTBOX_FULL = "outbox.full"  # error: this machine's disk does not take a report
+    OUTBOX_FULL = "outbox.full"  # error: this machine's disk takes no reports; no claims meanwhile
+    OUTBOX_ROOM = "outbox.room"  # seconds: it takes them again
 
     STORAGE_AWAY = "storage.away"  # error
     STORAGE_BACK = "storage.back"  # seconds it was away

@@ -196,6 +196,34 @@ def test_a_full_disk(lab: Lab, tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(lab.storage)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
+def test_a_full_disk_of_our_own(lab: Lab) -> None:
+    """No job is begun whose report could not be kept; the queue waits, and is told why."""
+    state = lab.folder / "spooler-state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(state)], check=True)
+    try:
+        process = lab.run(lab.configure())
+        lab.ended(DEVICE, lab.submit(RABI, DEVICE))
+        filler = state / "filler"
+        with pytest.raises(OSError, match="No space"):  # noqa: SIM117 - the write may fail, or the close
+            with filler.open("wb") as stream:
+                while True:
+                    stream.write(b"x" * 4096)
+        waiting = lab.submit(RABI, DEVICE)
+        told = process.wait_for("outbox.full")
+        assert "the disk is full; free some space" in told["error"]
+        assert lab.queue(DEVICE, waiting).exists(), "it was claimed"
+        filler.unlink()
+        assert lab.ended(DEVICE, waiting)["status"] == "DONE"
+        assert process.events("outbox.room")
+        assert len(process.events("outbox.full")) == 1
+        assert process.stop() == 0
+    finally:
+        lab.close()
+        subprocess.run(["umount", "-l", str(state)], check=True)
+
+
 def _cram(source: Path, target: Path, filler: Path) -> None:
     """Put one small file on the full disk: give up just enough of the filler for it."""
     for _ in range(10):

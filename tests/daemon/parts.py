@@ -15,6 +15,7 @@ from spooler.daemon.leases import LeaseKeeper
 from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Outbox
 from spooler.daemon.recovery import Recovery
+from spooler.daemon.room import Room
 from spooler.durable import Disk
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim, Owner
@@ -114,6 +115,7 @@ class Parts:
         self.keeper = LeaseKeeper(self.backend, self.clock, TTL)
         self.outbox = Outbox(self.folder / "outbox")
         self.outage = Outage(observer, self.clock)
+        self.room = Room(self.folder, Disk(), observer, self.clock)
         self.delivery = Delivery(
             backend=self.backend,
             outbox=self.outbox,
@@ -121,6 +123,7 @@ class Parts:
             observer=observer,
             outage=self.outage,
             clock=self.clock,
+            room=self.room,
         )
         common: dict[str, Any] = {
             "backend": self.backend,
@@ -136,6 +139,7 @@ class Parts:
             state=self.folder,
             disk=Disk(),
             outage=self.outage,
+            room=self.room,
             **common,
         )
         self.recovery = Recovery(owner=self.owner, **common)

@@ -44,6 +44,7 @@ class Loop:
             tickets=options.pop("tickets", Tickets()),
             hurry=threading.Event(),
             outage=self.parts.outage,
+            room=self.parts.room,
             **options,
         )
         self.thread = threading.Thread(target=self.worker.run)

@@ -27,6 +27,7 @@ from spooler.daemon.leases import LeaseKeeper
 from spooler.daemon.outage import Outage
 from spooler.daemon.outbox import Outbox
 from spooler.daemon.recovery import Recovery
+from spooler.daemon.room import Room
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.worker import Worker
 from spooler.errors import BackendUnavailable, RunStopped
@@ -177,6 +178,8 @@ class Node:
         self.keeper = LeaseKeeper(view, clock, TTL)
         self.outbox = Outbox(folder / "outbox", sync=False)
         outage = Outage(observer, clock)
+        folder.mkdir(exist_ok=True)
+        room = Room(folder, durable.Disk(sync=False), observer, clock)
         self.delivery = Delivery(
             backend=view,
             outbox=self.outbox,
@@ -184,6 +187,7 @@ class Node:
             observer=observer,
             outage=outage,
             clock=clock,
+            room=room,
         )
         common: dict[str, Any] = {
             "backend": view,
@@ -196,7 +200,12 @@ class Node:
         }
         runner = Scripted(self._run)
         self.executor = Executor(
-            runner=runner, state=folder, disk=durable.Disk(sync=False), outage=outage, **common
+            runner=runner,
+            state=folder,
+            disk=durable.Disk(sync=False),
+            outage=outage,
+            room=room,
+            **common,
         )
         self.recovery = Recovery(owner=self.owner, **common)
         self.rules = rules
@@ -213,6 +222,7 @@ class Node:
             hurry=threading.Event(),
             once=True,
             outage=outage,
+            room=room,
         )
 
     def patience(self, seconds: float) -> bool:

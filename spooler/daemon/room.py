@@ -1,0 +1,56 @@
+"""Whether this machine's disk can take what the next run brings: else none is begun."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from spooler.daemon.outage import Outage
+from spooler.durable import Disk, free_bytes, unavailable
+from spooler.errors import BackendUnavailable
+from spooler.observe.events import EventName, Observer
+from spooler.protocols import Clock
+
+#: A disk with less (bytes) is full: a report and the audit trail must find room.
+LEAST = 1 << 20
+#: Seconds until a full disk is looked at again.
+ROOM_AGAIN = 1.0
+#: What is written to see whether a disk that has refused a report takes one again.
+_PROBE = bytes(1 << 16)
+
+
+class Room:
+    """The disk of the state folder. Safe to use from any thread; told once, like an outage."""
+
+    def __init__(self, folder: Path, disk: Disk, observer: Observer, clock: Clock) -> None:
+        self._folder = folder
+        self._disk = disk
+        self._refused = False
+        self._outage = Outage(
+            observer, clock, away=EventName.OUTBOX_FULL, back=EventName.OUTBOX_ROOM
+        )
+
+    def missing(self, error: BackendUnavailable, **fields: object) -> None:
+        """Something of a run was not taken; `fields` say what that was about."""
+        self._refused = True
+        self._outage.noticed(error, **fields)
+
+    def there(self) -> bool:
+        """Whether there is room for what a run brings."""
+        try:
+            self._look()
+        except OSError as error:
+            self._outage.noticed(unavailable(error, self._folder))
+            return False
+        self._outage.over()
+        return True
+
+    def _look(self) -> None:
+        self._disk.make_folder(self._folder)  # where somebody has removed it
+        if free_bytes(self._folder) < LEAST:
+            raise OSError(errno.ENOSPC, "less than 1 MiB is free")
+        if self._refused:
+            place = f"{self._folder}/.room.tmp"
+            self._disk.stage(place, _PROBE)
+            self._disk.remove(place)
+            self._refused = False
