@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -14,28 +13,12 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
-from tests.acceptance.lab import RABI, Lab, until
+from tests.acceptance.lab import RABI, until
+from tests.acceptance.mongo_lab import MongoLab, ended, submit
 from tests.servers.mongodb import MongoServer
 from tests.storage.sqooler import upstream
 
 pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
-
-
-class MongoLab(Lab):
-    """A lab whose jobs live on a server."""
-
-    def __init__(self, folder: Path, server: MongoServer) -> None:
-        super().__init__(folder)
-        self.server = server
-
-    def configure(self, *asked: Any, **more: Any) -> Path:
-        config = super().configure(*asked, **more)
-        local = 'type = "sqooler-local"\npath = "storage"\n'
-        text = config.read_text(encoding="utf-8")
-        assert local in text
-        place = f'type = "sqooler-mongodb"\nuri = {json.dumps(self.server.uri)}\n'
-        config.write_text(text.replace(local, place), encoding="utf-8")
-        return config
 
 
 @pytest.fixture
@@ -60,21 +43,6 @@ def client(lab: MongoLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield upstream.MongodbProviderExtended(upstream.schemes.MongodbLoginInformation(**login), "lab")
     for each in clients:
         each.close()
-
-
-def submit(client: Any, device: str, job: dict[str, Any]) -> str:
-    """As qlued does it: the job first, its first status second."""
-    job_id: str = client.upload_job(copy.deepcopy(job), device, "alice")
-    client.upload_status(device, "alice", job_id)
-    return job_id
-
-
-def ended(client: Any, device: str, job_id: str) -> Any:
-    def look() -> Any:
-        status = client.get_status(device, "alice", job_id)
-        return status if status.status in {"DONE", "ERROR"} else None
-
-    return until(look, f"the end of job {job_id}")
 
 
 def test_submit_read_verify(lab: MongoLab, client: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
 
 from spooler.errors import ConfigError
 from spooler.storage.settings import SqoolerMongodbSettings
@@ -76,13 +76,33 @@ class MongoAddress:
         rest = _SCHEME.sub("", self.uri).rpartition("@")[2] or self.host
         return _NO_HOST.sub("", re.split(r"[/?]", rest)[0]) or "(no host)"
 
+    @property
+    def by_certificate(self) -> bool:
+        """Whether the login is the certificate (X.509), and no password."""
+        said = self.auth_mechanism or self._options().get("authmechanism", "")
+        return said == "MONGODB-X509"
+
+    @property
+    def certificate(self) -> str:
+        """The file with our own certificate; empty when there is none."""
+        return self.tls_certificate_file or self._options().get("tlscertificatekeyfile", "")
+
+    def _options(self) -> dict[str, str]:
+        """What the URI says behind its question mark, the names in small letters."""
+        return {name.lower(): text for name, text in parse_qsl(self.uri.partition("?")[2])}
+
     def secrets(self) -> list[str]:
         """What must not be shown."""
         in_uri = _SCHEME.sub("", self.uri).rpartition("@")[0].partition(":")[2]
         return [each for each in (self.password, in_uri, unquote_plus(in_uri)) if each]
 
     def full_uri(self) -> str:
-        """The URI to connect to; ConfigError when there is none."""
+        """The URI to connect to; ConfigError when there is none, or no certificate for it."""
+        if self.by_certificate and not self.certificate:
+            raise ConfigError(
+                "MONGODB-X509 logs in by a certificate and none is named; name the PEM file with "
+                "it and its key in tls_certificate_file"
+            )
         if self.uri:
             if not _SCHEME.match(self.uri):
                 raise ConfigError(

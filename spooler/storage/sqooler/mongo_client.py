@@ -191,6 +191,12 @@ def has_transactions(client: Client) -> bool:
 
 def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:
     where = f"MongoDB at {address.shown}"
+    if login and address.by_certificate:
+        name = f" as {address.user!r}" if address.user else ""
+        return (
+            f"{where} refuses the login by the certificate in {address.certificate}{name}; on the "
+            "server, the certificate's subject must be a user of the database $external"
+        )
     if login:
         user = f"the user {address.user!r}" if address.user else "the user"
         return f"{where} refuses the login of {user}; check name, password and authSource"
