@@ -93,6 +93,7 @@ class MongoBackend:
         with self._translated():
             if device in self._endings.publishing.unfiled:
                 self._endings.publishing.settle(device)
+            self._claiming.queue(device).tell_of_foreign()
             lying = self._layout.queue(device).estimated_document_count()
             return max(0, lying - self._ledger.held(device)) if lying else 0
 
