@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from bson.codec_options import DatetimeConversion
+from bson.errors import InvalidBSON
 from pymongo import MongoClient
 from pymongo.errors import (
     ConfigurationError,
@@ -134,6 +135,12 @@ def translated(address: MongoAddress) -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise unavailable(error, address) from None
+    except InvalidBSON as error:
+        # Not the server's fault, and not ours: somebody's driver has written it.
+        raise BackendUnavailable(
+            f"MongoDB at {address.shown} holds a document that cannot be read "
+            f"({_scrubbed(str(error), address)}); have it corrected or removed"
+        ) from None
 
 
 def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailable:

@@ -134,7 +134,7 @@ class MongoLedger:
                 "number": "$attempt",
                 "owner": {"$literal": str(claim.owner)},
                 "at": now,
-                "ended": {"$literal": reason},
+                "ended": {"$literal": reason.encode("utf-8", "replace").decode()},
             }
             back["counted"] = "$attempt"
             back["history"] = {"$concatArrays": [_HISTORY, [past]]}
