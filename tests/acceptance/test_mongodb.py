@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -153,3 +155,31 @@ def test_nothing_secret_is_told(lab: MongoLab) -> None:
     process.end()
     assert "hunter2" not in process.text()
     assert "Traceback" not in process.text()
+
+
+def test_a_result_over_16_mb(
+    lab: MongoLab, client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sqooler's client reads why there is nothing in it and verifies that; ours reads the data."""
+    from spooler.cli import main
+
+    config = str(lab.counting(extra="max_output = 33554432"))
+    lab.run(Path(config))
+    job_id = submit(client, "counter", {"megabytes": 17})
+    status = ended(client, "counter", job_id)
+    assert status.status == "DONE", status
+    result = client.get_result("counter", "alice", job_id)
+    assert (result.status, result.results) == ("DONE", [])
+    told = result.header["error"]
+    assert "more than one document can hold" in told
+    assert f"spooler result counter {job_id}" not in told, "that is no command of ours"
+    assert f"spooler result {job_id} --device counter" in told
+    assert client.verify_result("counter", job_id)
+    stored = result.header["stored"]
+    chunks = lab.server.client["spooler"]["large.chunks"].find({"files_id": stored["file"]})
+    content = b"".join(each["data"] for each in sorted(chunks, key=lambda one: one["n"]))
+    assert hashlib.sha256(content).hexdigest() == stored["sha256"]
+    assert len(content) == stored["size"]
+    capsys.readouterr()
+    assert main(["result", job_id, "--device", "counter", "--json", "--config", config]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == {"picture": "x" * (17 * 2**20)}
