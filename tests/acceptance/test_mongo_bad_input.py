@@ -118,8 +118,8 @@ def test_text_that_is_no_utf_8(lab: MongoLab) -> None:
     client = lab.server.client
     word = SOUND.decode()
     client["backends"]["configs"].insert_one({"display_name": DEVICE, "description": word})
-    with Swapping(*client.address) as proxy:  # type: ignore[misc]
-        lab.place = lab.place.replace(f":{lab.server._port}", f":{proxy.port}")
+    with Swapping("127.0.0.1", lab.server.port) as proxy:
+        lab.place = lab.place.replace(f":{lab.server.port}", f":{proxy.port}")
         daemon = lab.run(lab.configure())
         number = put(lab, {"experiment_0": {"text": word}})
         strange = put(lab, RABI)

@@ -107,7 +107,7 @@ def test_a_login_that_is_revoked_while_a_job_runs(
         assert ended(client, "counter", waiting).status == "DONE"
         assert boss["results"]["counter"].count_documents({}) == 2
     assert len(lab.book()) == 2
-    assert not list(outbox.glob("*.json"))
+    until(lambda: not list(outbox.glob("*.json")), "an empty outbox")
     assert daemon.stop() == 0
     assert PASSWORD not in daemon.text()
     assert "Traceback" not in daemon.text()

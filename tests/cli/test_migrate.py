@@ -151,6 +151,7 @@ def killed_at(process, folder, line, *arguments):
     return child.stdout.read()
 
 
+@pytest.mark.timeout(300)
 def test_killed_again_and_again_it_goes_on_both_ways(
     lab, process, mongodb_server, mongo_prefix, mongodb
 ):

@@ -99,6 +99,7 @@ def test_before_there_is_anything(spooler):
     assert spooler("submit", "singlequdit", "job.json").code == 67
 
 
+@pytest.mark.timeout(300)
 def test_from_submit_to_verify(spooler, daemon):
     devices = spooler("devices")
     assert devices.out.count("s ago") == 3
@@ -144,6 +145,7 @@ def test_a_result_that_somebody_has_changed(spooler, daemon, mongodb_server, mon
     assert daemon.poll() is None
 
 
+@pytest.mark.timeout(300)
 def test_cancel_while_it_runs_and_while_it_waits(spooler, daemon):
     runs, waits = (spooler("submit", "slow", "job.json").out.strip() for _ in range(2))
     reaches(spooler, runs, "running")
@@ -153,9 +155,9 @@ def test_cancel_while_it_runs_and_while_it_waits(spooler, daemon):
     assert asked.code == 0
     assert "runs already; its run is asked to stop" in asked.out
     for job in (runs, waits):
-        done = spooler("status", job, "--watch")
+        done = spooler("status", job, "--watch", "--json")
         assert done.code == 1
-        assert "cancelled" in done.out
+        assert json.loads(done.out)["state"] == "cancelled", "a program wants to know too"
         assert spooler("cancel", job).code == 1
     assert spooler("result", runs).code == 1
     assert daemon.poll() is None

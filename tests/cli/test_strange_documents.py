@@ -70,6 +70,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.timeout(300)
 def test_results(server, said):
     whole = {"header": {}, "results": [], "job_id": "x", "status": "DONE"}
     experiment = {"header": {"name": "e"}, "shots": 1, "success": True, "data": {"memory": ["1"]}}
@@ -104,6 +105,7 @@ def test_statuses(server, said):
         demand_a_sentence(said("status", job, "-d", "echo", "--json"))
 
 
+@pytest.mark.timeout(300)
 def test_configurations(server, lab, said):
     configs, keys = server("backends", "configs"), server("backends", "public_keys")
     job = done(server, {"header": {"kid": "k"}, "payload": {}, "signature": "x"})

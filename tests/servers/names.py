@@ -10,6 +10,7 @@ does, and is an address that no other name server needs to know.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -80,7 +81,8 @@ class NameServer:
         """What a Python has to be started with to ask it."""
         folder.mkdir(exist_ok=True)
         (folder / "sitecustomize.py").write_text(_SITE.format(port=self.port), encoding="utf-8")
-        return {"PYTHONPATH": str(folder)}
+        others = [path for path in [os.environ.get("PYTHONPATH", "")] if path]
+        return {"PYTHONPATH": os.pathsep.join([str(folder), *others])}
 
     def _serve(self) -> None:
         while True:

@@ -29,7 +29,7 @@ class Secured:
 
     @property
     def port(self) -> int:
-        return self.server._port
+        return self.server.port
 
     @property
     def authority(self) -> str:

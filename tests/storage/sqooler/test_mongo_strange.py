@@ -48,6 +48,7 @@ def entries() -> Iterator[dict[str, Any]]:
         yield {key: said for key, said in {**HELD, "phase": phase}.items() if key != name}
 
 
+@pytest.mark.timeout(300)
 def test_a_ledger_with_wrong_fields_stops_nobody(backends: Backends) -> None:
     """The job of such an entry may wait for somebody to look at it; the next one is run."""
     backend = backends()
