@@ -152,7 +152,10 @@ def test_starting_is_quick() -> None:
     assert shown.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["architecture.md", "reliability.md", "benchmarks.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["architecture.md", "reliability.md", "benchmarks.md", "mongodb.md", "moving-from-sqooler.md"],
+)
 def test_documents_are_there_and_their_links_lead_somewhere(name: str) -> None:
     path = ROOT / "docs" / name
     for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):

@@ -32,8 +32,7 @@ def status(
     with session.submitter(config) as storage:
         where, found = session.locate(storage, job, device)
         if watch and not found.state.ended:
-            submit.wait_for(storage, where, job, limit)
-            found = storage.status(where, job)
+            found = submit.wait_for(storage, where, job, limit)
     show(where, job, found, as_json=as_json)
     if watch and found.state != "done":
         raise typer.Exit(exits.Exit.NO)

@@ -41,11 +41,14 @@ def submit(
         job = storage.submit(device, payload)
         output.say(job)
         if wait:
-            wait_for(storage, device, job, limit)
+            last = wait_for(storage, device, job, limit)
+            if last.state != "done":
+                output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
+                raise typer.Exit(exits.Exit.NO)
 
 
-def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -> None:
-    """Show how `job` goes on until its end; ends the command where that is not DONE."""
+def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -> Status:
+    """Show how `job` goes on; its last status. Ends the command when the time is up before."""
     with output.ticking(f"{job} waits") as tell:
 
         def show(status: Status) -> None:
@@ -59,9 +62,7 @@ def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -
     if last is None:
         output.note(f"the job has not ended yet; see: spooler status {job} --device {device}")
         raise typer.Exit(exits.Exit.NOT_YET)
-    if last.state != "done":
-        output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
-        raise typer.Exit(exits.Exit.NO)
+    return last
 
 
 def read_payload(file: str) -> JsonObject:

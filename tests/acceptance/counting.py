@@ -37,6 +37,8 @@ class Counting:
             sys.exit(3)
         if params.get("raise"):
             raise RuntimeError("the laser tripped")
+        if params.get("megabytes"):
+            return {"picture": "x" * (params["megabytes"] * 2**20)}
         return {"value": params.get("value", 1)}
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Process:
             key: value
             for key, value in os.environ.items()
             if not key.startswith("SPOOLER") and key != "PRIVATE_JWK_STR"
-        }
+        } | lab.environment
         with self.log.open("wb") as stream, lab.stdout.open("ab") as shown:
             self.process = subprocess.Popen(
                 [
@@ -114,6 +114,8 @@ class Lab:
         self.key = generate("lab")
         write_file(self.key, folder / "key.jwk")
         self.processes: list[Process] = []
+        #: What each daemon finds in its environment beside ours.
+        self.environment: dict[str, str] = {}
 
     def configure(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import signal
 from collections import Counter
@@ -14,28 +15,12 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
-from tests.acceptance.lab import RABI, Lab, until
+from tests.acceptance.lab import RABI, until
+from tests.acceptance.mongo_lab import MongoLab, ended, submit
 from tests.servers.mongodb import MongoServer
 from tests.storage.sqooler import upstream
 
 pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
-
-
-class MongoLab(Lab):
-    """A lab whose jobs live on a server."""
-
-    def __init__(self, folder: Path, server: MongoServer) -> None:
-        super().__init__(folder)
-        self.server = server
-
-    def configure(self, *asked: Any, **more: Any) -> Path:
-        config = super().configure(*asked, **more)
-        local = 'type = "sqooler-local"\npath = "storage"\n'
-        text = config.read_text(encoding="utf-8")
-        assert local in text
-        place = f'type = "sqooler-mongodb"\nuri = {json.dumps(self.server.uri)}\n'
-        config.write_text(text.replace(local, place), encoding="utf-8")
-        return config
 
 
 @pytest.fixture
@@ -60,21 +45,6 @@ def client(lab: MongoLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield upstream.MongodbProviderExtended(upstream.schemes.MongodbLoginInformation(**login), "lab")
     for each in clients:
         each.close()
-
-
-def submit(client: Any, device: str, job: dict[str, Any]) -> str:
-    """As qlued does it: the job first, its first status second."""
-    job_id: str = client.upload_job(copy.deepcopy(job), device, "alice")
-    client.upload_status(device, "alice", job_id)
-    return job_id
-
-
-def ended(client: Any, device: str, job_id: str) -> Any:
-    def look() -> Any:
-        status = client.get_status(device, "alice", job_id)
-        return status if status.status in {"DONE", "ERROR"} else None
-
-    return until(look, f"the end of job {job_id}")
 
 
 def test_submit_read_verify(lab: MongoLab, client: Any) -> None:
@@ -185,3 +155,31 @@ def test_nothing_secret_is_told(lab: MongoLab) -> None:
     process.end()
     assert "hunter2" not in process.text()
     assert "Traceback" not in process.text()
+
+
+def test_a_result_over_16_mb(
+    lab: MongoLab, client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sqooler's client reads why there is nothing in it and verifies that; ours reads the data."""
+    from spooler.cli import main
+
+    config = str(lab.counting(extra="max_output = 33554432"))
+    lab.run(Path(config))
+    job_id = submit(client, "counter", {"megabytes": 17})
+    status = ended(client, "counter", job_id)
+    assert status.status == "DONE", status
+    result = client.get_result("counter", "alice", job_id)
+    assert (result.status, result.results) == ("DONE", [])
+    told = result.header["error"]
+    assert "more than one document can hold" in told
+    assert f"spooler result counter {job_id}" not in told, "that is no command of ours"
+    assert f"spooler result {job_id} --device counter" in told
+    assert client.verify_result("counter", job_id)
+    stored = result.header["stored"]
+    chunks = lab.server.client["spooler"]["large.chunks"].find({"files_id": stored["file"]})
+    content = b"".join(each["data"] for each in sorted(chunks, key=lambda one: one["n"]))
+    assert hashlib.sha256(content).hexdigest() == stored["sha256"]
+    assert len(content) == stored["size"]
+    capsys.readouterr()
+    assert main(["result", job_id, "--device", "counter", "--json", "--config", config]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == {"picture": "x" * (17 * 2**20)}

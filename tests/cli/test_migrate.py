@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -117,6 +119,65 @@ def test_a_job_that_mongodb_cannot_hold_is_refused_and_leaves_nothing(
     assert done.code == 65
     assert "cannot be stored in MongoDB" in done.err
     assert stored("status", "echo") == before
+
+
+def many(folder, jobs, ended):
+    """Documents enough for several lines of progress; the ids of the waiting jobs, in order."""
+    for path in ("jobs/queued/echo", "jobs/finished/echo", "status/echo"):
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    waiting = [f"{number:024x}" for number in range(jobs)]
+    for number, job in enumerate(waiting):
+        place = folder / f"jobs/queued/echo/{job}.json"
+        place.write_text(json.dumps({"number": number}))
+        os.utime(place, (1_700_000_000 + number,) * 2)
+    for number in range(ended):
+        job = f"{0xE000 + number:024x}"
+        (folder / f"jobs/finished/echo/{job}.json").write_text(json.dumps({"number": number}))
+        status = {"job_id": job, "status": "DONE", "detail": "", "error_message": "None"}
+        (folder / f"status/echo/{job}.json").write_text(json.dumps(status))
+    return waiting
+
+
+def killed_at(process, folder, line, *arguments):
+    """Run a command and kill it when it has said this many lines; None, or what it said at last."""
+    child = process(*arguments, cwd=folder)
+    for number, said in enumerate(child.stderr):
+        assert re.search(r"^migrating |/echo: \d+ of \d+$", said), said
+        if number == line:
+            child.kill()
+            child.wait()
+            return None
+    assert child.wait() == 0
+    return child.stdout.read()
+
+
+@pytest.mark.timeout(300)
+def test_killed_again_and_again_it_goes_on_both_ways(
+    lab, process, mongodb_server, mongo_prefix, mongodb
+):
+    """SIGKILL at one line of the progress after the other, there and back again."""
+    shutil.rmtree(lab.folder / "storage")
+    waiting = many(lab.folder / "storage", 130, 110)
+    for ends in (("storage", mongodb), (mongodb, "storage")):
+        for line in range(1, 40, 2):
+            said = killed_at(process, lab.folder, line, "migrate", *ends, "--move")
+            if said is not None:
+                break
+        assert line > 5, "it was hardly ever interrupted"
+        if ends[0] == "storage":
+            queue = mongodb_server.client[f"{mongo_prefix}jobs"]["queued.echo"]
+            assert [str(each["_id"]) for each in queue.find()] == waiting, "the order is lost"
+            assert [each["number"] for each in queue.find()] == list(range(130))
+            assert not list((lab.folder / "storage").rglob("*.json"))
+    places = sorted((lab.folder / "storage/jobs/queued/echo").glob("*.json"), key=_age)
+    assert [place.stem for place in places] == waiting
+    assert len(list((lab.folder / "storage/jobs/finished/echo").glob("*.json"))) == 110
+    assert len(list((lab.folder / "storage/status/echo").glob("*.json"))) == 110
+    assert queue.count_documents({}) == 0
+
+
+def _age(place):
+    return place.stat().st_mtime_ns
 
 
 def test_it_may_be_run_again_and_says_so_as_json(said, used, mongodb):

@@ -110,6 +110,12 @@ class MongoServer:
             self._end(signal.SIGTERM)
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    @property
+    def port(self) -> int:
+        """The port of a server that is ours; tests that need it are skipped with another."""
+        self._demand_owned()
+        return self._port
+
     # --- what tests do with it -------------------------------------------------------------
 
     @property

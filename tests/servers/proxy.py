@@ -103,6 +103,11 @@ class FaultProxy:
             self._plans.append(plan)
         return plan
 
+    def passed(self, piece: bytes, *, reply: bool) -> bytes:
+        """What becomes of bytes on their way; for proxies that change them, as many for as many."""
+        del reply
+        return piece
+
     # --- inside ------------------------------------------------------------------------------
 
     def _listen(self) -> None:
@@ -186,6 +191,7 @@ class _Pair:
             while piece := source.recv(_CHUNK):
                 if self._proxy.silent:
                     continue
+                piece = self._proxy.passed(piece, reply=reply)
                 if not reply and self._plan is None:
                     self._plan = self._proxy.planned(piece)
                 elif reply and self._plan is not None:

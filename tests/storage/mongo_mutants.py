@@ -100,8 +100,8 @@ def no_fence() -> Any:
 
 def everything_has_expired() -> Any:
     """Takes over claims that are alive."""
-    real = mongo_ledger._dead
-    return _patched(mongo_ledger, "_dead", lambda *asked: real(*asked) or True)
+    real = mongo_ledger.dead
+    return _patched(mongo_ledger, "dead", lambda *asked: real(*asked) or True)
 
 
 def nothing_ever_expires() -> Any:
@@ -241,10 +241,10 @@ def ack_only_once() -> Any:
 
 def deaf_to_cancels() -> Any:
     """Never says that a job is withdrawn."""
-    real = mongo_ledger._claim
+    real = mongo_ledger.claim_of
     return _patched(
         mongo_ledger,
-        "_claim",
+        "claim_of",
         lambda job, owner, said: replace(real(job, owner, said), cancelled=False),
     )
 

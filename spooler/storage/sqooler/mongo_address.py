@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
 
 from spooler.errors import ConfigError
 from spooler.storage.settings import SqoolerMongodbSettings
 from spooler.storage.sqooler.documents import MongodbLoginInformation
 
 _SCHEME = re.compile(r"mongodb(\+srv)?://")
+#: A name that stands for a cluster has no port, and is no list.
+_NO_CLUSTER = re.compile(r"[^A-Za-z0-9._-]")
 _NO_HOST = re.compile(r"[^A-Za-z0-9.:,_\[\]-]")
 
 
@@ -73,8 +75,34 @@ class MongoAddress:
     def shown(self) -> str:
         """The host, for people."""
         # After the last @, wherever it is: a password that was not escaped is not shown either.
-        rest = _SCHEME.sub("", self.uri).rpartition("@")[2] or self.host
+        rest = _SCHEME.sub("", self.uri or self.host).rpartition("@")[2]
         return _NO_HOST.sub("", re.split(r"[/?]", rest)[0]) or "(no host)"
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing says who logs in."""
+        return not self.user and not self.by_certificate and "@" not in self.uri
+
+    @property
+    def _lacks_password(self) -> bool:
+        """Whether a name is all that there is of a login that takes a password."""
+        elsewhere = "@" in self.uri or "authmechanism" in self._options()
+        return bool(self.user) and not (self.password or self.by_certificate or elsewhere)
+
+    @property
+    def by_certificate(self) -> bool:
+        """Whether the login is the certificate (X.509), and no password."""
+        said = self.auth_mechanism or self._options().get("authmechanism", "")
+        return said == "MONGODB-X509"
+
+    @property
+    def certificate(self) -> str:
+        """The file with our own certificate; empty when there is none."""
+        return self.tls_certificate_file or self._options().get("tlscertificatekeyfile", "")
+
+    def _options(self) -> dict[str, str]:
+        """What the URI says behind its question mark, the names in small letters."""
+        return {name.lower(): text for name, text in parse_qsl(self.uri.partition("?")[2])}
 
     def secrets(self) -> list[str]:
         """What must not be shown."""
@@ -82,7 +110,19 @@ class MongoAddress:
         return [each for each in (self.password, in_uri, unquote_plus(in_uri)) if each]
 
     def full_uri(self) -> str:
-        """The URI to connect to; ConfigError when there is none."""
+        """The URI to connect to; ConfigError when there is none, or half a login for it."""
+        if self._lacks_password:
+            raise ConfigError(
+                f"the MongoDB user {self.user!r} has no password; give it in the environment as "
+                "SPOOLER_STORAGE__PASSWORD or as a systemd credential spooler.storage.password"
+            )
+        if self.password and self.anonymous:
+            raise ConfigError("there is a password for MongoDB and no user; name the user")
+        if self.by_certificate and not self.certificate:
+            raise ConfigError(
+                "MONGODB-X509 logs in by a certificate and none is named; name the PEM file with "
+                "it and its key in tls_certificate_file"
+            )
         if self.uri:
             if not _SCHEME.match(self.uri):
                 raise ConfigError(
@@ -90,10 +130,15 @@ class MongoAddress:
                     "mongodb+srv://HOST/"
                 )
             return self.uri
-        if not self.host or _NO_HOST.search(self.host):
+        if _SCHEME.match(self.host):
+            raise ConfigError(
+                "the MongoDB host is a whole URI; give it as uri, or the name alone as host"
+            )
+        if not self.host or _NO_CLUSTER.search(self.host):
             raise ConfigError(
                 f"the MongoDB host {self.shown!r} is not usable; give the name alone, as in "
-                "cluster0.abc.mongodb.net, or a whole uri"
+                "cluster0.abc.mongodb.net, or where there is no such name a whole uri, as in "
+                "mongodb://HOST:27017/"
             )
         return f"mongodb+srv://{self.host}/"
 

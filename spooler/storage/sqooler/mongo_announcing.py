@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 
 from spooler.errors import KeyRefused
 from spooler.model.device import DeviceCard
@@ -17,11 +21,13 @@ from spooler.storage.sqooler.approval import demand_ours, same_public_key
 from spooler.storage.sqooler.core import NotADocument
 from spooler.storage.sqooler.mongo_client import Document
 from spooler.storage.sqooler.mongo_documents import as_json, encode
-from spooler.storage.sqooler.mongo_layout import MongoLayout
+from spooler.storage.sqooler.mongo_layout import Documents, MongoLayout
 from spooler.storage.sqooler.rendering import Renderer
 
 #: Configurations of one name that are looked at.
 _NAMESAKES = 20
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+_DECODING: CodecOptions[Document] = CodecOptions(tz_aware=True)
 
 
 class MongoAnnouncing:
@@ -67,10 +73,10 @@ class MongoAnnouncing:
             configs.delete_many({"_id": {"$in": others}})
         return kept
 
-    def demand_ours(self, device: str) -> list[Document]:
+    def demand_ours(self, device: str) -> list[RawBSONDocument]:
         """The configurations of this name; KeyRefused when one is signed with another's key."""
         asked = {"$or": [{"display_name": device}, {"payload.display_name": device}]}
-        found = list(self._layout.configs().find(asked).limit(_NAMESAKES))
+        found = _found(self._layout.configs(), asked)
         for standing in found:
             demand_ours(_content(standing), device, self._renderer.signer, self._former_keys)
         return found
@@ -81,7 +87,7 @@ class MongoAnnouncing:
             return
         keys = self._layout.public_keys()
         document = public_jwk_of(signer).model_dump(mode="json")
-        found = list(keys.find({"kid": signer.kid}).limit(_NAMESAKES))
+        found = _found(keys, {"kid": signer.kid})
         if any(not same_public_key(_content(each), document) for each in found):
             raise KeyRefused(
                 f"another public key is already published under the kid {signer.kid!r}; "
@@ -106,9 +112,15 @@ def _id_for(name: str) -> ObjectId:
     return ObjectId(hashlib.sha256(name.encode()).digest()[:12])
 
 
-def _content(document: Document) -> Any:
+def _found(place: Documents, asked: Document) -> list[RawBSONDocument]:
+    """Undecoded: one that cannot be decoded must not hide the others."""
+    return list(place.with_options(codec_options=_RAW).find(asked).limit(_NAMESAKES))
+
+
+def _content(document: RawBSONDocument) -> Any:
     """A stored document as JSON, so that what was signed can be verified; None when it is none."""
     try:
-        return as_json({key: value for key, value in document.items() if key != "_id"})
-    except NotADocument:
+        content = bson.decode(document.raw, _DECODING)
+        return as_json({key: value for key, value in content.items() if key != "_id"})
+    except (NotADocument, BSONError):
         return None

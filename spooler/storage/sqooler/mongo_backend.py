@@ -29,6 +29,9 @@ from spooler.storage.sqooler.mongo_queue import job_of
 from spooler.storage.sqooler.mongo_watch import MongoWatch
 from spooler.storage.sqooler.rendering import Renderer
 
+#: The id of no document.
+_NOTHING = "nothing"
+
 
 class MongoBackend:
     """A sqooler storage on a MongoDB server as the daemon sees it."""
@@ -93,12 +96,16 @@ class MongoBackend:
         with self._translated():
             if device in self._endings.publishing.unfiled:
                 self._endings.publishing.settle(device)
+            self._claiming.queue(device).tell_of_foreign()
             lying = self._layout.queue(device).estimated_document_count()
             return max(0, lying - self._ledger.held(device)) if lying else 0
 
     def ping(self) -> None:
+        """Also whether we may write everywhere, by deleting what is not there."""
         with self._translated():
             self._client.admin.command("ping")
+            for place in self._layout.one_of_each_database():
+                place.delete_one({"_id": _NOTHING})
 
     def subscribe(self, device: str, wake: Callable[[], None]) -> MongoWatch | None:
         with self._translated():

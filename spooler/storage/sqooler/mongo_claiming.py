@@ -153,7 +153,8 @@ class MongoClaiming:
         for entry in self._ledger.expired(device, owner, spare):
             if entry.phase is Phase.COMMITTED:
                 body = self.body(device, entry.number)
-                self._endings.complete(device, entry.number, body)
+                if not self._endings.complete(device, entry.number, body):
+                    self._ledger.tell_of_unreadable(device, entry.number)
                 continue
             claim = self._ledger.take_over(device, entry, owner, ttl, token)
             if claim is not None:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from bson.codec_options import DatetimeConversion
+from bson.errors import InvalidBSON
 from pymongo import MongoClient
 from pymongo.errors import (
     ConfigurationError,
@@ -43,6 +44,8 @@ _SAID = {
     ),
     **dict.fromkeys((50, 64, 89, 262), _LATE),
 }
+#: What is said of a server that has taken the connection and broken it.
+_HUNG_UP = ("reset by peer", "connection closed")
 #: The driver has meanwhile found out that the server does not answer anybody.
 _GIVEN_UP = "_OperationCancelled"
 
@@ -134,6 +137,12 @@ def translated(address: MongoAddress) -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise unavailable(error, address) from None
+    except InvalidBSON as error:
+        # Not the server's fault, and not ours: somebody's driver has written it.
+        raise BackendUnavailable(
+            f"MongoDB at {address.shown} holds a document that cannot be read "
+            f"({_scrubbed(str(error), address)}); have it corrected or removed"
+        ) from None
 
 
 def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailable:
@@ -158,15 +167,24 @@ def _trouble(error: PyMongoError, code: int | None, address: MongoAddress) -> st
     if "SSL" in cause or "_ssl" in cause:
         return f"cannot be talked to ({cause}); see that the tls options fit the server's"
     if isinstance(error, ServerSelectionTimeoutError) or _about_names(error):
-        return (
-            f"cannot be reached ({cause}); see that it runs, that its name is right, and that it "
-            "may be reached from here"
-        )
+        return f"cannot be reached ({cause}); see {_what_to_see(error, address, cause)}"
     if error.timeout or type(error).__name__ == _GIVEN_UP:
         return _LATE
     if isinstance(error, ConnectionFailure):
         return f"has broken the connection ({cause}); it is tried again"
     return f"refuses: {cause}"
+
+
+def _what_to_see(error: PyMongoError, address: MongoAddress, cause: str) -> str:
+    """Where the mistake may lie when no server answers."""
+    if _about_names(error) and address.host:
+        return (
+            "that the name is right and that a cluster is known by it (a host stands for "
+            "mongodb+srv://HOST/; a single server is named by uri = mongodb://HOST:27017/)"
+        )
+    if any(word in cause for word in _HUNG_UP):
+        return "whether it asks for tls, or for a certificate of ours"
+    return "that it runs, that its name is right, and that it may be reached from here"
 
 
 def check_login(address: MongoAddress) -> None:
@@ -191,6 +209,14 @@ def has_transactions(client: Client) -> bool:
 
 def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:
     where = f"MongoDB at {address.shown}"
+    if address.anonymous and "authentication" in (cause := _cause(error, address)):
+        return f"{where} asks for a login ({cause}); name user and password"
+    if login and address.by_certificate:
+        name = f" as {address.user!r}" if address.user else ""
+        return (
+            f"{where} refuses the login by the certificate in {address.certificate}{name}; on the "
+            "server, the certificate's subject must be a user of the database $external"
+        )
     if login:
         user = f"the user {address.user!r}" if address.user else "the user"
         return f"{where} refuses the login of {user}; check name, password and authSource"

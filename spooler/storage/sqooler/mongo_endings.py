@@ -81,15 +81,18 @@ class MongoEndings:
         """What `end` would write."""
         return render(self._renderer, signed)
 
-    def complete(self, device: str, number: ObjectId, body: bytes | None) -> None:
-        """Publish an end that somebody has decided and not published."""
+    def complete(self, device: str, number: ObjectId, body: bytes | None) -> bool:
+        """Publish an end that somebody has decided and not published; whether there is one."""
         kept = self._layout.ledger(device).with_options(codec_options=_RAW)
         said = kept.find_one({"_id": number, "phase": Phase.COMMITTED.value})
         if said is None:
-            return  # somebody else has completed it
+            return True  # somebody else has completed it
         end = from_ledger(device, said)
+        if end is None:
+            return False
         self.publishing.complete(end, body)
         self.publishing.settle(device)
+        return True
 
     def _rendered(self, claim: Claim, signed: SignedReport) -> tuple[End, bool]:
         """The documents, and whether the data had to be kept in a file."""

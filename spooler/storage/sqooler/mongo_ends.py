@@ -88,17 +88,16 @@ def to_ledger(end: End) -> Document:
     return {"state": end.state.value, "status": end.status, "result": end.result}
 
 
-def from_ledger(device: str, said: Mapping[str, Any]) -> End:
-    """The end in an entry that is committed; read with raw documents."""
-    kept = said["end"]
-    return End(
-        device,
-        str(said["_id"]),
-        State(kept["state"]),
-        kept["status"],
-        kept["result"],
-        str(said.get("jws") or ""),
-    )
+def from_ledger(device: str, said: Mapping[str, Any]) -> End | None:
+    """The end in an entry that is committed, read with raw documents; None when there is none."""
+    kept = said.get("end")
+    if not isinstance(kept, Mapping) or kept.get("state") not in list(State):
+        return None
+    status, result = kept.get("status"), kept.get("result")
+    if not isinstance(status, RawBSONDocument) or not isinstance(result, RawBSONDocument | None):
+        return None
+    jws = str(said.get("jws") or "")
+    return End(device, str(said["_id"]), State(kept["state"]), status, result, jws)
 
 
 class Writes:

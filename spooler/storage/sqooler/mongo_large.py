@@ -90,7 +90,7 @@ def _pointing(report: Report, stored: JsonObject) -> Report:
     size = stored["size"]
     text = (
         f"The result has {size} bytes, more than one document can hold. It is kept beside them; "
-        f"read it with: spooler result {report.device} {report.job_id}"
+        f"read it with: spooler result {report.job_id} --device {report.device}"
     )
     data: JsonObject = {"error": text, STORED: stored, "results": []}
     return replace(report, status=replace(report.status, reason=text), result=Result(data))

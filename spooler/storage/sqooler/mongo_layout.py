@@ -34,6 +34,9 @@ _BULK_SINCE = 25
 Documents: TypeAlias = Collection[Document]
 Raw: TypeAlias = Collection[RawBSONDocument]
 
+#: Every database that a daemon writes to.
+DATABASES = ("jobs", "status", "results", "backends", "spooler")
+
 #: The index by which open claims are found; ended ones have no `until`.
 LEDGER_INDEX = "spooler_until"
 
@@ -108,6 +111,11 @@ class MongoLayout:
 
     def public_keys(self) -> Documents:
         return self._database("backends")["public_keys"]
+
+    def one_of_each_database(self) -> tuple[Documents, ...]:
+        """A collection in each of the databases that are written to."""
+        places = (self._database(name) for name in DATABASES)
+        return tuple(database["spooler"] for database in places)
 
     def large(self) -> Database[Document]:
         """The database of the results that no document can hold."""

@@ -10,45 +10,40 @@ comes late finds the condition unmet.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bson.objectid import ObjectId
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from spooler.errors import LeaseLost
-from spooler.model.claim import Attempt, Claim, Owner
+from spooler.model.claim import Claim, Owner
 from spooler.model.job import Job
-from spooler.storage.liveness import certainly_dead
 from spooler.storage.sqooler.mongo_client import Document
+from spooler.storage.sqooler.mongo_entries import Entry, claim_of, dead, entry_of, owner_document
 from spooler.storage.sqooler.mongo_layout import (
     LEDGER_INDEX,
     Documents,
     MongoLayout,
     Phase,
+    ledger_of,
     number_of,
 )
 from spooler.storage.sqooler.mongo_unchanged import UnchangedLeases
+
+logger = logging.getLogger("spooler.storage")
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 #: What an end leaves behind is of no use to who asks for claims, and may be large.
 _WITHOUT_END = {"end": 0, "jws": 0}
 #: Open entries, in the words of their index.
 OPEN = {"until": {"$gte": _EPOCH}}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A claim of somebody's, as `expired` finds it."""
-
-    number: ObjectId
-    phase: Phase
-    token: str
-    attempt: int
-    until: datetime
+#: What stood there before, or nothing where that is not what it should be.
+_COUNTED = {"$convert": {"input": "$counted", "to": "int", "onError": 0, "onNull": 0}}
+_HISTORY = {"$cond": [{"$isArray": "$history"}, "$history", []]}
 
 
 class MongoLedger:
@@ -61,6 +56,7 @@ class MongoLedger:
         self.now = now
         self._indexed: set[str] = set()
         self._unchanged = UnchangedLeases(monotonic)
+        self._told: set[tuple[str, Any]] = set()
 
     def of(self, device: str) -> Documents:
         """The ledger of a device, its index made before the first use."""
@@ -86,8 +82,8 @@ class MongoLedger:
         lease = {
             "phase": Phase.HELD.value,
             "token": token,
-            "attempt": {"$add": [{"$ifNull": ["$counted", 0]}, 1]},
-            "owner": {"$literal": _owner(owner)},
+            "attempt": {"$add": [_COUNTED, 1]},
+            "owner": {"$literal": owner_document(owner)},
             "started": False,
             "until": _after(now, ttl),
             "ttl": _milliseconds(ttl),
@@ -109,7 +105,7 @@ class MongoLedger:
             )
         except DuplicateKeyError:
             return None
-        return _claim(job, owner, said) if said and said.get("token") == token else None
+        return claim_of(job, owner, said) if said and said.get("token") == token else None
 
     def recall(self, device: str, owner: Owner, token: str) -> Claim | None:
         """The claim that a call with this token has made before its answer was lost."""
@@ -117,7 +113,7 @@ class MongoLedger:
             {**OPEN, "phase": Phase.HELD.value, "token": token, "owner.process": owner.process},
             _WITHOUT_END,
         )
-        return None if said is None else _claim(Job(str(said["_id"]), device), owner, said)
+        return None if said is None else claim_of(Job(str(said["_id"]), device), owner, said)
 
     # --- holding ----------------------------------------------------------------------------
 
@@ -157,10 +153,10 @@ class MongoLedger:
                 "number": "$attempt",
                 "owner": {"$literal": str(claim.owner)},
                 "at": now,
-                "ended": {"$literal": reason},
+                "ended": {"$literal": reason.encode("utf-8", "replace").decode()},
             }
             back["counted"] = "$attempt"
-            back["history"] = {"$concatArrays": [{"$ifNull": ["$history", []]}, [past]]}
+            back["history"] = {"$concatArrays": [_HISTORY, [past]]}
         said = self.of(claim.job.device).update_one(
             {**fence(claim), "phase": Phase.HELD.value},
             [{"$set": back}, {"$unset": ["token", "owner", "attempt", "started", "ttl"]}],
@@ -174,11 +170,15 @@ class MongoLedger:
         """The claims whose lease ran out, or whose process is certainly dead."""
         found = list(self._open(device, spare))
         unchanged = self._unchanged.of(device, found)
-        return [
-            Entry(each["_id"], Phase(each["phase"]), each["token"], each["attempt"], each["until"])
-            for each in found
-            if each["late"] or each["_id"] in unchanged or _dead(each.get("owner"), owner)
-        ]
+        entries = []
+        for each in found:
+            if each["late"] or each["_id"] in unchanged or dead(each.get("owner"), owner):
+                entry = entry_of(each)
+                if entry is None:
+                    self.tell_of_unreadable(device, each["_id"])
+                else:
+                    entries.append(entry)
+        return entries
 
     def _open(self, device: str, spare: Collection[str]) -> Iterable[Document]:
         """The entries that are held or committed by others; `late` by the server's clock."""
@@ -200,6 +200,16 @@ class MongoLedger:
             ]
         )
 
+    def tell_of_unreadable(self, device: str, number: Any) -> None:
+        """Tell once of an entry that is none of ours; it is left alone, and so is its job."""
+        if (device, number) not in self._told:
+            self._told.add((device, number))
+            logger.warning(
+                "the entry %s in jobs/%s is not one of spooler's, so its job stays where it is; "
+                "correct the entry, or remove it to have the job run",
+                *(number, ledger_of(device)),
+            )
+
     def take_over(
         self, device: str, entry: Entry, owner: Owner, ttl: float, token: str
     ) -> Claim | None:
@@ -216,7 +226,7 @@ class MongoLedger:
                 {
                     "$set": {
                         "token": token,
-                        "owner": {"$literal": _owner(owner)},
+                        "owner": {"$literal": owner_document(owner)},
                         "until": _after(self.now(), ttl),
                         "ttl": _milliseconds(ttl),
                     }
@@ -225,7 +235,7 @@ class MongoLedger:
             projection=_WITHOUT_END,
             return_document=ReturnDocument.AFTER,
         )
-        return None if said is None else _claim(Job(str(entry.number), device), owner, said)
+        return None if said is None else claim_of(Job(str(entry.number), device), owner, said)
 
     def held(self, device: str) -> int:
         """How many jobs somebody holds."""
@@ -253,39 +263,9 @@ def lost(claim: Claim) -> LeaseLost:
     )
 
 
-def _owner(owner: Owner) -> Document:
-    return {"host": owner.host, "pid": owner.pid, "process": owner.process}
-
-
 def _after(now: Any, seconds: float) -> Document:
     return {"$add": [now, _milliseconds(seconds)]}
 
 
 def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
-
-
-def _dead(said: Any, me: Owner) -> bool:
-    if not isinstance(said, dict):
-        return False
-    try:
-        owner = Owner(str(said["host"]), int(said["pid"]), str(said["process"]))
-    except (KeyError, ValueError, TypeError):
-        return False
-    return certainly_dead(owner, me)
-
-
-def _claim(job: Job, owner: Owner, said: Document) -> Claim:
-    """The claim that a ledger document describes."""
-    return Claim(
-        job,
-        owner,
-        said["attempt"],
-        said["token"],
-        started=bool(said.get("started")),
-        cancelled=bool(said.get("cancelled")),
-        history=tuple(
-            Attempt(each["number"], each["owner"], each["at"], each["ended"])
-            for each in said.get("history", ())
-        ),
-    )

@@ -8,6 +8,7 @@ such order.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import deque
@@ -30,7 +31,9 @@ from spooler.storage.payloads import Decoded, too_large
 from spooler.storage.sqooler.core import NotADocument
 from spooler.storage.sqooler.mongo_client import Document
 from spooler.storage.sqooler.mongo_documents import as_json
-from spooler.storage.sqooler.mongo_layout import TAKEN, MongoLayout, ledger_of
+from spooler.storage.sqooler.mongo_layout import MongoLayout, Phase, ledger_of
+
+logger = logging.getLogger("spooler.storage")
 
 #: Jobs in one listing; bodies up to this many bytes come with it, larger ones when claimed.
 LISTED = 64
@@ -39,6 +42,12 @@ _COMES_ALONG = 128 * 1024
 _YOUNG, _AGE_PER_COST = 2.0, 20.0
 
 _DECODING: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+#: What else an id can be; the index of the ids finds it, and stops when it has found enough.
+_NO_JOB = [
+    *("string", "int", "long", "double", "decimal", "object", "binData", "bool", "date"),
+    *("null", "timestamp", "minKey", "maxKey"),
+]
+_COUNTED = 1000
 _NOT_FINITE = "the job contains NaN or Infinity; send finite numbers"
 
 
@@ -67,6 +76,7 @@ class MongoQueue:
         self._seen: dict[ObjectId, datetime] = {}
         self._listed_at = float("-inf")
         self._cost = 0.0
+        self._told_of_foreign = False
         #: Called with what a listing has found.
         self.listed: Callable[[set[ObjectId]], None] = lambda _: None
 
@@ -127,6 +137,23 @@ class MongoQueue:
         """Have the next `refresh` ask the server."""
         self._waiting.clear()
 
+    def tell_of_foreign(self) -> None:
+        """Log once that there are documents that nobody can ask for as a job; for people."""
+        if self._told_of_foreign:
+            return
+        self._told_of_foreign = True
+        asked: Document = {"_id": {"$type": _NO_JOB}}
+        queue = self._layout.queue(self._device)
+        if (count := queue.count_documents(asked, limit=_COUNTED)) > 0:
+            first = queue.find_one(asked, {"_id": 1})
+            logger.warning(
+                "the queue of device %r holds %d%s documents whose ids are no ObjectIds, such as "
+                "%r; they are nobody's jobs and are left alone, but each look at the queue goes "
+                "past them: remove them from jobs/queued.%s",
+                *(self._device, count, "" if count < _COUNTED else " or more"),
+                *(first and first["_id"], self._device),
+            )
+
     def every(self) -> Iterator[Waiting]:
         """All jobs that could be claimed now, in order."""
         yield from self._found(None)
@@ -153,9 +180,11 @@ def listing(device: str, now: Any, limit: int | None) -> list[Document]:
     """
     size = {"$bsonSize": "$$ROOT"}
     small = {"$cond": [{"$lte": [size, _COMES_ALONG]}, "$$ROOT", None]}
-    # A delay that began in the future is none: the server's clock was set back.
+    # As the claim itself asks: no phase that is not known, or it would be asked for in vain; and a
+    # delay that began in the future is none: the server's clock was set back.
+    just_waits = {"$eq": [{"$ifNull": ["$$l.phase", Phase.WAITING.value]}, Phase.WAITING.value]}
     delayed = {"$and": [{"$gt": ["$$l.until", now]}, {"$lte": ["$$l.since", now]}]}
-    taken = {"$or": [{"$in": ["$$l.phase", TAKEN]}, delayed]}
+    taken = {"$or": [{"$not": [just_waits]}, delayed]}
     stages: list[Document] = [
         {"$match": {"_id": {"$type": "objectId"}}},
         {"$project": {"size": size, "body": small}},

@@ -7,15 +7,12 @@ no clock but the watcher's, and a watcher that has just come waits for one lease
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
-from typing import TypeAlias
-
-from bson.objectid import ObjectId
+from typing import Any, TypeAlias
 
 from spooler.storage.sqooler.mongo_client import Document
 
-#: Token and end of a lease, and when we first saw it so.
-_Watched: TypeAlias = tuple[str, datetime, float]
+#: Token and end of a lease, whatever stands there, and when we first saw it so.
+_Watched: TypeAlias = tuple[Any, Any, float]
 
 
 class UnchangedLeases:
@@ -23,19 +20,20 @@ class UnchangedLeases:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._watched: dict[str, dict[ObjectId, _Watched]] = {}
+        self._watched: dict[str, dict[Any, _Watched]] = {}
 
-    def of(self, device: str, found: Iterable[Document]) -> set[ObjectId]:
+    def of(self, device: str, found: Iterable[Document]) -> set[Any]:
         """Which of the open entries of a device have been the same for all of their time."""
         now = self._monotonic()
         before, watched = self._watched.get(device, {}), {}
         over = set()
         for each in found:
-            number, token, until = each["_id"], each["token"], each["until"]
+            number, token, until = each["_id"], each.get("token"), each.get("until")
             known = before.get(number)
             since = known[2] if known is not None and known[:2] == (token, until) else now
             watched[number] = (token, until, since)
-            if "ttl" in each and now - since >= each["ttl"] / 1000:
+            ttl = each.get("ttl")
+            if isinstance(ttl, int) and now - since >= ttl / 1000:
                 over.add(number)
         self._watched[device] = watched
         return over

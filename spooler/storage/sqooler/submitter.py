@@ -118,8 +118,14 @@ class SqoolerSubmitter:
 
     def result(self, device: str, job_id: str) -> Result:
         said = payload_of(self._result(device, job_id))
-        header = dict(said.get("header") or {})
-        artifacts = tuple(Artifact(**each) for each in header.pop("artifacts", []))
+        try:
+            header = dict(said.get("header") or {})
+            artifacts = tuple(Artifact(**each) for each in header.pop("artifacts", []))
+        except (TypeError, ValueError):
+            raise UnknownJob(
+                f"the result of job {job_id} on device {device!r} has not the form of one; "
+                "somebody else has written it"
+            ) from None
         data = {**header, "results": said["results"]} if said.get("results") else header
         return Result(data, artifacts)
 
@@ -129,7 +135,7 @@ class SqoolerSubmitter:
         Whoever may write the configuration may announce another key: pin the kid that you know.
         """
         document = self._result(device, job_id)
-        if not is_signed(document):
+        if not is_signed(document) or not isinstance(document["header"], Mapping):
             return Verification(ok=False, detail="the result is not signed")
         kid = str(document["header"].get("kid"))
         key = self._keys_of(device).get(kid)
@@ -151,7 +157,7 @@ class SqoolerSubmitter:
         config = self._found(_CONFIGS, "display_name", device)
         kid = str(payload_of(config).get("kid")) if config is not None else ""
         key = self._found(_KEYS, "kid", kid)
-        if config is None or key is None or not verify_document(config, key):
+        if config is None or key is None or not _made_by(key, config):
             return {}
         keys = {kid: key}
         succession = self._found(_SUCCESSIONS, "device", device)
@@ -235,6 +241,14 @@ class SqoolerSubmitter:
             raise
         except OSError as error:
             raise unavailable(error, error.filename or self._documents.name) from error
+
+
+def _made_by(key: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether a document is signed by a published key; what is no key has signed nothing."""
+    try:
+        return verify_document(document, key)
+    except ValueError:
+        return False
 
 
 def _without_greeting(detail: str) -> str:

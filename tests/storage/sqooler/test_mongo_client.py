@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,6 @@ from urllib.parse import quote_plus
 
 import pymongo
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pymongo.errors import NotPrimaryError, OperationFailure
 
 from spooler.errors import BackendUnavailable, ConfigError
@@ -28,11 +23,11 @@ from spooler.storage.sqooler.mongo_client import (
     unavailable,
 )
 from spooler.storage.sqooler.mongodb import MongodbCore, MongodbProvider, MongodbProviderExtended
+from tests.servers.certificates import certificate
 from tests.servers.mongodb import MongoServer
 
 X = "a" * 24
 SECRET = "s3cr/e+t@%41"  # noqa: S105 - of throw-away servers
-NOW = datetime.datetime.now(datetime.UTC)
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -280,43 +275,6 @@ def test_a_login_that_is_taken_away_while_it_runs(guarded: MongoServer) -> None:
 
 
 # --- TLS -------------------------------------------------------------------------------------
-
-
-def certificate(
-    folder: Path, name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Write NAME.pem, certificate and key; signed by `issuer` or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    by, by_key = (issuer[0].subject, issuer[1]) if issuer else (subject, key)
-    import ipaddress
-
-    authority = x509.BasicConstraints(ca=issuer is None, path_length=None)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(by)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - datetime.timedelta(days=1))
-        .not_valid_after(NOW + datetime.timedelta(days=1))
-        .add_extension(authority, critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(by_key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / f"{name}.crt").write_bytes(pem)
-    (folder / f"{name}.key").write_bytes(secret)
-    (folder / f"{name}.pem").write_bytes(pem + secret)
-    return made, key
 
 
 @pytest.fixture(scope="module")
