@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -10,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spooler.durable import Disk, exists, read
+from spooler.durable import Disk, exists, read, unavailable
 from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Owner
 from spooler.model.job import Job
@@ -224,10 +226,9 @@ class FolderClaims:
     def _claim(self, device: str, name: ClaimName, owner: Owner) -> Claim:
         """The claim behind a name that is ours."""
         place = Path(self._layout.claims(device), str(name))
-        stat = place.stat()
-        content = place.read_bytes() if stat.st_size <= self._max_payload else b""
-        decoded = self.decode(name.job_id, content, stat.st_size)
-        submitted = datetime.fromtimestamp(stat.st_mtime, UTC)
+        found = place.lstat()
+        decoded = self._decoded(name.job_id, place, found)
+        submitted = datetime.fromtimestamp(found.st_mtime, UTC)
         return Claim(
             Job(name.job_id, device, decoded.payload, decoded.defect, submitted),
             owner,
@@ -238,6 +239,17 @@ class FolderClaims:
             cancelled=exists(self._layout.cancel(device, name.job_id)),
             history=self.past(device, name.job_id).attempts,
         )
+
+    def _decoded(self, job_id: str, place: Path, found: os.stat_result) -> Decoded:
+        """What is in a claim's file. Its submitter owns it, and may have done anything to it."""
+        if not stat.S_ISREG(found.st_mode):
+            return Decoded(defect="the job is no file; submit it again")
+        try:
+            small = found.st_size <= self._max_payload
+            content = read(place, limit=self._max_payload) if small else b""
+        except PermissionError as error:
+            return Decoded(defect=str(unavailable(error, f"job {job_id}")))
+        return self.decode(job_id, content, max(found.st_size, len(content)))
 
     def decode(self, job_id: str, content: bytes, size: int) -> Decoded:
         """The payload of a job file, or what is wrong with it."""

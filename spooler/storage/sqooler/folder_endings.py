@@ -83,12 +83,19 @@ class FolderEndings:
         self._disk.settle(*places)
 
     def _keep_replaced(self, claim: Claim) -> None:
-        """Keep what stands where our result will go: nobody's measurement is overwritten."""
+        """Keep what stands where our result will go: nobody's measurement is overwritten.
+
+        Under a second name, and unread: others may have put anything there, of any size.
+        """
         device, job_id = claim.job.device, claim.job.id
         result = self._layout.result(device, job_id)
-        if exists(result):
-            kept = self._layout.replaced(device, job_id, claim.token)
-            self._disk.publish(kept, read(result), mark=claim.token)
+        kept = self._layout.replaced(device, job_id, claim.token)
+        if not exists(result) or exists(kept):
+            return
+        if self._disk.link(result, kept):
+            self._disk.settle(folder_of(kept))
+        else:
+            self._disk.put_aside(result)
 
     def unstage(self, device: str, job_id: str, token: str) -> None:
         """Remove what the claim with `token` has staged and can never commit."""
