@@ -89,9 +89,14 @@ class Delivery:
         return len(self._outbox.restore())
 
     def retry(self) -> None:
-        """Try each waiting report once, oldest first; an outage ends the pass."""
+        """Try each waiting report once, oldest first; an outage ends the pass.
+
+        What could not be brought goes to the end of the line: it may be the one report that the
+        storage does not take, and the others must not wait behind it.
+        """
         for entry in self._outbox.entries():
             if not self._deliver(entry, kept=True) and self._outage.lasts:
+                self._outbox.put_last(entry)
                 return
 
     def retry_for(self, seconds: float) -> None:
@@ -126,8 +131,9 @@ class Delivery:
             self._ack(entry)
         except LeaseLost as error:
             self._close(entry)
-            if kept:
-                self._outbox.park(entry, str(error))
+            if not kept:
+                return False  # neither delivered nor on the disk: it waits until it can be parked
+            self._outbox.park(entry, str(error))
             self._tell(EventName.REPORT_PARKED, entry, reason=str(error))
             return True
         self._close(entry)

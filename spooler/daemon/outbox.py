@@ -129,8 +129,14 @@ class Outbox:
         except OSError as error:
             raise unavailable(error, self._folder) from error
 
+    def put_last(self, entry: Entry) -> None:
+        """Let the others go first, where it still waits."""
+        with self._lock:
+            if entry.name in self._entries:
+                self._entries[entry.name] = self._entries.pop(entry.name)
+
     def entries(self) -> list[Entry]:
-        """What waits, oldest first."""
+        """What waits, oldest first, after what was put last."""
         with self._lock:
             return list(self._entries.values())
 

@@ -217,3 +217,51 @@ def test_keep_says_what_is_wrong(parts: Parts, monkeypatch: pytest.MonkeyPatch) 
         parts.outbox.keep(kept)
     assert len(parts.outbox) == 0
     assert isinstance(kept.signed, SignedReport)
+
+
+def test_a_late_report_waits_for_room_to_be_parked(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The own disk is full and the job is somebody else's: the measurement is kept all the same."""
+    parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.clock.advance(TTL + 1)
+    other = parts.backend.reclaim(DEVICE, other_owner(), TTL, new_token())
+    parts.backend.ack(other, signed_report(other))
+    waits = 0
+    with monkeypatch.context() as full:
+        full.setattr(durable, "os", _FullDisk())
+
+        def patience(_: float) -> bool:
+            nonlocal waits
+            waits += 1
+            if waits == 3:
+                full.undo()
+            return waits < 10
+
+        parts.delivery.finish(held, signed_report(held.claim), patience)
+    assert waits == 3
+    assert len(list((tmp_path / "outbox" / "parked").glob("*.json"))) == 1
+    assert parts.events().count(EventName.REPORT_PARKED) == 1
+
+
+def test_a_report_that_the_storage_does_not_take_keeps_no_other_waiting(parts: Parts) -> None:
+    jobs = [parts.submit() for _ in range(4)]
+    parts.backend.refused = {"ack"}
+    for _ in jobs:
+        parts.execute()
+    assert parts.delivery.waiting == 4
+    parts.backend.refused = set()
+    real = parts.backend.inner.ack
+
+    def ack(claim: Claim, signed: SignedReport) -> None:
+        if claim.job.id in {jobs[0], jobs[2]}:
+            raise BackendUnavailable("this one is too large")
+        real(claim, signed)
+
+    parts.backend.inner.ack = ack  # type: ignore[method-assign]
+    for _ in range(4):
+        parts.delivery.retry()
+    ended = [parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs]
+    assert ended == [False, True, False, True]
+    assert parts.delivery.waiting == 2
