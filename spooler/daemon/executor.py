@@ -22,6 +22,7 @@ from spooler.errors import (
     PayloadInvalid,
     RunStopped,
 )
+from spooler.model.artifact import Artifact
 from spooler.model.claim import Claim
 from spooler.model.device import Rerun
 from spooler.model.result import Outcome, Report, Result
@@ -155,7 +156,8 @@ class Executor:
         if result is None or not result.artifacts:
             return outcome
         folder = f"{self._files}/{claim.job.device}/{claim.job.id}.{claim.attempt}"
-        kept, lost = [], []
+        kept: list[Artifact] = []
+        lost: list[Artifact] = []
         for each in result.artifacts:
             there = self._keep(f"{scratch}/{each.path}", f"{folder}/{each.path}", claim)
             (kept if there else lost).append(each)
