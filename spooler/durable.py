@@ -133,7 +133,7 @@ class Disk:
         self.sync = sync
         self._guard = guard
 
-    def make_folder(self, path: Place) -> None:
+    def make_folder(self, path: Place, *, mode: int = 0o777) -> None:
         """Create `path` and its parents; harmless where they exist."""
         if os.path.isdir(path):
             return
@@ -143,7 +143,7 @@ class Disk:
             missing.append(missing[-1].parent)
         for folder in reversed(missing):
             try:
-                os.mkdir(folder)
+                os.mkdir(folder, mode)
             except FileExistsError:
                 continue
             self.settle(folder.parent)

@@ -92,7 +92,7 @@ class Outbox:
             content["report"] = report_to_json(entry.signed.report).decode()
         try:
             text = json.dumps(content).encode()
-            self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new")
+            self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new", mode=0o640)
         except OSError as error:
             raise unavailable(error, self._folder) from error
         with self._lock:

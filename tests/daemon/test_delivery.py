@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from spooler import durable
+from spooler.app.parts import lock_state
 from spooler.daemon.outbox import Entry, Outbox
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim
@@ -265,3 +266,15 @@ def test_a_report_that_the_storage_does_not_take_keeps_no_other_waiting(parts: P
     ended = [parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs]
     assert ended == [False, True, False, True]
     assert parts.delivery.waiting == 2
+
+
+def test_what_waits_is_not_for_everybody(parts: Parts, tmp_path: Path) -> None:
+    kept = entry(parts)
+    before = os.umask(0)
+    try:
+        parts.outbox.keep(kept)
+        os.close(lock_state(tmp_path / "state"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "outbox" / kept.name).stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750
