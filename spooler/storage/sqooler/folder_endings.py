@@ -8,16 +8,16 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from spooler.durable import Disk, exists, read, staged
+from spooler.durable import Disk, exists, staged
 from spooler.errors import LeaseLost, Postponed
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.protocols import Clock
 from spooler.storage.sqooler.folder_claims import FolderClaims
+from spooler.storage.sqooler.folder_documents import document
 from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, folder_of
 from spooler.storage.sqooler.rendering import Renderer, report_document
 
@@ -114,10 +114,7 @@ class FolderEndings:
     def _demand_ended_by(self, claim: Claim) -> None:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""
         place = self._layout.report(claim.job.device, claim.job.id)
-        try:
-            content = json.loads(read(place))
-        except FileNotFoundError:
-            content = {}
+        content = document(place)
         if (content.get("attempt"), content.get("token")) != (claim.attempt, claim.token):
             raise LeaseLost(f"job {claim.job.id} was taken over by another attempt")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.protocols import Backend
-from spooler.storage.liveness import this_process
+from spooler.storage.liveness import this_host, this_process
 from spooler.storage.sqooler import folder_claims
 from spooler.storage.sqooler.folder_backend import FolderBackend
-from spooler.testing.bench import DEVICE, TTL, Bench, new_token, signed_report, take
+from spooler.testing.bench import DEVICE, TTL, Bench, new_token, other_owner, signed_report, take
 from tests.storage.folder_bench import KEY, folder_bench
 
 PRECIOUS = '{"d": "the private key"}'
@@ -218,3 +218,72 @@ def test_files_seen_while_they_are_written_are_forgotten(bench: Bench, base: Pat
         os.utime(place, (now, now))
         take(backend)
     assert backend._queues[DEVICE].unreadable == {}
+
+
+JUNK = (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"attempts": 3, "token": []}')
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_in_the_place_of_a_report_parks_what_comes_late(
+    bench: Bench, base: Path, junk: bytes
+) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    (base / "spooler" / "claims" / DEVICE / claim.handle).unlink()
+    place = base / "spooler" / "reports" / DEVICE / f"{job_id}.json"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(junk)
+    with pytest.raises(LeaseLost):
+        backend.ack(claim, signed_report(claim))
+
+
+_ATTEMPT = '{"attempts": [{"number": %s, "owner": "x", "at": "2026-01-01T00:00:00", "ended": "y"}]'
+_SINCE = ', "since": "2026-01-01T00:00:00+00:00", "delay": 0}'
+
+
+@pytest.mark.parametrize("number", ["1e999", "9999999", "-5", '"x"', "[]"])
+def test_an_attempt_has_a_number_that_can_be_counted_on(
+    bench: Bench, base: Path, number: str
+) -> None:
+    """A claim whose name nobody can read would be a job that is lost."""
+    (job_id,) = bench.submit()
+    place = base / "spooler" / "history" / DEVICE / f"{job_id}.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(_ATTEMPT % number + _SINCE, encoding="utf-8")
+    backend = bench.backend()
+    claim = take(backend)
+    assert claim.attempt == 1
+    backend.ack(claim, signed_report(claim))
+
+
+@pytest.mark.parametrize("pid", ['"x"', "1e30", "-1", "0", "null", "4294967296"])
+def test_an_owner_that_cannot_be_is_left_to_its_lease(bench: Bench, base: Path, pid: str) -> None:
+    bench.submit()
+    claim = take(bench.backend(), other_owner())
+    said = f'{{"host": "{this_host()}", "pid": {pid}, "process": "{claim.owner.process}"}}'
+    (base / "spooler" / "owners" / f"{claim.owner.process}.json").write_text(said)
+    assert bench.backend().reclaim(DEVICE, this_process(), TTL, new_token()) is None
+
+
+@pytest.mark.parametrize("phase", ["c0-1", "s0-1", "d0-1", "e0-1"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_only_looks_like_a_claim_stops_no_recovery(
+    bench: Bench, base: Path, secret: Path, phase: str, kind: str
+) -> None:
+    (job_id,) = bench.submit()
+    take(bench.backend(), other_owner())
+    place = base / "spooler" / "claims" / DEVICE / f"{'0' * 24}.1.0-ab.ab.{phase}"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(secret)
+    backend, me = bench.backend(), this_process()
+    assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
+    bench.clock.advance(TTL + 1)
+    claim = backend.reclaim(DEVICE, me, TTL, new_token())
+    assert claim is not None
+    assert claim.job.id == job_id
+    assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
