@@ -69,6 +69,8 @@ class Outbox:
         """Read what earlier processes left, oldest first; damaged files are parked unread."""
         try:
             self._disk.make_folder(self._folder)
+            for half in self._folder.rglob(".*.tmp"):  # of a process that died while it wrote
+                self._disk.remove(half)
             found = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
             for path in found:
                 self._restore(path)

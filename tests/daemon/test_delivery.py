@@ -278,3 +278,13 @@ def test_what_waits_is_not_for_everybody(parts: Parts, tmp_path: Path) -> None:
         os.umask(before)
     assert (tmp_path / "outbox" / kept.name).stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750
+
+
+def test_half_written_entries_do_not_pile_up(parts: Parts, tmp_path: Path) -> None:
+    parts.outbox.keep(entry(parts))
+    (tmp_path / "outbox" / "parked").mkdir()
+    halves = [tmp_path / "outbox" / ".x.json.new.tmp", tmp_path / "outbox/parked/.y.new.tmp"]
+    for half in halves:
+        half.write_bytes(b"{")
+    assert len(Outbox(tmp_path / "outbox").restore()) == 1
+    assert not any(half.exists() for half in halves)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from spooler.durable import Disk, demand_writable, exists, read, unavailable
-from spooler.errors import LeaseLost
+from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Job
@@ -261,5 +262,6 @@ class FolderBackend:
     def close(self) -> None:
         while self._watches:
             self._watches.pop().close()
-        with self._translated:
+        # A storage that is away at the end keeps a small file of ours, and the exit code is 0.
+        with suppress(BackendUnavailable), self._translated:
             self._owners.forget()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from spooler.durable import Disk
 from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
@@ -260,7 +262,8 @@ def test_an_attempt_has_a_number_that_can_be_counted_on(
 @pytest.mark.parametrize("pid", ['"x"', "1e30", "-1", "0", "null", "4294967296"])
 def test_an_owner_that_cannot_be_is_left_to_its_lease(bench: Bench, base: Path, pid: str) -> None:
     bench.submit()
-    claim = take(bench.backend(), other_owner())
+    stranger = replace(other_owner(), process=f"123-{'a' * 32}")
+    claim = take(bench.backend(), stranger)
     said = f'{{"host": "{this_host()}", "pid": {pid}, "process": "{claim.owner.process}"}}'
     (base / "spooler" / "owners" / f"{claim.owner.process}.json").write_text(said)
     assert bench.backend().reclaim(DEVICE, this_process(), TTL, new_token()) is None
@@ -287,3 +290,21 @@ def test_what_only_looks_like_a_claim_stops_no_recovery(
     assert claim is not None
     assert claim.job.id == job_id
     assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
+
+
+def test_a_storage_that_is_closed_to_us_at_the_end_is_no_error(
+    bench: Bench, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.submit()
+    backend = FolderBackend(base, bench.clock)
+    take(backend, this_process())
+    asked = []
+
+    def refuse(_: Disk, place: str) -> bool:
+        asked.append(place)
+        raise PermissionError(13, "Permission denied", place)
+
+    (base / "spooler" / "claims").rename(base / "spooler" / "elsewhere")
+    monkeypatch.setattr(Disk, "remove", refuse)
+    backend.close()
+    assert len(asked) == 1
