@@ -85,8 +85,15 @@ class Delivery:
         return True
 
     def restore(self) -> int:
-        """Take up what earlier processes left; the number of reports."""
-        return len(self._outbox.restore())
+        """Take up what earlier processes left; the number of reports.
+
+        Their leases are renewed like those of our own: a storage that is slow to take them must
+        not have another daemon take the jobs over meanwhile.
+        """
+        found = self._outbox.restore()
+        for entry in found:
+            self._held[entry.name] = self._keeper.hold(entry.claim, lambda _: None)
+        return len(found)
 
     def retry(self) -> None:
         """Try each waiting report once, oldest first; an outage ends the pass.

@@ -288,3 +288,22 @@ def test_half_written_entries_do_not_pile_up(parts: Parts, tmp_path: Path) -> No
         half.write_bytes(b"{")
     assert len(Outbox(tmp_path / "outbox").restore()) == 1
     assert not any(half.exists() for half in halves)
+
+
+def test_what_an_earlier_process_left_is_renewed_until_it_is_delivered(
+    parts: Parts, tmp_path: Path
+) -> None:
+    job_id = parts.submit()
+    parts.backend.refused = {"ack"}
+    parts.execute()
+    later = Parts(tmp_path, storage=parts.storage, clock=parts.clock)
+    later.backend.refused = {"ack"}
+    later.delivery.restore()
+    for _ in range(20):
+        later.clock.advance(TTL / 4)
+        later.keeper.renew_due()
+        assert parts.backend.inner.reclaim(DEVICE, other_owner(), TTL, new_token()) is None
+    later.backend.refused = set()
+    later.delivery.retry()
+    assert later.submitter.status(DEVICE, job_id).state is State.DONE
+    assert later.keeper.held_tokens() == set()
