@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -52,13 +53,26 @@ def _folder_of(path: Place) -> str:
     return os.path.dirname(path) or "."
 
 
-def read(path: Place) -> bytes:
-    """The whole content of a file."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def read(path: Place, *, limit: int | None = None) -> bytes:
+    """The whole content of a file; with `limit`, no more of it than one byte beyond that.
+
+    What is no file counts as absent (FileNotFoundError). Others write in the storage's folder: a
+    link there may lead to a secret of ours, and a pipe would keep us for ever.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        parts = []
-        while part := os.read(handle, 1 << 20):
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
+            raise FileNotFoundError(errno.ENOENT, "no file", str(path)) from error
+        raise
+    try:
+        if not os.path.isfile(handle):
+            raise FileNotFoundError(errno.ENOENT, "no file", str(path))
+        parts, left = [], 1 << 62 if limit is None else limit + 1
+        while part := os.read(handle, min(1 << 20, left)):
             parts.append(part)
+            left -= len(part)
         return b"".join(parts)
     finally:
         os.close(handle)
@@ -127,7 +141,7 @@ class Disk:
         self.sync = sync
         self._guard = guard
 
-    def make_folder(self, path: Place) -> None:
+    def make_folder(self, path: Place, *, mode: int = 0o777) -> None:
         """Create `path` and its parents; harmless where they exist."""
         if os.path.isdir(path):
             return
@@ -137,22 +151,24 @@ class Disk:
             missing.append(missing[-1].parent)
         for folder in reversed(missing):
             try:
-                os.mkdir(folder)
+                os.mkdir(folder, mode)
             except FileExistsError:
                 continue
             self.settle(folder.parent)
 
     def stage(self, path: Place, content: bytes, *, mode: int = 0o666) -> None:
-        """Write a file that nobody looks at yet, replacing what a crash has left of it.
+        """Write a file that nobody looks at yet, in place of what a crash has left of it.
 
         Not atomic for readers: give it a name that they skip and that is only ours, then
-        `rename` it. `mode` are its permissions from the first moment, less the umask.
+        `rename` it. `mode` are its permissions from the first moment, less the umask. Nothing is
+        written into what is there already: somebody may have put a pipe or a link in our way.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             handle = os.open(path, flags, mode)
-        except FileNotFoundError:
-            self.make_folder(_folder_of(path))
+        except (FileNotFoundError, FileExistsError):
+            if not self.remove(path):
+                self.make_folder(_folder_of(path))
             handle = os.open(path, flags, mode)
         try:
             view = memoryview(content)
@@ -167,14 +183,19 @@ class Disk:
         os.close(handle)
 
     def rename(self, source: Place, target: Place) -> None:
-        """Move a file, replacing `target`. FileNotFoundError when `source` is gone."""
+        """Move a file, replacing `target`. FileNotFoundError when `source` is gone.
+
+        A folder in the place of a file is put aside: it must not keep a job from its end.
+        """
         try:
+            self._move(os.rename, source, target)
+        except IsADirectoryError:
+            self.put_aside(target)
             os.rename(source, target)
-        except FileNotFoundError:
-            if os.path.isdir(_folder_of(target)):
-                raise
-            self.make_folder(_folder_of(target))
-            os.rename(source, target)
+
+    def put_aside(self, path: Place) -> None:
+        """Clear a place without looking at what is there, and without losing it."""
+        os.rename(path, f"{os.fspath(path)}.aside-{uuid.uuid4().hex[:12]}")
 
     def rename_new(self, source: Place, target: Place) -> None:
         """Move a file, replacing nothing.
@@ -182,13 +203,16 @@ class Disk:
         FileExistsError when there is a `target`; FileNotFoundError when `source` is gone, that
         is when somebody else has moved it first: of several movers exactly one succeeds.
         """
+        self._move(_rename_unless_there, source, target)
+
+    def _move(self, step: Callable[[Place, Place], None], source: Place, target: Place) -> None:
         try:
-            _rename_unless_there(source, target)
+            step(source, target)
         except FileNotFoundError:
             if os.path.isdir(_folder_of(target)):
                 raise
             self.make_folder(_folder_of(target))
-            _rename_unless_there(source, target)
+            step(source, target)
 
     def keep(self, source: Place, target: Place) -> None:
         """Move a finished file to where it stays, its content on disk first."""
@@ -213,11 +237,13 @@ class Disk:
         return True
 
     def remove(self, path: Place) -> bool:
-        """Delete a file; False when it was not there."""
+        """Delete a file; False when it was not there. A folder in its place is put aside."""
         try:
             os.unlink(path)
         except FileNotFoundError:
             return False
+        except IsADirectoryError:
+            self.put_aside(path)
         return True
 
     def settle(self, *folders: Place) -> None:

@@ -117,9 +117,49 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     Path(staged(tmp_path / "a.json", "m")).symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic link"):
-        Disk().publish(tmp_path / "a.json", b"x", mark="m")
+    Disk().publish(tmp_path / "a.json", b"x", mark="m")
     assert victim.read_text() == "precious"
+    assert not (tmp_path / "a.json").is_symlink()
+    assert (tmp_path / "a.json").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "nothing"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "a.json"
+    _plant(kind, place, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read(place)
+
+
+def test_reading_stops_beyond_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read(tmp_path / "a", limit=3) == b"1234"
+    assert read(tmp_path / "a", limit=5) == read(tmp_path / "a") == b"12345"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_stands_in_the_way_is_cleared(tmp_path: Path, kind: str) -> None:
+    """Neither the place of a file nor the one beside it can be blocked."""
+    place = tmp_path / "a.json"
+    for planted in (place, Path(staged(place, "m"))):
+        _plant(kind, planted, tmp_path)
+    Disk().publish(place, b"x", mark="m")
+    assert place.read_bytes() == b"x"
+    place.unlink()
+    _plant(kind, place, tmp_path)
+    assert Disk().remove(place)
+    assert not place.exists()
+
+
+def _plant(kind: str, place: Path, folder: Path) -> None:
+    if kind == "link":
+        (folder / "secret").write_text("secret")
+        place.symlink_to(folder / "secret")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+        (place / "inside").touch()
 
 
 @pytest.mark.parametrize(

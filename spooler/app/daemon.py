@@ -148,6 +148,11 @@ class Daemon:
             outage=self._outage,
             bell=self._bell,
             stopping=closing,
+            clock=self._clock,
+            interval=lambda: min(
+                self.settings.daemon.announce_interval, self.settings.daemon.recovery_interval
+            ),
+            late=self._timers.revive,
         )
 
     def serve(self, service: ServiceManager, reload: Callable[[], None]) -> int:

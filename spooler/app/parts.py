@@ -101,7 +101,8 @@ def report_signer(signer: Signer | None) -> ReportSigner:
 def lock_state(folder: Path) -> int:
     """Take the state folder for this process; ConfigError when another daemon has it."""
     try:
-        Disk().make_folder(folder)
+        # Results that wait and files of runs are for our user and group.
+        Disk().make_folder(folder, mode=0o750)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(

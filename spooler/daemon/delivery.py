@@ -88,13 +88,25 @@ class Delivery:
         return True
 
     def restore(self) -> int:
-        """Take up what earlier processes left; the number of reports."""
-        return len(self._outbox.restore())
+        """Take up what earlier processes left; the number of reports.
+
+        Their leases are renewed like those of our own: a storage that is slow to take them must
+        not have another daemon take the jobs over meanwhile.
+        """
+        found = self._outbox.restore()
+        for entry in found:
+            self._held[entry.name] = self._keeper.hold(entry.claim, lambda _: None)
+        return len(found)
 
     def retry(self) -> None:
-        """Try each waiting report once, oldest first; an outage ends the pass."""
+        """Try each waiting report once, oldest first; an outage ends the pass.
+
+        What could not be brought goes to the end of the line: it may be the one report that the
+        storage does not take, and the others must not wait behind it.
+        """
         for entry in self._outbox.entries():
             if not self._deliver(entry, kept=True) and self._outage.lasts:
+                self._outbox.put_last(entry)
                 return
 
     def retry_for(self, seconds: float) -> None:
@@ -129,8 +141,9 @@ class Delivery:
             self._ack(entry)
         except LeaseLost as error:
             self._close(entry)
-            if kept:
-                self._outbox.park(entry, str(error))
+            if not kept:
+                return False  # neither delivered nor on the disk: it waits until it can be parked
+            self._outbox.park(entry, str(error))
             self._tell(EventName.REPORT_PARKED, entry, reason=str(error))
             return True
         self._close(entry)

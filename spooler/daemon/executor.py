@@ -23,9 +23,10 @@ from spooler.errors import (
     PayloadInvalid,
     RunStopped,
 )
+from spooler.model.artifact import Artifact
 from spooler.model.claim import Claim
 from spooler.model.device import Rerun
-from spooler.model.result import Outcome, Report
+from spooler.model.result import Outcome, Report, Result
 from spooler.model.run import RunRequest, StopReason
 from spooler.model.state import State
 from spooler.model.status import Status
@@ -151,25 +152,41 @@ class Executor:
     def _with_files(self, claim: Claim, outcome: Outcome, scratch: str) -> Outcome:
         """Move published files out of the scratch folder, before anything is said of them.
 
-        They stay on this machine, below `files`, until a broker carries them further.
+        They stay on this machine, below `files`, until a broker carries them further. One that is
+        gone costs its own place in the result, and not the data that were measured with it.
         """
-        for each in outcome.result.artifacts if outcome.result is not None else ():
-            kept = f"{self._files}/{claim.job.device}/{claim.job.id}.{claim.attempt}/{each.path}"
-            self._keep(f"{scratch}/{each.path}", kept, claim)
-        return outcome
+        result = outcome.result
+        if result is None or not result.artifacts:
+            return outcome
+        folder = f"{self._files}/{claim.job.device}/{claim.job.id}.{claim.attempt}"
+        kept: list[Artifact] = []
+        lost: list[Artifact] = []
+        for each in result.artifacts:
+            there = self._keep(f"{scratch}/{each.path}", f"{folder}/{each.path}", claim)
+            (kept if there else lost).append(each)
+        if not lost:
+            return outcome
+        names = ", ".join(each.path for each in lost)
+        reason = f"Done, without files that were published and then not there any more: {names}"
+        return Outcome(outcome.state, reason, Result(result.data, tuple(kept)))
 
-    def _keep(self, source: str, target: str, claim: Claim) -> None:
+    def _keep(self, source: str, target: str, claim: Claim) -> bool:
         """A full disk is waited for: the run is over, and its files are part of its result."""
         backoff = Backoff()
         while True:
             try:
+                if exists(target) and not exists(source):  # moved before something failed
+                    self._disk.settle(Path(target).parent)
+                    return True
                 self._disk.keep(source, target)
+            except FileNotFoundError:
+                return False
             except OSError as error:
                 self._room.missing(unavailable(error, target), job=claim.job.id)
                 if not self._patience(backoff.wait()):
-                    return
+                    return False
             else:
-                return
+                return True
 
     def _start(self, held: Held) -> bool:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""

@@ -7,7 +7,7 @@ away is tried again later and does not keep the others from their turn.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from spooler.daemon.announcer import Announcer
 from spooler.daemon.backoff import Backoff
@@ -16,11 +16,14 @@ from spooler.daemon.outage import Outage
 from spooler.daemon.recovery import Recovery
 from spooler.daemon.worker import Worker
 from spooler.errors import BackendUnavailable
+from spooler.protocols import Clock
 
 #: Seconds until a report that was only postponed is brought again.
 _A_MOMENT = 0.02
 #: The longest this thread sleeps, should the timers ever fall silent (seconds).
 _LONGEST = 60.0
+#: Timers that are this many intervals late, and this many seconds beyond, are taken for stopped.
+_LATE, _SLACK = 2.0, 5.0
 
 
 class Bell:
@@ -57,7 +60,18 @@ class Housekeeper:
         outage: Outage,
         bell: Bell,
         stopping: threading.Event,
+        clock: Clock,
+        interval: Callable[[], float],
+        late: Callable[[], None],
     ) -> None:
+        """`late` is called when no timer has asked for anything for some `interval()`s.
+
+        A wall clock that was set back stops them, and all workers may be busy for hours.
+        """
+        self._clock = clock
+        self._interval = interval
+        self._late = late
+        self._heard = clock.monotonic()
         self._delivery = delivery
         self._recovery = recovery
         self._announcer = announcer
@@ -81,7 +95,7 @@ class Housekeeper:
         """Do the duties as they are asked for, until `close`."""
         pause = _LONGEST
         while not self._stopping.is_set():
-            self._bell.rung.wait(pause)
+            self._bell.rung.wait(min(pause, self._patience()))
             self._bell.rung.clear()
             if self._stopping.is_set():
                 return
@@ -90,6 +104,11 @@ class Housekeeper:
     def _round(self) -> float:
         """One round of duties; seconds until the next is due at the latest."""
         wanted = self._bell.answer()
+        if wanted & {"announce", "recover"}:
+            self._heard = self._clock.monotonic()
+        elif self._patience() <= 0:
+            self._heard = self._clock.monotonic()
+            self._late()
         if "announce" in wanted:
             self._announcer.announce()
         if "recover" in wanted:
@@ -101,6 +120,11 @@ class Housekeeper:
             self._backoff.reset()
             return _LONGEST
         return self._backoff.wait() if self._outage.lasts else _A_MOMENT
+
+    def _patience(self) -> float:
+        """Seconds until silent timers are taken for stopped."""
+        silent = self._clock.monotonic() - self._heard
+        return max(0.0, _LATE * self._interval() + _SLACK - silent)
 
     def recover(self) -> None:
         """Settle what dead daemons left, for each device."""

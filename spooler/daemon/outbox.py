@@ -69,6 +69,8 @@ class Outbox:
         """Read what earlier processes left, oldest first; damaged files are parked unread."""
         try:
             self._disk.make_folder(self._folder)
+            for half in self._folder.rglob(".*.tmp"):  # of a process that died while it wrote
+                self._disk.remove(half)
             found = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
             for path in found:
                 self._restore(path)
@@ -92,7 +94,7 @@ class Outbox:
             content["report"] = report_to_json(entry.signed.report).decode()
         try:
             text = json.dumps(content).encode()
-            self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new")
+            self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new", mode=0o640)
         except OSError as error:
             raise unavailable(error, self._folder) from error
         with self._lock:
@@ -129,8 +131,14 @@ class Outbox:
         except OSError as error:
             raise unavailable(error, self._folder) from error
 
+    def put_last(self, entry: Entry) -> None:
+        """Let the others go first, where it still waits."""
+        with self._lock:
+            if entry.name in self._entries:
+                self._entries[entry.name] = self._entries.pop(entry.name)
+
     def entries(self) -> list[Entry]:
-        """What waits, oldest first."""
+        """What waits, oldest first, after what was put last."""
         with self._lock:
             return list(self._entries.values())
 

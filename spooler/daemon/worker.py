@@ -16,7 +16,13 @@ from spooler.daemon.outage import Outage
 from spooler.daemon.room import ROOM_AGAIN, Room
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.windows import Window
-from spooler.errors import BackendUnavailable, DeviceUnusable, PushUnavailable, RunStopped
+from spooler.errors import (
+    BackendUnavailable,
+    ConfigError,
+    DeviceUnusable,
+    PushUnavailable,
+    RunStopped,
+)
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
@@ -257,15 +263,11 @@ class Worker:
         self._window = opened
         if window is None:
             return
-        self._tell_note((window.note or window.kind) if opened is not None else "")
-        self._observer.emit(
-            EventName.DEVICE_WINDOW,
-            device=self.rules.name,
-            kind=window.kind,
-            note=window.note or None,
-            open=opened is not None,
-        )
-        if opened is not None and window.kind == "calibration":
+        name, kind, is_open = self.rules.name, window.kind, opened is not None
+        self._tell_note((window.note or kind) if is_open else "")
+        fields = {"kind": kind, "note": window.note or None, "open": is_open}
+        self._observer.emit(EventName.DEVICE_WINDOW, device=name, **fields)
+        if is_open and kind == "calibration":
             self._calibrate(window)
 
     def _calibrate(self, window: Window) -> None:
@@ -275,6 +277,9 @@ class Worker:
             outcome = self._runner.calibrate(window.duration, self._calibration)
         except RunStopped as stopped:
             outcome = Outcome(State.ERROR, f"stopped: {stopped.reason}")
+        except (ConfigError, OSError) as error:
+            # A reload has brought the window, or /tmp is full: the other devices go on.
+            outcome = Outcome(State.ERROR, str(error))
         finally:
             self._calibration = None
         failed = f"calibration failed: {outcome.reason}"

@@ -73,6 +73,7 @@ class HostContext:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.tell()
         name = file.relative_to(folder).as_posix()
+        name.encode()  # a name that is no Unicode is a ValueError here, and a crash later
         artifact = Artifact(path=name, size=size, sha256=digest)
         self.artifacts[name] = artifact
         return artifact

@@ -20,8 +20,15 @@ _SHOWN = 40
 
 
 def one_line(text: str, limit: int = LIMIT) -> str:
-    """`text` with all white space made single blanks, at most `limit` characters."""
+    """`text` with all white space made single blanks, at most `limit` characters.
+
+    What cannot be shown is spelled out: it may steer the terminal of whoever reads it, and half
+    of a surrogate pair cannot even be written down.
+    """
     line = " ".join(text[: 8 * limit].split())
+    if not line.isprintable():
+        spelled = (each if each.isprintable() else ascii(each)[1:-1] for each in line)
+        line = "".join(spelled)
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -166,7 +166,7 @@ class _Console:
         said = f"{message} ({logger})" if message else event
         words = [_plain(said).ljust(18), *self._pairs(fields)]
         text = f"{stamp[:19]}Z {self._paint(level)} {' '.join(words).rstrip()}"
-        return f"{text}\n{exception}" if exception else text
+        return "\n".join([text, *map(_plain, str(exception).splitlines())])
 
     def _paint(self, level: str) -> str:
         name = f"{level:<7}"

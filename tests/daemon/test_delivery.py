@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from spooler import durable
+from spooler.app.parts import lock_state
 from spooler.daemon.outbox import Entry, Outbox
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim
@@ -217,3 +218,92 @@ def test_keep_says_what_is_wrong(parts: Parts, monkeypatch: pytest.MonkeyPatch) 
         parts.outbox.keep(kept)
     assert len(parts.outbox) == 0
     assert isinstance(kept.signed, SignedReport)
+
+
+def test_a_late_report_waits_for_room_to_be_parked(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The own disk is full and the job is somebody else's: the measurement is kept all the same."""
+    parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    parts.clock.advance(TTL + 1)
+    other = parts.backend.reclaim(DEVICE, other_owner(), TTL, new_token())
+    parts.backend.ack(other, signed_report(other))
+    waits = 0
+    with monkeypatch.context() as full:
+        full.setattr(durable, "os", _FullDisk())
+
+        def patience(_: float) -> bool:
+            nonlocal waits
+            waits += 1
+            if waits == 3:
+                full.undo()
+            return waits < 10
+
+        parts.delivery.finish(held, signed_report(held.claim), patience)
+    assert waits == 3
+    assert len(list((tmp_path / "outbox" / "parked").glob("*.json"))) == 1
+    assert parts.events().count(EventName.REPORT_PARKED) == 1
+
+
+def test_a_report_that_the_storage_does_not_take_keeps_no_other_waiting(parts: Parts) -> None:
+    jobs = [parts.submit() for _ in range(4)]
+    parts.backend.refused = {"ack"}
+    for _ in jobs:
+        parts.execute()
+    assert parts.delivery.waiting == 4
+    parts.backend.refused = set()
+    real = parts.backend.inner.ack
+
+    def ack(claim: Claim, signed: SignedReport) -> None:
+        if claim.job.id in {jobs[0], jobs[2]}:
+            raise BackendUnavailable("this one is too large")
+        real(claim, signed)
+
+    parts.backend.inner.ack = ack  # type: ignore[method-assign]
+    for _ in range(4):
+        parts.delivery.retry()
+    ended = [parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs]
+    assert ended == [False, True, False, True]
+    assert parts.delivery.waiting == 2
+
+
+def test_what_waits_is_not_for_everybody(parts: Parts, tmp_path: Path) -> None:
+    kept = entry(parts)
+    before = os.umask(0)
+    try:
+        parts.outbox.keep(kept)
+        os.close(lock_state(tmp_path / "state"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "outbox" / kept.name).stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750
+
+
+def test_half_written_entries_do_not_pile_up(parts: Parts, tmp_path: Path) -> None:
+    parts.outbox.keep(entry(parts))
+    (tmp_path / "outbox" / "parked").mkdir()
+    halves = [tmp_path / "outbox" / ".x.json.new.tmp", tmp_path / "outbox/parked/.y.new.tmp"]
+    for half in halves:
+        half.write_bytes(b"{")
+    assert len(Outbox(tmp_path / "outbox").restore()) == 1
+    assert not any(half.exists() for half in halves)
+
+
+def test_what_an_earlier_process_left_is_renewed_until_it_is_delivered(
+    parts: Parts, tmp_path: Path
+) -> None:
+    job_id = parts.submit()
+    parts.backend.refused = {"ack"}
+    parts.execute()
+    later = Parts(tmp_path, storage=parts.storage, clock=parts.clock)
+    later.backend.refused = {"ack"}
+    later.delivery.restore()
+    for _ in range(20):
+        later.clock.advance(TTL / 4)
+        later.keeper.renew_due()
+        assert parts.backend.inner.reclaim(DEVICE, other_owner(), TTL, new_token()) is None
+    later.backend.refused = set()
+    later.delivery.retry()
+    assert later.submitter.status(DEVICE, job_id).state is State.DONE
+    assert later.keeper.held_tokens() == set()

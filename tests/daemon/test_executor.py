@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from spooler.durable import Disk, Place
 from spooler.errors import DeviceUnusable, PayloadInvalid, RunStopped
 from spooler.model.artifact import Artifact
 from spooler.model.device import Rerun
@@ -165,3 +167,54 @@ def test_published_files_are_kept_and_the_rest_is_gone(parts: Parts, tmp_path: P
     assert kept.read_text() == "data"
     assert not list((tmp_path / "scratch").iterdir())
     assert parts.submitter.result(DEVICE, job_id).artifacts[0].path == "traces/one.h5"
+
+
+def test_a_published_file_that_is_gone_does_not_cost_the_result(parts: Parts) -> None:
+    """A handler, or whoever cleans up, has deleted it: what was measured is reported."""
+
+    def act(request: RunRequest, _: RunControl) -> Outcome:
+        Path(request.scratch).mkdir(parents=True)
+        (Path(request.scratch) / "there.h5").write_text("data")
+        files = [Artifact(name, 4, "0" * 64) for name in ("gone.h5", "there.h5")]
+        return Outcome(State.DONE, "", Result({"value": 7}, tuple(files)))
+
+    parts.runner.act = act
+    job_id = parts.submit()
+    parts.execute()
+    assert parts.waits == []
+    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    result = parts.submitter.result(DEVICE, job_id)
+    assert result.data == {"value": 7}
+    assert [each.path for each in result.artifacts] == ["there.h5"]
+    assert "gone.h5" in parts.submitter.status(DEVICE, job_id).reason
+
+
+def test_a_published_file_is_found_again_after_half_a_move(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was moved, and then the disk failed: the repeat finds it where it belongs."""
+
+    def act(request: RunRequest, _: RunControl) -> Outcome:
+        Path(request.scratch).mkdir(parents=True)
+        (Path(request.scratch) / "a.h5").write_text("data")
+        return Outcome(State.DONE, "", Result({}, (Artifact("a.h5", 4, "0" * 64),)))
+
+    parts.runner.act = act
+    job_id = parts.submit()
+    real, failed = Disk.settle, []
+
+    def settle(disk: Disk, *folders: Place) -> None:
+        if (
+            f"{job_id}.1" in str(folders)
+            and not failed
+            and list(parts.folder.rglob("files/**/a.h5"))
+        ):
+            failed.append(folders)
+            raise OSError(errno.EIO, "Input/output error")
+        real(disk, *folders)
+
+    monkeypatch.setattr(Disk, "settle", settle)
+    parts.execute()
+    assert len(failed) == 1
+    assert len(parts.waits) == 1
+    assert len(parts.submitter.result(DEVICE, job_id).artifacts) == 1

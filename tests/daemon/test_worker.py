@@ -12,8 +12,9 @@ import pytest
 
 from spooler.clock import SystemClock
 from spooler.daemon.tickets import Tickets
+from spooler.daemon.windows import Window
 from spooler.daemon.worker import Worker
-from spooler.errors import DeviceUnusable
+from spooler.errors import ConfigError, DeviceUnusable
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
 from spooler.model.state import State
@@ -190,3 +191,23 @@ def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
     assert len(loop.parts.runner.requests) == 2
     assert loop.parts.backend.depth(DEVICE) == 1
     assert loop.worker.card == DeviceCard(DEVICE)
+
+
+@pytest.mark.parametrize("trouble", [ConfigError("no calibrate"), OSError(28, "No space left")])
+def test_a_calibration_that_cannot_be_made_stops_nobody(make: Make, trouble: Exception) -> None:
+    """A reload has brought its window, or the disk for its scratch folder is full."""
+
+    def refuse(*_: object) -> Outcome:
+        raise trouble
+
+    noted = threading.Event()
+    loop = make(news=noted.set)
+    loop.parts.runner.calibrate = refuse  # type: ignore[method-assign]
+    window = Window.of("calibration", "* * * * *", 3600.0, "", "UTC")
+    loop.worker.rules = replace(loop.worker.rules, windows=(window,))
+    loop.worker.wake()
+    assert noted.wait(PATIENCE)
+    loop.parts.submit()
+    assert loop.finished.acquire(timeout=PATIENCE), "the device goes on"
+    assert loop.thread.is_alive()
+    assert "calibration failed" in loop.worker.card.note

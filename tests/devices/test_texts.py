@@ -183,3 +183,14 @@ def test_a_socket_of_frames() -> None:
         unpacker.feed(other.recv(1000))
         assert unpacker.take() == ({"a": 1}, b"body")
         assert unpacker.take() is None
+
+
+@given(st.text())
+def test_a_reason_can_be_shown_and_written_down(text: str) -> None:
+    line = one_line(text)
+    assert line.isprintable()
+    line.encode()
+
+
+def test_what_would_steer_a_terminal_is_spelled_out() -> None:
+    assert one_line("\x1b]0;mine\x07 \x9b31m \ud800 ü") == "\\x1b]0;mine\\x07 \\x9b31m \\ud800 ü"

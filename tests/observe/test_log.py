@@ -160,3 +160,16 @@ def test_a_log_that_cannot_be_written_stops_nothing(capsys):
 
 def test_every_level_is_for_an_event_that_exists():
     assert set(log.LEVELS) <= set(EventName)
+
+
+def test_a_traceback_on_a_terminal_steers_nothing():
+    stream = Terminal()
+    log.configure("info", "console", stream)
+    try:
+        pytest.fail("\x1b]0;mine\x07 \x9b31m\nnext")
+    except pytest.fail.Exception:
+        logging.getLogger("spooler").exception("the handler failed")
+    text = re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue(), count=2)
+    assert "Traceback" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "\\x1b]0;mine" in text

@@ -50,7 +50,7 @@ class FolderAnnouncing:
             standing = json.loads(read(self._layout.config(device)))
         except FileNotFoundError:
             return
-        except ValueError:
+        except (ValueError, RecursionError):
             return  # half written by a program that does not write whole files: nothing to keep
         demand_ours(standing, device, self._renderer.signer, self._former_keys)
 
@@ -62,7 +62,7 @@ class FolderAnnouncing:
         document = public_jwk_of(signer).model_dump(mode="json")
         try:
             standing = json.loads(read(place))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             standing = None
         if not same_public_key(standing, document):
             raise KeyRefused(

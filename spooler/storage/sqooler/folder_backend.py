@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from spooler.durable import Disk, demand_writable, exists, read, unavailable
-from spooler.errors import LeaseLost
+from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Job
@@ -119,6 +120,7 @@ class FolderBackend:
         with state.lock, self._translated:
             claim = self._claims.recall(device, owner, token) if token in self._doubtful else None
             if claim is None:
+                self._presence.mark(self._disk)
                 self._owners.introduce(owner)
                 self._doubtful.add(token)
                 claim = self._oldest(state, device, owner, ttl, token)
@@ -191,6 +193,7 @@ class FolderBackend:
     def renew(
         self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
     ) -> Claim:
+        self._presence.expect()
         with self._translated:
             try:
                 renewed = self._claims.renew(claim, ttl, started=started)
@@ -211,6 +214,7 @@ class FolderBackend:
             self._disk.publish(place, content, mark=f"{claim.token}.progress")
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
+        self._presence.expect()
         with self._translated:
             try:
                 committed = self._endings.commit(claim, signed)
@@ -223,6 +227,7 @@ class FolderBackend:
         self._held.pop(claim.token, None)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        self._presence.expect()
         with self._translated:
             self._claims.give_back(claim, reason, refund=refund, delay=delay)
         self._held.pop(claim.token, None)
@@ -237,10 +242,12 @@ class FolderBackend:
             waiting = sorted(list_queue(self._layout.queue(device)))
         for each in waiting:
             place = f"{self._layout.queue(device)}/{each.job_id}.json"
-            if not exists(place):
-                continue  # claimed by a daemon meanwhile
             with self._translated:
-                content = read(place) if each.size <= self._max_payload else b""
+                try:
+                    small = each.size <= self._max_payload
+                    content = read(place, limit=self._max_payload) if small else b""
+                except FileNotFoundError:
+                    continue  # claimed by a daemon meanwhile
                 decoded = self._claims.decode(each.job_id, content, max(each.size, len(content)))
             submitted = datetime.fromtimestamp(each.modified_ns / 1e9, UTC)
             yield Job(each.job_id, device, decoded.payload, decoded.defect, submitted)
@@ -255,5 +262,6 @@ class FolderBackend:
     def close(self) -> None:
         while self._watches:
             self._watches.pop().close()
-        with self._translated:
+        # A storage that is away at the end keeps a small file of ours, and the exit code is 0.
+        with suppress(BackendUnavailable), self._translated:
             self._owners.forget()

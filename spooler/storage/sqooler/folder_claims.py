@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -10,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spooler.durable import Disk, exists, read
+from spooler.durable import Disk, exists, read, unavailable
 from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Owner
 from spooler.model.job import Job
 from spooler.protocols import Clock
 from spooler.storage.payloads import Decoded, decode, too_large
+from spooler.storage.sqooler.folder_documents import document
 from spooler.storage.sqooler.folder_layout import (
     JOB_ID,
+    MOST_ATTEMPTS,
     ClaimName,
     Layout,
     Phase,
@@ -76,19 +79,22 @@ class FolderClaims:
         if not exists(place):
             return _NO_PAST
         try:
-            return self._read_past(json.loads(read(place)))
-        except FileNotFoundError:
-            return _NO_PAST  # the job has ended meanwhile
-        except (ValueError, KeyError, TypeError):
-            return _NO_PAST  # not of our writing: ours are whole
+            return self._read_past(document(place))
+        except (ValueError, KeyError, TypeError, OverflowError):
+            return _NO_PAST  # the job has ended meanwhile, or not of our writing: ours are whole
 
     def _read_past(self, content: dict[str, Any]) -> Past:
         attempts = tuple(
             Attempt(
-                each["number"], each["owner"], datetime.fromisoformat(each["at"]), each["ended"]
+                int(each["number"]),
+                each["owner"],
+                datetime.fromisoformat(each["at"]),
+                each["ended"],
             )
             for each in content["attempts"]
         )
+        if any(not 0 < each.number < MOST_ATTEMPTS for each in attempts):
+            raise ValueError("no attempt has such a number")
         waited = (self._clock.now() - datetime.fromisoformat(content["since"])).total_seconds()
         # A wall clock that was set back cannot hold a job for longer than it was meant to wait.
         return Past(attempts, waits=0 <= waited < content["delay"])
@@ -224,10 +230,9 @@ class FolderClaims:
     def _claim(self, device: str, name: ClaimName, owner: Owner) -> Claim:
         """The claim behind a name that is ours."""
         place = Path(self._layout.claims(device), str(name))
-        stat = place.stat()
-        content = place.read_bytes() if stat.st_size <= self._max_payload else b""
-        decoded = self.decode(name.job_id, content, stat.st_size)
-        submitted = datetime.fromtimestamp(stat.st_mtime, UTC)
+        found = place.lstat()
+        decoded = self._decoded(name.job_id, place, found)
+        submitted = datetime.fromtimestamp(found.st_mtime, UTC)
         return Claim(
             Job(name.job_id, device, decoded.payload, decoded.defect, submitted),
             owner,
@@ -238,6 +243,15 @@ class FolderClaims:
             cancelled=exists(self._layout.cancel(device, name.job_id)),
             history=self.past(device, name.job_id).attempts,
         )
+
+    def _decoded(self, job_id: str, place: Path, found: os.stat_result) -> Decoded:
+        """What is in a claim's file. Its submitter owns it, and may have done anything to it."""
+        try:
+            small = found.st_size <= self._max_payload
+            content = read(place, limit=self._max_payload) if small else b""
+        except PermissionError as error:
+            return Decoded(defect=str(unavailable(error, f"job {job_id}")))
+        return self.decode(job_id, content, max(found.st_size, len(content)))
 
     def decode(self, job_id: str, content: bytes, size: int) -> Decoded:
         """The payload of a job file, or what is wrong with it."""
@@ -252,8 +266,9 @@ class FolderClaims:
         folder = self._layout.claims(device)
         if not exists(folder):
             return []
-        parsed = (ClaimName.parse(path.name) for path in Path(folder).iterdir())
-        return [name for name in parsed if name is not None]
+        with os.scandir(folder) as entries:
+            files = [each.name for each in entries if each.is_file(follow_symlinks=False)]
+        return [name for name in map(ClaimName.parse, files) if name is not None]
 
     def _name(self, claim: Claim) -> ClaimName:
         name = ClaimName.parse(claim.handle)

@@ -8,16 +8,16 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from spooler.durable import Disk, exists, read, staged
+from spooler.durable import Disk, exists, staged
 from spooler.errors import LeaseLost, Postponed
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.protocols import Clock
 from spooler.storage.sqooler.folder_claims import FolderClaims
+from spooler.storage.sqooler.folder_documents import document
 from spooler.storage.sqooler.folder_layout import ClaimName, Layout, Phase, folder_of
 from spooler.storage.sqooler.rendering import Renderer, report_document
 
@@ -83,12 +83,19 @@ class FolderEndings:
         self._disk.settle(*places)
 
     def _keep_replaced(self, claim: Claim) -> None:
-        """Keep what stands where our result will go: nobody's measurement is overwritten."""
+        """Keep what stands where our result will go: nobody's measurement is overwritten.
+
+        Under a second name, and unread: others may have put anything there, of any size.
+        """
         device, job_id = claim.job.device, claim.job.id
         result = self._layout.result(device, job_id)
-        if exists(result):
-            kept = self._layout.replaced(device, job_id, claim.token)
-            self._disk.publish(kept, read(result), mark=claim.token)
+        kept = self._layout.replaced(device, job_id, claim.token)
+        if not exists(result) or exists(kept):
+            return
+        if self._disk.link(result, kept):
+            self._disk.settle(folder_of(kept))
+        else:
+            self._disk.put_aside(result)
 
     def unstage(self, device: str, job_id: str, token: str) -> None:
         """Remove what the claim with `token` has staged and can never commit."""
@@ -107,10 +114,7 @@ class FolderEndings:
     def _demand_ended_by(self, claim: Claim) -> None:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""
         place = self._layout.report(claim.job.device, claim.job.id)
-        try:
-            content = json.loads(read(place))
-        except FileNotFoundError:
-            content = {}
+        content = document(place)
         if (content.get("attempt"), content.get("token")) != (claim.attempt, claim.token):
             raise LeaseLost(f"job {claim.job.id} was taken over by another attempt")
 

@@ -32,6 +32,8 @@ _CLAIM = re.compile(
     r"(?P<id>[A-Za-z0-9_-]{1,100})\.(?P<attempt>\d{1,6})\.(?P<process>[0-9a-f-]{1,80})"
     r"\.(?P<token>[0-9a-f]{1,40})\.(?P<phase>[a-z])(?P<beat>\d{1,9})-(?P<ttl>\d{1,9})\Z"
 )
+#: No attempt has this number: a claim's name has six places for it.
+MOST_ATTEMPTS = 999_999
 DEVICE = re.compile(r"[a-z0-9]{1,100}\Z")
 
 

@@ -6,10 +6,14 @@ import json
 import threading
 from pathlib import Path
 
-from spooler.durable import Disk, read
+from spooler.durable import Disk
 from spooler.model.claim import Owner
 from spooler.storage.liveness import certainly_dead
+from spooler.storage.sqooler.folder_documents import document
 from spooler.storage.sqooler.folder_layout import Layout
+
+#: More than any process number of Linux.
+_NO_PID = 2**31
 
 
 class FolderOwners:
@@ -60,10 +64,12 @@ class FolderOwners:
         """Who a process in a claim name is; None when that is not (any more) known."""
         owner = self._known.get(process)
         if owner is None:
-            try:
-                content = json.loads(read(self._layout.owner(process)))
-                owner = Owner(content["host"], content["pid"], content["process"])
-            except (FileNotFoundError, ValueError, KeyError, TypeError):
+            said = document(self._layout.owner(process))
+            host, pid, name = (said.get(key) for key in ("host", "pid", "process"))
+            if not (isinstance(host, str) and isinstance(pid, int) and name == process):
                 return None  # then the lease decides
+            if not 0 < pid < _NO_PID:
+                return None
+            owner = Owner(host, pid, process)
             self._known[process] = owner
         return owner

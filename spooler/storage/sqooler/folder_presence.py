@@ -1,10 +1,13 @@
 """Whether the folder is there: a disk that is not mounted looks like an empty one.
 
-The first daemon leaves a marker. Once this process has seen it, a folder without it is a storage
-that is away: nothing is made in its place, and nothing is concluded from what is missing in it.
+The first daemon leaves a marker, before its first claim. Once this process has seen it, or holds a
+claim that was made here by an earlier one, a folder without it is a storage that is away: nothing
+is made in its place, and nothing is concluded from what is missing in it.
 """
 
 from __future__ import annotations
+
+import uuid
 
 from spooler.durable import Disk, exists
 from spooler.errors import BackendUnavailable
@@ -22,13 +25,19 @@ class FolderPresence:
         """Leave the marker where there is none yet, before anything else is written."""
         if not self._seen:
             if not exists(self._layout.marker()):
-                disk.publish(self._layout.marker(), b'{"storage": "sqooler folder"}', mark="new")
+                # Two daemons may begin at once.
+                mark = uuid.uuid4().hex[:12]
+                disk.publish(self._layout.marker(), b'{"storage": "sqooler folder"}', mark=mark)
             self._seen = True
+
+    def expect(self) -> None:
+        """There is a claim, so the folder has been used: from now on it must be there."""
+        self._seen = True
 
     def demand(self) -> None:
         """Raise BackendUnavailable when the folder that we have used is not there."""
         if self._seen and not exists(self._layout.marker()):
             raise BackendUnavailable(
-                f"{self._layout.base}: the storage's folder is not there (not mounted?); "
-                "nothing is lost meanwhile"
+                f"{self._layout.base}: the storage's folder is not there, or was emptied: it "
+                "has no spooler/storage.json (not mounted?); nothing is lost meanwhile"
             )

@@ -50,7 +50,7 @@ class FolderReader:
         content = b""
         if waiting.size <= self._max_payload:
             try:
-                content = read(place)
+                content = read(place, limit=self._max_payload)
             except FileNotFoundError:
                 return None
             except PermissionError as error:
@@ -61,6 +61,8 @@ class FolderReader:
         if decoded.defect and not self._settled(state, waiting, size):
             state.queue.defer(waiting)
             return None
+        state.unreadable.pop(waiting.job_id, None)
+        state.forbidden.discard(waiting.job_id)
         if exists(self._layout.running(waiting.job_id)):
             state.queue.defer(waiting)  # a job of this id runs already
             return None
@@ -85,7 +87,4 @@ class FolderReader:
         if known is None or known[0] != size:
             state.unreadable[waiting.job_id] = (size, now)
             return False
-        if now - known[1] < SETTLED_AFTER:
-            return False
-        del state.unreadable[waiting.job_id]
-        return True
+        return now - known[1] >= SETTLED_AFTER

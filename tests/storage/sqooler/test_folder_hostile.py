@@ -1,0 +1,310 @@
+"""What others do to the folder that they share with us, by mistake or on purpose."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spooler.durable import Disk
+from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.model.device import DeviceCard
+from spooler.model.state import State
+from spooler.protocols import Backend
+from spooler.storage.liveness import this_host, this_process
+from spooler.storage.sqooler import folder_claims
+from spooler.storage.sqooler.folder_backend import FolderBackend
+from spooler.testing.bench import DEVICE, TTL, Bench, new_token, other_owner, signed_report, take
+from tests.storage.folder_bench import KEY, folder_bench
+
+PRECIOUS = '{"d": "the private key"}'
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def bench(base: Path) -> Iterator[Bench]:
+    yield from folder_bench(base)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    place = tmp_path / "secret"
+    place.write_text(PRECIOUS, encoding="utf-8")
+    return place
+
+
+def queued(base: Path, job_id: str) -> Path:
+    return base / "jobs" / "queued" / DEVICE / f"{job_id}.json"
+
+
+def result(base: Path, job_id: str) -> Path:
+    place = base / "results" / DEVICE / f"{job_id}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def second_of_two(bench: Bench) -> tuple[Backend, str]:
+    """A backend that has listed two jobs and claimed one; the id of the other."""
+    _, job_id = bench.submit(2)
+    backend = bench.backend()
+    take(backend)
+    return backend, job_id
+
+
+def test_a_folder_that_is_not_mounted_yet_proves_nothing(bench: Bench, base: Path) -> None:
+    """A daemon that begins with reports in its outbox may be there before the disk is."""
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = backend.renew(take(backend), TTL, started=True)
+    away = base.with_name("away")
+    base.rename(away)
+    base.mkdir()
+    later = FolderBackend(base, bench.clock, signer=KEY)
+    for act in (
+        lambda: later.ack(claim, signed_report(claim)),
+        lambda: later.announce(DeviceCard(DEVICE), bench.clock.now()),
+        lambda: later.claim(DEVICE, this_process(), TTL, new_token()),
+        lambda: later.ack(claim, signed_report(claim)),
+    ):
+        with pytest.raises(BackendUnavailable, match="not there"):
+            act()
+    assert list(base.iterdir()) == [], "nothing is made in the place of the mount"
+    base.rmdir()
+    away.rename(base)
+    later.ack(claim, signed_report(claim))
+    assert bench.submitter.status(DEVICE, job_id).state is State.DONE
+
+
+def test_the_first_claim_leaves_the_marker_too(bench: Bench, base: Path) -> None:
+    """The first announcement may have failed."""
+    bench.submit()
+    (base / "spooler" / "storage.json").unlink()
+    take(FolderBackend(base, bench.clock, signer=KEY))
+    assert (base / "spooler" / "storage.json").exists()
+
+
+def test_a_job_that_became_a_link_is_not_read(bench: Bench, base: Path, secret: Path) -> None:
+    backend, job_id = second_of_two(bench)
+    queued(base, job_id).unlink()
+    queued(base, job_id).symlink_to(secret)
+    assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+
+
+def test_a_job_that_became_a_pipe_does_not_block(bench: Bench, base: Path) -> None:
+    backend, job_id = second_of_two(bench)
+    queued(base, job_id).unlink()
+    os.mkfifo(queued(base, job_id))
+    assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+
+
+def test_a_job_that_grew_is_not_taken_into_memory(bench: Bench, base: Path) -> None:
+    backend, job_id = second_of_two(bench)
+    with queued(base, job_id).open("r+b") as stream:
+        stream.truncate(2**28)
+    tracemalloc.start()
+    try:
+        claim = backend.claim(DEVICE, this_process(), TTL, new_token())
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    assert claim is not None
+    assert "at most" in claim.job.defect
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "giant"])
+def test_whatever_lies_in_the_place_of_a_result(
+    bench: Bench, base: Path, secret: Path, kind: str
+) -> None:
+    """It is kept, and not read: a link may lead to a key of ours, a giant fill the memory."""
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    place = result(base, job_id)
+    if kind == "link":
+        place.symlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+        (place / "inside").touch()
+    else:
+        with place.open("wb") as stream:
+            stream.truncate(2**33)
+    backend.ack(claim, signed_report(claim))
+    backend.ack(claim, signed_report(claim))
+    assert bench.submitter.result(DEVICE, job_id).data == {"value": 1}
+    kept = [*base.glob("spooler/replaced/*/*"), *place.parent.glob("*.aside-*")]
+    assert len(kept) == 1
+    for path in base.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 2**20:
+            assert PRECIOUS not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "results/{}/{}.json",
+        "status/{}/{}.json",
+        "spooler/reports/{}/{}.json",
+        "spooler/history/{}/{}.json",
+        "spooler/cancels/{}/{}.json",
+        "jobs/finished/{}/{}.json",
+    ],
+)
+def test_a_folder_in_the_place_of_a_document_holds_nothing_up(
+    bench: Bench, base: Path, place: str
+) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    blocked = base / place.format(DEVICE, job_id)
+    blocked.unlink(missing_ok=True)
+    blocked.mkdir(parents=True)
+    (blocked / "inside").touch()
+    backend.release(claim, "died", refund=False)
+    claim = take(backend)
+    backend.ack(claim, signed_report(claim))
+    assert bench.submitter.status(DEVICE, job_id).state is State.DONE
+    assert blocked.is_file() == ("spooler/history" not in place and "cancels" not in place)
+
+
+def test_a_folder_in_the_queue_does_not_keep_a_job_from_going_back(
+    bench: Bench, base: Path
+) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    queued(base, job_id).mkdir()
+    backend.release(claim, "x", refund=True)
+    assert take(backend).job.id == job_id
+
+
+def test_a_claimed_file_that_may_not_be_read_does_not_stop_recovery(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its submitter owns it, and may close it to us at any time."""
+    bench.submit()
+    bench.backend().claim(DEVICE, this_process(), TTL, new_token())
+
+    def closed(place: str, **_: object) -> bytes:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(folder_claims, "read", closed)
+    other = bench.backend()
+    other.reclaim(DEVICE, this_process(), TTL, new_token())
+    bench.clock.advance(TTL + 1)
+    claim = other.reclaim(DEVICE, this_process(), TTL, new_token())
+    assert claim is not None
+    assert "permission denied" in claim.job.defect
+
+
+def test_files_seen_while_they_are_written_are_forgotten(bench: Bench, base: Path) -> None:
+    """sqooler's clients write in place: most of their jobs are seen empty once."""
+    backend = FolderBackend(base, bench.clock)
+    for number in range(20):
+        place = queued(base, f"{number:024x}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"")
+        now = bench.clock.now().timestamp()
+        os.utime(place, (now, now))
+        assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+        place.write_bytes(b"{}")
+        os.utime(place, (now, now))
+        take(backend)
+    assert backend._queues[DEVICE].unreadable == {}
+
+
+JUNK = (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"attempts": 3, "token": []}')
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_in_the_place_of_a_report_parks_what_comes_late(
+    bench: Bench, base: Path, junk: bytes
+) -> None:
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    (base / "spooler" / "claims" / DEVICE / claim.handle).unlink()
+    place = base / "spooler" / "reports" / DEVICE / f"{job_id}.json"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(junk)
+    with pytest.raises(LeaseLost):
+        backend.ack(claim, signed_report(claim))
+
+
+_ATTEMPT = '{"attempts": [{"number": %s, "owner": "x", "at": "2026-01-01T00:00:00", "ended": "y"}]'
+_SINCE = ', "since": "2026-01-01T00:00:00+00:00", "delay": 0}'
+
+
+@pytest.mark.parametrize("number", ["1e999", "9999999", "-5", '"x"', "[]"])
+def test_an_attempt_has_a_number_that_can_be_counted_on(
+    bench: Bench, base: Path, number: str
+) -> None:
+    """A claim whose name nobody can read would be a job that is lost."""
+    (job_id,) = bench.submit()
+    place = base / "spooler" / "history" / DEVICE / f"{job_id}.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(_ATTEMPT % number + _SINCE, encoding="utf-8")
+    backend = bench.backend()
+    claim = take(backend)
+    assert claim.attempt == 1
+    backend.ack(claim, signed_report(claim))
+
+
+@pytest.mark.parametrize("pid", ['"x"', "1e30", "-1", "0", "null", "4294967296"])
+def test_an_owner_that_cannot_be_is_left_to_its_lease(bench: Bench, base: Path, pid: str) -> None:
+    bench.submit()
+    stranger = replace(other_owner(), process=f"123-{'a' * 32}")
+    claim = take(bench.backend(), stranger)
+    said = f'{{"host": "{this_host()}", "pid": {pid}, "process": "{claim.owner.process}"}}'
+    (base / "spooler" / "owners" / f"{claim.owner.process}.json").write_text(said)
+    assert bench.backend().reclaim(DEVICE, this_process(), TTL, new_token()) is None
+
+
+@pytest.mark.parametrize("phase", ["c0-1", "s0-1", "d0-1", "e0-1"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_only_looks_like_a_claim_stops_no_recovery(
+    bench: Bench, base: Path, secret: Path, phase: str, kind: str
+) -> None:
+    (job_id,) = bench.submit()
+    take(bench.backend(), other_owner())
+    place = base / "spooler" / "claims" / DEVICE / f"{'0' * 24}.1.0-ab.ab.{phase}"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(secret)
+    backend, me = bench.backend(), this_process()
+    assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
+    bench.clock.advance(TTL + 1)
+    claim = backend.reclaim(DEVICE, me, TTL, new_token())
+    assert claim is not None
+    assert claim.job.id == job_id
+    assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
+
+
+def test_a_storage_that_is_closed_to_us_at_the_end_is_no_error(
+    bench: Bench, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.submit()
+    backend = FolderBackend(base, bench.clock)
+    take(backend, this_process())
+    asked = []
+
+    def refuse(_: Disk, place: str) -> bool:
+        asked.append(place)
+        raise PermissionError(13, "Permission denied", place)
+
+    (base / "spooler" / "claims").rename(base / "spooler" / "elsewhere")
+    monkeypatch.setattr(Disk, "remove", refuse)
+    backend.close()
+    assert len(asked) == 1
