@@ -132,3 +132,28 @@ def test_the_template_is_typed_and_formatted(tmp_path: Path) -> None:
 def test_names_that_cannot_be_modules_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="use small letters and digits"):
         handler_template(name)
+
+
+class _Plain:
+    """Nothing that pydantic knows how to check."""
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        (None, "it is None."),
+        ("Parameters", "it is a str."),
+        (5, "it is a int."),
+        (_Plain, "it is the class _Plain."),
+        (dict["Undefined", int], "it names a type that is not defined."),  # noqa: F821 - the point
+        ({"shots": int}, "must be a pydantic model, as in params = Parameters"),
+    ],
+)
+def test_params_that_check_nothing_are_refused_in_one_short_sentence(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, params: object, said: str
+) -> None:
+    monkeypatch.setattr("spooler.devices.echo.Echo.params", params)
+    with pytest.raises(ConfigError, match="`params` of handler echo must be a pydantic") as refused:
+        bench("echo", isolation="thread")
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 200
