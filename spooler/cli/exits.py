@@ -38,6 +38,7 @@ MEANING = {
 }
 
 _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
+    (errors.KeyNotWritten, Exit.NOT_WRITTEN),
     (errors.ConfigError, Exit.CONFIG),
     (errors.StateInUse, Exit.NOT_YET),
     (errors.BackendUnavailable, Exit.STORAGE),

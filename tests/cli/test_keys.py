@@ -12,7 +12,7 @@ def test_a_new_key_is_its_owners_alone_and_never_overwritten(said, tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     before = file.read_bytes()
     again = said("keys", "generate", file)
-    assert again.code == 78
+    assert again.code == 73
     assert "never overwritten" in again.err
     assert file.read_bytes() == before
 
