@@ -160,3 +160,11 @@ def test_a_log_that_cannot_be_written_stops_nothing(capsys):
 
 def test_every_level_is_for_an_event_that_exists():
     assert set(log.LEVELS) <= set(EventName)
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(colours):
+    stream = Terminal()
+    log.configure("info", "auto", stream, colours=colours)
+    logging.getLogger("lab").warning("hot")
+    assert ("\x1b[" in stream.getvalue()) is colours
