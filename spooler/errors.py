@@ -22,6 +22,10 @@ class KeyRefused(ConfigError):
     """A key is unreadable, readable by others, of the wrong kind, or not the announced one."""
 
 
+class KeyNotWritten(KeyRefused):
+    """A key file is there already, or cannot be written (exit 73)."""
+
+
 class StateInUse(SpoolerError):
     """Another daemon has the state folder; it may be about to end (exit 75: try again)."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from spooler.app import parts
 from spooler.clock import SystemClock
 from spooler.durable import demand_writable
-from spooler.errors import SpoolerError
+from spooler.errors import ConfigError, SpoolerError
 from spooler.settings import DeviceSettings, Settings
 
 
@@ -62,10 +62,14 @@ def _key(settings: Settings) -> str:
 
 
 def _storage(settings: Settings) -> str:
-    backend = parts.open_storage(settings, SystemClock(), parts.load_signer(settings))
+    try:
+        signer, keyed = parts.load_signer(settings), True
+    except ConfigError:
+        signer, keyed = None, False  # the line on the key says so; here it is about the storage
+    backend = parts.open_storage(settings, SystemClock(), signer)
     try:
         backend.ping()
-        for name in settings.enabled_devices():
+        for name in settings.enabled_devices() if keyed else ():
             backend.demand_ours(name)
         waiting = {name: backend.depth(name) for name in settings.enabled_devices()}
     finally:

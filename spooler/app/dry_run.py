@@ -20,7 +20,7 @@ def dry_run(settings: Settings, options: RunOptions) -> int:
     clock, owner = SystemClock(), this_process()
     signer = parts.load_signer(settings)
     backend = parts.open_storage(settings, clock, signer)
-    tickets = Tickets(options.max_jobs)
+    tickets, shown = Tickets(options.max_jobs), 0
     try:
         for name, device in settings.enabled_devices().items():
             runner = parts.open_device(name, device, settings.state)
@@ -34,13 +34,22 @@ def dry_run(settings: Settings, options: RunOptions) -> int:
                     clock=clock,
                     more=tickets.take,
                 )
+                before = shown
                 for each in rehearsed:
+                    shown += 1
                     show(each)
+                if shown == before and shown != options.max_jobs:
+                    say_nothing_waits(name)
             finally:
                 runner.close()
     finally:
         backend.close()
     return 0
+
+
+def say_nothing_waits(device: str) -> None:
+    """Beside the answer: silence would leave open whether anything was looked at."""
+    print(f"{device}: no job waits, nothing would be done", file=sys.stderr, flush=True)
 
 
 def show(rehearsed: Rehearsed) -> None:

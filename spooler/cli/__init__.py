@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from spooler.cli import exits
+from spooler.cli import exits, output
 from spooler.errors import Bug, SpoolerError
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _code(ended)
     except KeyboardInterrupt:
         return exits.Exit.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, output.ReaderGone):
         return _hang_up()
     except Exception as error:  # noqa: BLE001 - the last place where a bug can become a sentence
         return _sentence(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from spooler import errors
+from spooler.cli import output
 
 
 class Exit(IntEnum):
@@ -38,6 +39,8 @@ MEANING = {
 }
 
 _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
+    (errors.KeyNotWritten, Exit.NOT_WRITTEN),
+    (output.OutputLost, Exit.NOT_WRITTEN),
     (errors.ConfigError, Exit.CONFIG),
     (errors.StateInUse, Exit.NOT_YET),
     (errors.BackendUnavailable, Exit.STORAGE),

@@ -55,7 +55,11 @@ def rotate(file: _File = None, *, kid: _Kid = None, config: options.Config = Non
     done = keys.rotate(path, kid)
     output.say(f"{path}: a new key, kid {done.new.kid}")
     output.say(f"{done.kept}: the old key, kid {done.old.kid}")
-    output.say("restart the daemon to sign with the new one")
+    output.say("restart the daemon to sign with the new one; it needs the old one beside it once")
+    output.note(
+        "where the key is a systemd credential, that is one more line of the service:\n"
+        f"LoadCredential={done.kept.name}:{done.kept.absolute()}"
+    )
 
 
 def _key_file(file: Path | None, config: Path | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,10 @@ def new_device(
     if not re.fullmatch(r"[a-z][a-z0-9]*", name) or keyword.iskeyword(name):
         raise typer.BadParameter(
             f"{name!r} is no name for a device; use small letters and digits, a letter first"
+        )
+    if name in sys.stdlib_module_names:
+        raise typer.BadParameter(
+            f"{name}.py would not be found: Python itself has a module {name}; choose another name"
         )
     from spooler.devices.template import handler_template
     from spooler.durable import Disk

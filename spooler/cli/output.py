@@ -6,13 +6,31 @@ Text that comes from a storage or a handler is never trusted to steer the termin
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from spooler.errors import SpoolerError
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+#: Columns of the terminal that the last column of a table gets at least.
+_LEAST = 20
+
+
+class ReaderGone(Exception):
+    """Who read our output has gone, as in `spooler result ... | head`.
+
+    Not an OSError: typer would end a command with exit code 1 for one, which says "no" here.
+    """
+
+
+class OutputLost(SpoolerError):
+    """The answer could not be written where stdout leads (exit 73)."""
 
 
 def plain(text: str) -> str:
@@ -22,7 +40,22 @@ def plain(text: str) -> str:
 
 def say(text: str = "") -> None:
     """One line of the answer, to stdout."""
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        _let_go_of_stdout()
+        raise OutputLost(
+            f"the answer cannot be written: {error.strerror}; make room, or send it elsewhere"
+        ) from None
+
+
+def _let_go_of_stdout() -> None:
+    """What Python still holds back cannot be written at the end either, and it would say so."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def note(text: str) -> None:
@@ -40,19 +73,20 @@ def _jsonable(value: Any) -> Any:
 
 
 def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """A table to stdout; wide cells are kept whole when the output is not a terminal."""
+    """A table to stdout: only its last column is ever wrapped, so that names can be copied."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
+    cells = [[plain(cell) for cell in line] for line in lines]
     for title in head:
-        table.add_column(title, overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(plain(cell)) for cell in line))
+        table.add_column(title, overflow="fold", no_wrap=title != head[-1])
+    for line in cells:
+        table.add_row(*map(Text, line))
     screen = console()
-    if not screen.is_terminal:
-        screen.width = 1000
-        table.box = None
+    taken = sum(max(map(len, column)) + 1 for column in zip(head, *cells, strict=True))
+    least = taken - max(map(len, (line[-1] for line in [head, *cells]))) + _LEAST
+    screen.width = max(screen.width, least) if screen.is_terminal else 1000
     with screen.capture() as captured:
         screen.print(table)
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spooler.cli import options
+from spooler.cli import options, output
 
 if TYPE_CHECKING:
     from spooler.settings import Settings
@@ -43,10 +43,16 @@ def run(
     # A later reload reads the same file, whatever the working folder is by then.
     file = (config or find(os.environ)).absolute()
 
+    colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
     def read() -> Settings:
         settings = load(file, os.environ)
-        log.configure(settings.log.level, settings.log.format)
+        log.configure(settings.log.level, settings.log.format, colours=colours)
         return settings
 
     chosen = RunOptions(once=once, max_jobs=max_jobs, dry_run=dry_run)
-    raise typer.Exit(run_daemon(read(), chosen, reload=read))
+    try:
+        code = run_daemon(read(), chosen, reload=read)
+    except BrokenPipeError:  # only a dry run writes to stdout
+        raise output.ReaderGone from None
+    raise typer.Exit(code)

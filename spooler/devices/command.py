@@ -7,13 +7,14 @@ exit code but 0 fails the job; the last line of standard error is the reason.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -28,14 +29,17 @@ from spooler.protocols import JobContext
 
 _SLICE = 0.05
 _READ = 64 * 1024
+#: Bytes of unusable output that the reason quotes.
+_SHOWN = 40
 
 
 class Command:
     """Runs `argv` for each job: a program and its arguments, never a shell line.
 
     `timeout`: seconds for one run, beside the device's own. `env`: variables set in addition to
-    the daemon's. `cwd`: the folder to run in. `grace`: seconds between SIGTERM and SIGKILL.
-    `max_output`: bytes the program may write to standard output.
+    the daemon's. `cwd`: the folder to run in, by default that of the daemon; a program with a
+    relative path is looked for there. `grace`: seconds between SIGTERM and SIGKILL. `max_output`:
+    bytes the program may write to standard output.
     """
 
     params = dict[str, Any]
@@ -51,10 +55,18 @@ class Command:
         grace: float = 2.0,
         max_output: int = 16 * MIB,
     ) -> None:
-        if isinstance(argv, str) or not argv or not all(isinstance(item, str) for item in argv):
-            raise ValueError("argv must be a list of strings: the program and its arguments")
-        if timeout is not None and timeout <= 0:
-            raise ValueError("timeout must be positive")
+        if not _is_list(argv) or not argv or not _are_texts(argv):
+            raise ValueError("argv must be a list of texts: the program and its arguments")
+        if env is not None and not (_is_table(env) and _are_texts(env.values())):
+            raise ValueError('env must be a table of texts, as in { VOLTAGE = "3" }')
+        if cwd is not None and not _are_texts([cwd]):
+            raise ValueError(f"cwd must be a text, the path of a folder, got {cwd!r}")
+        if timeout is not None and not (_is_number(timeout) and timeout > 0):
+            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
+        if not (_is_number(grace) and grace >= 0):
+            raise ValueError(f"grace must be a number of seconds, got {grace!r}")
+        if not (_is_number(max_output) and max_output >= 1):
+            raise ValueError(f"max_output must be a number of bytes, got {max_output!r}")
         self._argv = list(argv)
         self._timeout = timeout
         # The program inherits the daemon's environment, as it would from a shell.
@@ -71,12 +83,12 @@ class Command:
     def open(self) -> None:
         if self._cwd is not None and not Path(self._cwd).is_dir():
             raise ValueError(f"there is no folder {self._cwd}; correct the option cwd")
-        program = self._argv[0]
-        place = str(Path(self._cwd or ".", program)) if "/" in program else program
-        if shutil.which(place, path=(self._env or {}).get("PATH")) is None:
-            raise ValueError(
-                f"there is no program {program} that can be executed; correct the option argv"
-            )
+        self._find()
+
+    def dry_run(self, params: dict[str, Any], context: JobContext) -> None:
+        """Whether the program is there; it is not started."""
+        del params, context
+        self._find()
 
     def run(self, params: dict[str, Any], context: JobContext) -> dict[str, Any]:
         program = _Program(self._start(), encode(params), self._max_output, context)
@@ -96,6 +108,23 @@ class Command:
     def close(self) -> None:
         """No program is left between runs."""
 
+    def _find(self) -> None:
+        """Raise ValueError when the program is not there, or not to be executed."""
+        program = self._argv[0]
+        if "/" not in program:
+            if shutil.which(program, path=(self._env or {}).get("PATH")) is None:
+                raise ValueError(
+                    f"there is no program {program} on the PATH; correct the option argv, where"
+                    " a file is written with its folder, as in ./measure.sh"
+                )
+            return
+        file = Path(self._cwd or ".", program)
+        if not file.is_file():
+            where = "" if file.is_absolute() else " in the daemon's working folder"
+            raise ValueError(f"there is no program {program}{where}; correct the option argv")
+        if not os.access(file, os.X_OK):
+            raise ValueError(f"{program} may not be executed; allow it with chmod +x {program}")
+
     def _start(self) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(  # noqa: S603 - the program that the settings name
@@ -111,7 +140,35 @@ class Command:
             )
         except OSError as error:
             name = Path(self._argv[0]).name
-            raise ValueError(f"{name} could not be started: {error.strerror}") from error
+            raise ValueError(f"{name} could not be started: {_unstarted(error)}") from error
+
+
+def _unstarted(error: OSError) -> str:
+    """What kept a program from starting; the system's words for two cases mislead."""
+    if error.errno == errno.ENOEXEC:
+        return "it is no program; a script's first line names its interpreter, as in #!/bin/sh"
+    if error.errno == errno.ENOENT:
+        return (
+            "the file or the interpreter that its first line names is not there"
+            " (a script's lines must not end in carriage returns)"
+        )
+    return error.strerror or type(error).__name__
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _are_texts(items: Iterable[object]) -> bool:
+    return all(isinstance(item, str) for item in items)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _Program:
@@ -213,7 +270,11 @@ def _answer(end: End, written: bytes, last_line: str) -> dict[str, Any]:
     try:
         value = decode(written)
     except NotJson as error:
-        raise ValueError(f"the program's standard output {error}") from None
+        begin = ascii(written[:_SHOWN].decode("utf-8", "backslashreplace"))
+        raise ValueError(
+            f"the program's standard output {error}; it begins with {begin}, and all but the"
+            " result belongs to standard error"
+        ) from None
     if not isinstance(value, dict):
         raise ValueError("the program's standard output is JSON, but no object")  # noqa: TRY004 - a job's failure
     return value

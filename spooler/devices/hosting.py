@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from spooler.devices.context import HostContext
 from spooler.devices.encoding import NotJson, decode, encode
@@ -61,13 +61,7 @@ class HandlerHost:
     def load(self) -> None:
         """Make the handler without opening it. Raises ConfigError."""
         self._handler = load_handler(self._spec.reference, self._spec.options)
-        try:
-            self._adapter = TypeAdapter(self._handler.params)
-        except Exception as error:
-            raise ConfigError(
-                f"`params` of handler {self._spec.reference} is nothing that pydantic can check: "
-                f"{said(error)}"
-            ) from error
+        self._adapter = _adapter(self._spec.reference, self._handler.params)
 
     def open(self) -> bytes:
         """Open the handler; its card as JSON. Raises DeviceUnusable or ConfigError."""
@@ -186,6 +180,24 @@ class HandlerHost:
             return encode(card)
         except NotJson as error:
             raise ConfigError(f"{where}: {error}.") from None
+
+
+def _adapter(reference: str, params: Any) -> TypeAdapter[Any]:
+    """What checks payloads. Raises ConfigError for `params` that nothing can be checked by."""
+    wrong = f"`params` of handler {reference} must be a pydantic model, as in params = Parameters"
+    # Types for pydantic, but none that a payload, an object, can satisfy: a slip every time.
+    if params is None or isinstance(params, str):
+        raise ConfigError(f"{wrong}; it is {_a(params)}.")
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(params)
+    except PydanticSchemaGenerationError:
+        what = f"the class {params.__qualname__}" if isinstance(params, type) else _a(params)
+        raise ConfigError(f"{wrong}; it is {what}.") from None
+    except Exception as error:
+        raise ConfigError(f"{wrong}; {said(error)}.") from error
+    if not adapter.pydantic_complete:
+        raise ConfigError(f"{wrong}; it names a type that is not defined.")
+    return adapter
 
 
 def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:

@@ -18,6 +18,7 @@ from spooler.errors import ConfigError, DeviceUnusable, RunStopped
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
 from spooler.model.run import RunRequest, StopReason
+from spooler.observe.log import bound
 from spooler.protocols import RunControl
 
 SLICE = 0.05
@@ -167,7 +168,13 @@ class ThreadRunner:
             tell=thread.tell,
         )
         deadline = time.monotonic() + request.timeout
-        thread.call(lambda: work(host, context))
+
+        def run() -> Reply:
+            about = {"job": request.job_id, "attempt": request.attempt}
+            with bound(device=self._spec.device, **about):
+                return work(host, context)
+
+        thread.call(run)
         reply = self._answer(thread, context, deadline, control)
         return outcome_of(reply.head, reply.body)
 

@@ -6,7 +6,6 @@ lives from run to run, and is made again before the next run when it had to be e
 
 from __future__ import annotations
 
-import logging
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from spooler.devices.frames import Frame, Head
 from spooler.devices.handler_process import HandlerProcess
 from spooler.devices.hosting import card_of, outcome_of, payload_of
 from spooler.devices.lock import device_lock
+from spooler.devices.output import DeviceLog
 from spooler.devices.sentences import one_line
 from spooler.devices.spec import MIB, HandlerSpec
 from spooler.errors import ConfigError, DeviceUnusable, RunStopped
@@ -45,7 +45,8 @@ class ProcessRunner:
 
     def __init__(self, spec: HandlerSpec, on_output: Callable[[str], None] | None = None) -> None:
         self._spec = spec
-        self._emit = on_output or logging.getLogger(f"spooler.devices.{spec.device}").info
+        self._log = DeviceLog(spec.device)
+        self._emit = on_output or self._log
         self._process: HandlerProcess | None = None
         #: A process that even SIGKILL has not ended; there is no second one while it lives.
         self._undead: HandlerProcess | None = None
@@ -104,9 +105,15 @@ class ProcessRunner:
     def _request(
         self, op: str, request: RunRequest, control: RunControl, *, opened: bool
     ) -> Outcome:
-        body = payload_of(request.payload)
         if (reason := control.stop_reason) is not None:
             raise RunStopped(reason)
+        with self._log.about(request.job_id, request.attempt):
+            return self._requested(op, request, control, opened=opened)
+
+    def _requested(
+        self, op: str, request: RunRequest, control: RunControl, *, opened: bool
+    ) -> Outcome:
+        body = payload_of(request.payload)
         process = self._ready(control, opened=opened)
         self._number += 1
         deadline = time.monotonic() + request.timeout

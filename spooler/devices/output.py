@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from spooler.observe.log import bound
 
 #: Bytes passed on at once; what comes later is passed on at RATE bytes per second.
 BURST = 8 * 1024
@@ -10,6 +15,28 @@ RATE = 1024
 #: Bytes kept of what could not be passed on: the last words tell most.
 TAIL = 8 * 1024
 LINE = 2000
+
+
+class DeviceLog:
+    """Lines of a handler, in the daemon's log: with the device, and while it runs with the job."""
+
+    def __init__(self, device: str) -> None:
+        self._logger = logging.getLogger(f"spooler.devices.{device}")
+        self._fields: dict[str, Any] = {"device": device}
+
+    def __call__(self, line: str) -> None:
+        with bound(**self._fields):
+            self._logger.info(line)
+
+    @contextmanager
+    def about(self, job: str, attempt: int) -> Iterator[None]:
+        """What is logged from now on comes from this run."""
+        before = self._fields
+        self._fields = {**before, "job": job, "attempt": attempt}
+        try:
+            yield
+        finally:
+            self._fields = before
 
 
 class OutputLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -44,6 +45,7 @@ def load_handler(reference: str, options: Mapping[str, Json]) -> DeviceHandler:
             f"{reference} is not a device handler: it has no {' and no '.join(missing)}"
             " (`spooler new-device NAME` writes an example)."
         )
+    _check_run(reference, handler.run)
     return cast("DeviceHandler", handler)
 
 
@@ -56,7 +58,7 @@ def load_object(target: str) -> Any:
             found = getattr(found, name)
         except AttributeError:
             near = get_close_matches(name, dir(found), 1)
-            hint = f"; did you mean {near[0]}?" if near else "."
+            hint = f"; did you mean {near[0]}?" if near else _taken_name(module_name)
             raise ConfigError(f"{module_name} has no {attribute}{hint}") from None
     return found
 
@@ -100,6 +102,31 @@ def _import(module: str) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise ConfigError(f"module {module} cannot be imported: {accident(error)}.") from error
+
+
+def _taken_name(module: str) -> str:
+    """The end of a sentence on what `module` lacks: perhaps another module was meant."""
+    if module.partition(".")[0] not in sys.stdlib_module_names:
+        return "."
+    return f"; Python itself has a module {module}, so give your own file another name."
+
+
+def _check_run(reference: str, run: Any) -> None:
+    """Refuse at start what would fail every job: a `run` that cannot be called as it will be."""
+    if inspect.iscoroutinefunction(run):
+        raise ConfigError(
+            f"handler {reference}: run is an async def, which nothing would wait for; write it as"
+            " def run(self, params, context), with asyncio.run(...) inside."
+        )
+    try:
+        inspect.signature(run).bind(None, None)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and not inspect.ismethod(run):
+            return  # of C code, without a signature: its call will say
+        raise ConfigError(
+            f"handler {reference}: run must take the two arguments of"
+            f" def run(self, params, context): {error}."
+        ) from None
 
 
 def _check_options(reference: str, factory: Any, options: Mapping[str, Json]) -> None:

@@ -75,10 +75,17 @@ class _Lines(logging.StreamHandler[TextIO]):
         del record
 
 
-def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
+def configure(
+    level: str = "info",
+    form: str = "auto",
+    stream: TextIO | None = None,
+    *,
+    colours: bool = True,
+) -> None:
     """Log from now on at `level`, in `form` (auto, console, json), to `stream` (default: stderr).
 
-    May be called again at any time, from a reload for instance; it replaces what it set up.
+    Where `colours` is false there are none on a terminal either. May be called again at any time,
+    from a reload for instance; it replaces what it set up.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -88,7 +95,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
         structlog.stdlib.add_log_level,
         structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
     ]
-    render: Processor = _Console(colours=terminal) if console else _json()
+    render: Processor = _Console(colours=terminal and colours) if console else _json()
     handler = _Lines(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ITEM = re.compile(r"(?:\*|(?P<a>\w+)(?:-(?P<b>\w+))?)(?:/(?P<step>\d+))?", re.ASCII)
 
 
@@ -64,6 +65,15 @@ _FIELDS = (
 )
 
 
+def _demand_a_day(days: str, months: str) -> None:
+    """Refuse the 30th of February: such a time never comes, and nobody would notice."""
+    day, month = _FIELDS[2], _FIELDS[3]
+    first = min(value for item in days.split(",") for value in day.values(item))
+    longest = max(_LENGTHS[value - 1] for item in months.split(",") for value in month.values(item))
+    if first > longest:
+        raise ValueError(f"no month {months!r} has a day {first}")
+
+
 def normalised(text: str) -> str:
     """`text` with days of the week as names; raises ValueError with what is wrong."""
     parts = text.split()
@@ -73,6 +83,7 @@ def normalised(text: str) -> str:
             f" and got {text!r}"
         )
     try:
+        _demand_a_day(parts[2], parts[3])
         return " ".join(kind.normalised(part) for part, kind in zip(parts, _FIELDS, strict=True))
     except ValueError as error:
         raise ValueError(f"{text!r} is no cron expression: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from spooler.settings.problems import problems, visible
 SYSTEM_FILE = Path("/etc/spooler/spooler.toml")
 LOCAL_FILE = Path("spooler.toml")
 _LARGEST = 2**20
+#: Python's words on a table that is there twice: Cannot declare ('devices', 'echo') twice.
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 def find(environ: Mapping[str, str], *, folder: Path | None = None) -> Path:
@@ -122,5 +126,7 @@ def _parse(content: bytes, file: Path) -> dict[str, Any]:
 def _where(message: str, text: str) -> str:
     """Python's words on a TOML error, with a line number also at the end of the file."""
     last = text.count("\n") + (not text.endswith("\n"))
+    message = _TWICE.sub(lambda m: f"[{'.'.join(_QUOTED.findall(m[1]))}] is there twice", message)
+    message = message.replace("Cannot overwrite a value", "a key is there twice")
     message = message.replace("at end of document", f"at line {last}, where the file ends")
     return message[:1].lower() + message[1:]

@@ -35,7 +35,7 @@ def _sentence(one: ErrorDetails, root: type[BaseModel]) -> str:
     place, kind = _place(one["loc"]), one["type"]
     context: Mapping[str, Any] = one.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown(place, root)
+        return _of_another_storage(one["loc"], root) or _unknown(place, root)
     if kind == "missing":
         return _missing(place)
     if kind.startswith("union_tag"):
@@ -46,7 +46,10 @@ def _sentence(one: ErrorDetails, root: type[BaseModel]) -> str:
     if place and place[-1] == "[key]":
         return f"the device name {place[-2]!r} must be small letters and digits, at most 64"
     got = "" if is_secret(place[-1]) else _got(one, one["input"])
-    return f"{_name(place)}: expected {_expected(kind, one, context)}{got}"
+    expected = _expected(kind, one, context)
+    if place[-1] == "windows":
+        expected = f"a table of its own for each, [[{'.'.join(place)}]]"
+    return f"{_name(place)}: expected {expected}{got}"
 
 
 def _place(location: tuple[int | str, ...]) -> list[str]:
@@ -113,6 +116,17 @@ def _unknown(place: list[str], root: type[BaseModel]) -> str:
     return f"{where} '{key}'; known are {', '.join(known)}"
 
 
+def _of_another_storage(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    """What to say of a key of [storage] that only another type of storage has."""
+    if location[0] != "storage" or len(location) != 3:  # noqa: PLR2004 - storage, type, key
+        return ""
+    _, kind, key = location
+    having = [tag for tag, model in _storages(root).items() if key in model.model_fields]
+    if not having:
+        return ""
+    return f"[storage] of type '{kind}' has no key '{key}'; '{having[0]}' has"
+
+
 def _keys(kind: Any, place: list[str]) -> Iterator[str]:
     """The keys of the section at `place`, of every type of storage where that is open."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -130,8 +144,12 @@ def _keys(kind: Any, place: list[str]) -> Iterator[str]:
 
 def storage_types(root: type[BaseModel]) -> list[str]:
     """Every `type` that the section [storage] can have."""
+    return list(_storages(root))
+
+
+def _storages(root: type[BaseModel]) -> dict[str, type[BaseModel]]:
     models = get_args(root.model_fields["storage"].annotation)
-    return [get_args(model.model_fields["type"].annotation)[0] for model in models]
+    return {get_args(model.model_fields["type"].annotation)[0]: model for model in models}
 
 
 def is_secret(name: str) -> bool:

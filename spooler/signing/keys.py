@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from spooler.durable import Disk
-from spooler.errors import KeyRefused
+from spooler.errors import KeyNotWritten, KeyRefused
 from spooler.signing.jws import ALGORITHMS, b64decode, b64encode, compact
 
 _KID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
@@ -215,7 +215,7 @@ def _others_can_read(handle: int, mode: int) -> bool:
 
 
 def write_file(key: PrivateKey, path: Path) -> None:
-    """Write a new key file, 0600 from its first moment; KeyRefused when something is there."""
+    """Write a new key file, 0600 from its first moment; KeyNotWritten when something is there."""
     _publish_new(path, _file_content(key))
 
 
@@ -227,7 +227,7 @@ def _publish_new(path: Path, content: bytes) -> None:
     try:
         Disk().publish_new(path.absolute(), content, mark=_mark(), mode=_OWNER_ONLY)
     except FileExistsError:
-        raise KeyRefused(
+        raise KeyNotWritten(
             f"{path}: there is a file already, and keys are never overwritten; choose another "
             "name or use `spooler keys rotate`"
         ) from None
@@ -239,8 +239,10 @@ def _mark() -> str:
     return os.urandom(6).hex()
 
 
-def _unwritable(path: Path, error: OSError) -> KeyRefused:
-    return KeyRefused(f"{path}: the key cannot be written ({error.strerror}); choose another place")
+def _unwritable(path: Path, error: OSError) -> KeyNotWritten:
+    return KeyNotWritten(
+        f"{path}: the key cannot be written ({error.strerror}); choose another place"
+    )
 
 
 @dataclass(frozen=True, slots=True)

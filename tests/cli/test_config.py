@@ -52,3 +52,11 @@ def test_a_check_that_fails_says_which_and_exits_with_1(lab, said):
 def test_a_check_shows_no_secret(lab, said):
     secret = json.loads((lab.folder / "backend.jwk").read_text())["d"]
     assert secret not in said("check").out
+
+
+def test_a_missing_key_is_said_once_and_the_storage_is_looked_at_all_the_same(lab, said):
+    (lab.folder / "backend.jwk").unlink()
+    done = said("check", "--json")
+    assert done.code == 1
+    found = json.loads(done.out)
+    assert [one["name"] for one in found["checks"] if not one["ok"]] == ["key"]

@@ -1,4 +1,5 @@
 import json
+import shutil
 import stat
 
 import pytest
@@ -12,7 +13,7 @@ def test_a_new_key_is_its_owners_alone_and_never_overwritten(said, tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     before = file.read_bytes()
     again = said("keys", "generate", file)
-    assert again.code == 78
+    assert again.code == 73
     assert "never overwritten" in again.err
     assert file.read_bytes() == before
 
@@ -71,3 +72,29 @@ def test_the_variable_of_sqooler_is_shown_too(lab, said, monkeypatch):
     monkeypatch.setenv("PRIVATE_JWK_STR", text)
     assert json.loads(said("keys", "show").out)["kid"] == kid
     assert text not in said("config", "show").out
+
+
+@pytest.mark.acceptance
+def test_a_rotated_credential_takes_its_devices_over_as_it_is_told(lab, said, process, tmp_path):
+    """The service manager hands over single files: the old key has to be among them."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    text = lab.settings.replace('key = "backend.jwk"', 'credential = "backend.jwk"')
+    (lab.folder / "spooler.toml").write_text(text)
+
+    def run():
+        shutil.copy(lab.folder / "backend.jwk", credentials)
+        environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+        child = process("run", "--once", cwd=lab.folder, env=environ)
+        _, err = child.communicate(timeout=60)
+        return child.returncode, err
+
+    assert run()[0] == 0
+    told = said("keys", "rotate", lab.folder / "backend.jwk").err
+    code, err = run()
+    assert code == 78
+    assert "have it beside the new one as `spooler keys rotate` leaves it" in err
+    name, _, source = told.splitlines()[-1].removeprefix("LoadCredential=").partition(":")
+    shutil.copy(source, credentials / name)
+    code, err = run()
+    assert code == 0, err

@@ -101,7 +101,20 @@ def test_a_reader_that_has_gone_is_no_error():
     root = Path(cli.__file__).parents[2]
     done = subprocess.run(["bash", "-c", line], capture_output=True, cwd=root, check=False)
     assert done.stderr == b""
-    assert done.returncode != 70
+    assert done.returncode == 0
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_an_answer_that_cannot_be_written_is_no_bug(process):
+    with Path("/dev/full").open("w") as full:
+        child = process("config", "schema", stdout=full)
+        _, err = child.communicate(timeout=30)
+    assert child.returncode == 73
+    assert err == (
+        "spooler: the answer cannot be written: No space left on device;"
+        " make room, or send it elsewhere\n"
+    )
 
 
 @pytest.mark.acceptance

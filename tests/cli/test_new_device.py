@@ -24,7 +24,7 @@ def test_a_file_that_is_there_is_never_overwritten(said, tmp_path):
     assert (tmp_path / "laser.py").read_text() == "years of work\n"
 
 
-@pytest.mark.parametrize("name", ["Laser", "../laser", "9laser", "class", "a-b", ""])
+@pytest.mark.parametrize("name", ["Laser", "../laser", "9laser", "class", "a-b", "", "json"])
 def test_names_that_cannot_be_a_device_and_a_module(said, tmp_path, name):
     done = said("new-device", name, "--folder", tmp_path)
     assert done.code == 2

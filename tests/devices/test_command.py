@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,16 +122,91 @@ def test_environment_and_folder(bench: MakeBench, tmp_path: object) -> None:
     assert it.run({}).result == Result({"v": "7", "cwd": str(tmp_path)})
 
 
-def test_what_cannot_be_started(bench: MakeBench) -> None:
-    with pytest.raises(DeviceUnusable, match="there is no program no-such-program that can be"):
+def test_what_is_not_there_rests_the_device(bench: MakeBench) -> None:
+    with pytest.raises(DeviceUnusable, match="there is no program no-such-program on the PATH"):
         bench("command", isolation="thread", options={"argv": ["no-such-program"]})
-    with pytest.raises(DeviceUnusable, match=r"there is no program \./nothing"):
+    with pytest.raises(DeviceUnusable, match=r"no program \./nothing in the daemon's working"):
         bench("command", isolation="thread", options={"argv": ["./nothing"]})
     with pytest.raises(DeviceUnusable, match="there is no folder /nowhere; correct the option cwd"):
         bench("command", isolation="thread", options={"argv": ["true"], "cwd": "/nowhere"})
-    for wrong in ("ls -l", [], [1]):
-        with pytest.raises(ConfigError, match="argv must be a list of strings"):
-            bench("command", isolation="thread", options={"argv": wrong})
+
+
+def script(folder: Path, text: str, mode: int = 0o755) -> None:
+    (folder / "measure.sh").write_bytes(text.encode())
+    (folder / "measure.sh").chmod(mode)
+
+
+@pytest.mark.parametrize("given", ["working folder", "cwd"])
+def test_a_program_is_found_beside(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    script(tmp_path, "#!/bin/sh\necho '{\"volts\": 3}'\n")
+    options: dict[str, Json] = {"argv": ["./measure.sh"]}
+    if given == "cwd":
+        options["cwd"] = str(tmp_path)
+    else:
+        monkeypatch.chdir(tmp_path)
+    it = bench("command", isolation="thread", options=options)
+    assert it.run({}).result == Result({"volts": 3})
+
+
+def test_a_file_without_the_right_to_be_executed_says_so(bench: MakeBench, tmp_path: Path) -> None:
+    script(tmp_path, "#!/bin/sh\n", mode=0o644)
+    options = {"argv": ["./measure.sh"], "cwd": str(tmp_path)}
+    with pytest.raises(DeviceUnusable, match=r"chmod \+x \./measure\.sh"):
+        bench("command", isolation="thread", options=options)
+
+
+def test_a_dry_run_looks_for_the_program_and_starts_nothing(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    script(tmp_path, "#!/bin/sh\ntouch started\n")
+    options = {"argv": ["./measure.sh"], "cwd": str(tmp_path)}
+    it = bench("command", isolation="thread", options=options, opened=False)
+    assert it.runner.dry_run(it.request({}), Control()).state is State.DONE
+    assert not (tmp_path / "started").exists()
+    (tmp_path / "measure.sh").unlink()
+    assert "there is no program" in reason(it.runner.dry_run(it.request({}), Control()))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("echo '{}'\n", "a script's first line names its interpreter, as in #!/bin/sh"),
+        ("#!/no/such/shell\n", "the interpreter that its first line names is not there"),
+        ("#!/bin/sh\r\n", "must not end in carriage returns"),
+    ],
+)
+def test_scripts_that_the_system_cannot_start(
+    bench: MakeBench, tmp_path: Path, text: str, said: str
+) -> None:
+    script(tmp_path, text)
+    options = {"argv": ["./measure.sh"], "cwd": str(tmp_path)}
+    assert said in reason(bench("command", isolation="thread", options=options).run({}))
+
+
+def test_what_is_no_json_is_quoted(bench: MakeBench) -> None:
+    it = program(bench, "print('\x1b[1mstarting up'); print('{}')", "thread")
+    assert r"it begins with '\x1b[1mstarting up\n{}\n'" in reason(it.run({}))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        *(({"argv": wrong}, "argv must be a list of texts") for wrong in ("ls -l", [], [1], {})),
+        ({"env": {"VOLTS": 3}}, "env must be a table of texts"),
+        ({"env": "VOLTS=3"}, "env must be a table of texts"),
+        ({"timeout": "2s"}, "timeout must be a positive number of seconds, got '2s'"),
+        ({"timeout": 0}, "timeout must be a positive number"),
+        ({"grace": "2s"}, "grace must be a number of seconds"),
+        ({"grace": -1}, "grace must be a number of seconds"),
+        ({"max_output": "2 MiB"}, "max_output must be a number of bytes"),
+        ({"cwd": 5}, "cwd must be a text"),
+    ],
+)
+def test_options_of_the_wrong_kind(bench: MakeBench, options: dict[str, Json], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        bench("command", isolation="thread", options={"argv": ["true"], **options})
 
 
 def test_no_shell_is_involved(bench: MakeBench) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from spooler.devices import HandlerSpec, open_runner
 from spooler.devices.template import handler_template
 from spooler.errors import ConfigError, PayloadInvalid, RunStopped
 from spooler.model.result import Outcome, Result
-from spooler.model.run import StopReason
+from spooler.model.run import RunRequest, StopReason
 from spooler.model.state import State
+from spooler.observe import log
 
 from .conftest import Control, MakeBench
 
@@ -132,3 +137,59 @@ def test_the_template_is_typed_and_formatted(tmp_path: Path) -> None:
 def test_names_that_cannot_be_modules_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="use small letters and digits"):
         handler_template(name)
+
+
+class _Plain:
+    """Nothing that pydantic knows how to check."""
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        (None, "it is None."),
+        ("Parameters", "it is a str."),
+        (5, "it is a int."),
+        (_Plain, "it is the class _Plain."),
+        (dict["Undefined", int], "it names a type that is not defined."),  # noqa: F821 - the point
+        ({"shots": int}, "must be a pydantic model, as in params = Parameters"),
+    ],
+)
+def test_params_that_check_nothing_are_refused_in_one_short_sentence(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, params: object, said: str
+) -> None:
+    monkeypatch.setattr("spooler.devices.echo.Echo.params", params)
+    with pytest.raises(ConfigError, match="`params` of handler echo must be a pydantic") as refused:
+        bench("echo", isolation="thread")
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+def test_what_a_handler_logs_names_its_device_and_job(
+    isolation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talking.py").write_text(
+        "class Talking:\n"
+        "    params = dict\n"
+        "    def open(self): ...\n"
+        "    def close(self): ...\n"
+        "    def run(self, params, context):\n"
+        "        context.logger.warning('the cavity is warm')\n"
+        "        return {}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stream, root = io.StringIO(), logging.getLogger()
+    before = root.handlers[:], root.level
+    runner = open_runner(HandlerSpec("fridge", "talking:Talking", isolation=isolation))
+    try:
+        log.configure("info", "json", stream)
+        runner.open()
+        runner.run(RunRequest("a" * 24, 2, {}, 30.0, str(tmp_path / "scratch")), Control())
+    finally:
+        runner.close()
+        root.handlers[:], root.level = before
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    (line,) = [line for line in lines if "the cavity is warm" in line["message"]]
+    assert (line["event"], line["device"], line["job"], line["attempt"]) == (
+        "log", "fridge", "a" * 24, 2,
+    )  # fmt: skip

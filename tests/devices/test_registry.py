@@ -82,3 +82,47 @@ def test_things_that_are_no_handlers() -> None:
         refused("builtins:dict")
     )
     assert "is not a class: a float was found" in refused("math:pi")
+
+
+def test_a_file_named_as_a_module_of_python_is_told_why_it_is_not_found() -> None:
+    assert refused("json:Fridge") == (
+        "json has no Fridge; Python itself has a module json, so give your own file another name."
+    )
+    assert refused("pydantic:Fridge") == "pydantic has no Fridge."
+
+
+_HANDLER = """
+class Fridge:
+    params = dict
+    def open(self): ...
+    def close(self): ...
+    {run}
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("def run(self, params): ...", "run must take the two arguments of def run(self, params,"),
+        ("def run(): ...", "run must take the two arguments of"),
+        ("def run(self, params, context, shots): ...", "missing a required argument: 'shots'"),
+        ("async def run(self, params, context): ...", "run is an async def, which nothing would"),
+    ],
+)
+def test_a_run_that_would_fail_every_job_is_refused_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, said: str
+) -> None:
+    name = f"fridge{abs(hash(run))}"
+    (tmp_path / f"{name}.py").write_text(_HANDLER.format(run=run))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert said in refused(f"{name}:Fridge")
+
+
+@pytest.mark.parametrize("run", ["def run(self, *args): ...", "run = staticmethod(max)"])
+def test_a_run_that_can_be_called_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str
+) -> None:
+    name = f"fridge{abs(hash(run))}"
+    (tmp_path / f"{name}.py").write_text(_HANDLER.format(run=run))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    load_handler(f"{name}:Fridge", {})

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from scipy.linalg import expm
 
+from spooler.devices.singlequdit import Instruction, final_state
 from spooler.errors import ConfigError, PayloadInvalid
 from spooler.model.json import Json
 from spooler.model.state import State
@@ -103,6 +106,42 @@ def test_physics_goes_through(qudit: Bench) -> None:
     assert abs(numbers.var() - 25) < 5 * 25 * math.sqrt(2 / 4000)
 
 
+def exactly(atoms: int, steps: list[tuple[str, tuple[float, ...]]]) -> Any:
+    """The state after `steps`, by dense matrices made from the ladder operators alone."""
+    length = atoms / 2
+    m = length - np.arange(atoms + 1)
+    plus = np.diag(np.sqrt(length * (length + 1) - m[1:] * (m[1:] + 1)), k=1)
+    lx, lz = (plus + plus.T) / 2, np.diag(m)
+    operators = {"rlx": (lx,), "rlz": (lz,), "rlz2": (lz @ lz,), "sq_full": (lx, lz, lz @ lz)}
+    state = np.eye(atoms + 1)[0].astype(complex)
+    for name, params in steps:
+        whole = sum(a * operator for a, operator in zip(params, operators[name], strict=True))
+        state = expm(-1j * whole) @ state
+    return state
+
+
+#: Every gate, between turns that make each sign and each phase visible.
+SEQUENCE: list[tuple[str, tuple[float, ...]]] = [
+    ("rlx", (0.7,)), ("rlz", (1.3,)), ("rlx", (0.4,)), ("rlz2", (0.9,)), ("rlx", (1.1,)),
+    ("sq_full", (0.5, 1.2, 0.3)), ("rlx", (0.8,)),
+]  # fmt: skip
+
+
+def test_each_gate_of_a_job_is_the_operator_of_its_name() -> None:
+    """Amplitudes, because a common sign of all parameters does not show in the populations."""
+    steps = [Instruction("load", (6.0,)), *(Instruction(*step) for step in SEQUENCE)]
+    assert_allclose(final_state(steps), exactly(6, SEQUENCE), atol=1e-12)
+
+
+def test_the_samples_of_a_seed_are_those_of_the_exact_state(qudit: Bench) -> None:
+    """numpy's default generator, one draw a shot: what a seed gives stays what it was."""
+    steps = [[name, [0], list(params)] for name, params in SEQUENCE]
+    edges = np.cumsum(np.abs(exactly(6, SEQUENCE)) ** 2)
+    expected = np.searchsorted(edges, np.random.default_rng(11).random(2000))
+    found = memory(qudit, load(6), *steps, MEASURE, shots=2000, seed=11)
+    assert found == [str(index) for index in expected]
+
+
 def test_without_load_there_is_one_atom(qudit: Bench) -> None:
     assert memory(qudit, ["rlx", [0], [math.pi]], MEASURE) == ["1"] * 5
 
@@ -153,7 +192,10 @@ def test_the_limits_are_allowed(qudit: Bench, steps: list[list[Any]]) -> None:
         (["measure", [0], [1]], "measure takes none parameters, got 1"),
         (["rlx", [0], [-0.1]], "theta of rlx must be between 0 and 2 pi, got -0.1"),
         (["rlx", [0], [6.2832]], "theta of rlx must be between 0 and 2 pi, got 6.2832"),
+        (["rlz", [0], [6.2832]], "delta of rlz must be between 0 and 2 pi, got 6.2832"),
         (["rlz2", [0], [63]], "chi of rlz2 must be between 0 and 20 pi, got 63"),
+        (["sq_full", [0], [2e7, 0, 0]], "omega of sq_full must be between 0 and 5e+06 pi"),
+        (["sq_full", [0], [0, 0, -1]], "chi of sq_full must be between 0 and 5e+06 pi, got -1"),
         (["sq_full", [0], [0, 2e7, 0]], "delta of sq_full must be between 0 and 5e+06 pi"),
         (["load", [0], [501]], "experiment_0.instructions.0: at most 500 atoms, got 501"),
         (["load", [0], [0]], "load takes a whole number of atoms from 1 up, got 0"),

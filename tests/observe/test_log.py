@@ -173,3 +173,11 @@ def test_a_traceback_on_a_terminal_steers_nothing():
     assert "Traceback" in text
     assert all(line.isprintable() for line in text.splitlines())
     assert "\\x1b]0;mine" in text
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(colours):
+    stream = Terminal()
+    log.configure("info", "auto", stream, colours=colours)
+    logging.getLogger("lab").warning("hot")
+    assert ("\x1b[" in stream.getvalue()) is colours

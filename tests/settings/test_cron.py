@@ -11,6 +11,8 @@ from spooler.settings.cron import normalised
     [
         ("0 3 * * *", "0 3 * * *"),
         ("*/20 0-6 1,15 Jan-mar *", "0,20,40 0-6 1,15 jan-mar *"),
+        ("0 3 29 2 *", "0 3 29 2 *"),
+        ("0 3 31,28 2 *", "0 3 31,28 2 *"),
         ("0 3 * * 0", "0 3 * * sun"),
         ("0 3 * * 7", "0 3 * * sun"),
         ("0 3 * * 1-5", "0 3 * * mon,tue,wed,thu,fri"),
@@ -32,6 +34,8 @@ def test_weekdays_become_names_as_crontab_means_them(written, meant):
         ("0 24 * * *", "hour '24'"),
         ("0 0 0 * *", "day of month '0'"),
         ("0 0 * 13 *", "month '13'"),
+        ("0 3 30 feb *", "no month 'feb' has a day 30"),
+        ("0 3 31 2,4-4,9/20 *", "has a day 31"),
         ("0 0 * * 8", "day of week '8'"),
         ("0 0 * * someday", "day of week 'someday'"),
         ("*/0 0 * * *", "minute"),

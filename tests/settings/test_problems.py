@@ -26,6 +26,10 @@ def complaints(tmp_path, text):
         ("[daemon]\nlease = true\n", "[daemon] lease: expected a number of seconds or"),
         ("[daemon]\nlease = 0.5\n", "[daemon] lease: expected at least 1, and got 0.5"),
         ("[daemon]\nannounce_interval = 400\n", "[daemon] announce_interval: expected at most 240"),
+        (
+            '[devices.q]\nhandler = "x"\n[devices.q.windows]\nkind = "calibration"\n',
+            "[devices.q] windows: expected a table of its own for each, [[devices.q.windows]]",
+        ),
         ('[log]\nlevel = "loud"\n', "[log] level: expected one of 'debug', 'info', 'warning'"),
         ("log = 3\n", "'log': expected a section with keys"),
         ('[devices.Q1]\nhandler = "x"\n', "the device name 'Q1' must be small letters and digits"),
@@ -123,3 +127,27 @@ def test_what_was_written_is_not_repeated_at_length(tmp_path):
 
 def test_the_name_that_only_spooler_fills_in_is_unknown(tmp_path):
     assert complaints(tmp_path, "file = 'x'\n" + STORAGE) == "there is no key or section 'file'"
+
+
+def test_a_key_of_another_type_of_storage_is_told_from_an_unknown_one(tmp_path):
+    assert complaints(tmp_path, f'{STORAGE}password = "geheim"\n') == (
+        "[storage] of type 'sqooler-local' has no key 'password'; 'sqooler-mongodb' has"
+    )
+    assert "did you mean 'fsync'?" in complaints(tmp_path, f"{STORAGE}fsinc = false\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[devices.q]\nhandler = "x"\n[devices.q]\nhandler = "y"\n',
+            "is not valid TOML: [devices.q] is there twice (at line 6, column 11)",
+        ),
+        (
+            '[log]\nlevel = "info"\nlevel = "info"\n',
+            "is not valid TOML: a key is there twice (at line 6, column 15)",
+        ),
+    ],
+)
+def test_what_is_there_twice_is_named_as_it_is_written(tmp_path, text, said):
+    assert complaints(tmp_path, STORAGE + text).endswith(said)

@@ -26,7 +26,8 @@ def demand_ours(
     if not any(_signed_by(standing, key) for key in (signer.public(), *former_keys)):
         raise KeyRefused(
             f"device {device!r} is announced under the key {theirs!r}, and this is the key "
-            f"{signer.kid!r}; use the key that announced it, or another device name"
+            f"{signer.kid!r}; use the key that announced it, have it beside the new one as"
+            " `spooler keys rotate` leaves it, or use another device name"
         )
 
 
@@ -36,6 +37,9 @@ def same_public_key(standing: Any, document: Mapping[str, Any]) -> bool:
 
 
 def _signed_by(document: dict[str, Any], public: dict[str, str]) -> bool:
+    # The same key under another name would leave its earlier results without one that verifies.
+    if document["header"].get("kid") != public["kid"]:
+        return False
     key = {"x": public["x"], "key_ops": "verify", "kid": public["kid"]}
     return verify_document(document, key)
 

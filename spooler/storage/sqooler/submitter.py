@@ -94,8 +94,9 @@ class SqoolerSubmitter:
             with self._translated():
                 self._documents.find(_CONFIGS, "display_name", device)
         except (FileNotFoundError, ValueError):
-            known = ", ".join(sorted(card.name for card in self.devices())) or "none yet"
-            raise UnknownDevice(f"no device {device!r} is announced; known are: {known}") from None
+            known = ", ".join(sorted(card.name for card in self.devices()))
+            way_out = f"known are: {known}" if known else "its daemon announces it: spooler run"
+            raise UnknownDevice(f"no device {device!r} is announced; {way_out}") from None
 
     def status(self, device: str, job_id: str) -> Status:
         content = self._read(f"status/{device}", job_id)
