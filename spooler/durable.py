@@ -103,14 +103,6 @@ def _rename_unless_there(source: Place, target: Place) -> None:
     os.rename(source, target)
 
 
-def free_bytes(folder: Place) -> int:
-    """What may still be written to the disk of `folder`; 0 also when it takes no more files."""
-    room = os.statvfs(folder)
-    if room.f_files and not room.f_favail:
-        return 0
-    return room.f_bavail * room.f_frsize
-
-
 def demand_writable(folder: Place) -> None:
     """Raise BackendUnavailable unless `folder` can be written, or made where it is missing."""
     nearest = Path(folder)

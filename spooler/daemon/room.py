@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from spooler.daemon.outage import Outage
-from spooler.durable import Disk, free_bytes, unavailable
+from spooler.durable import Disk, unavailable
 from spooler.errors import BackendUnavailable
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Clock
@@ -47,10 +48,18 @@ class Room:
 
     def _look(self) -> None:
         self._disk.make_folder(self._folder)  # where somebody has removed it
-        if free_bytes(self._folder) < LEAST:
+        if _free_bytes(self._folder) < LEAST:
             raise OSError(errno.ENOSPC, "less than 1 MiB is free")
         if self._refused:
             place = f"{self._folder}/.room.tmp"
             self._disk.stage(place, _PROBE)
             self._disk.remove(place)
             self._refused = False
+
+
+def _free_bytes(folder: Path) -> int:
+    """What may still be written to the disk of `folder`; 0 also when it takes no more files."""
+    room = os.statvfs(folder)
+    if room.f_files and not room.f_favail:
+        return 0
+    return room.f_bavail * room.f_frsize

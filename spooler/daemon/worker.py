@@ -6,28 +6,22 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 from spooler.daemon.backoff import Backoff
-from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
+from spooler.daemon.opening_hours import OpeningHours
 from spooler.daemon.outage import Outage
 from spooler.daemon.room import ROOM_AGAIN, Room
 from spooler.daemon.tickets import Tickets
-from spooler.daemon.windows import Window
 from spooler.errors import (
     BackendUnavailable,
-    ConfigError,
     DeviceUnusable,
     PushUnavailable,
-    RunStopped,
 )
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
-from spooler.model.result import Outcome
 from spooler.model.run import StopReason
-from spooler.model.state import State
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Backend, Clock, Runner, Subscription
 
@@ -86,8 +80,7 @@ class Worker:
         self._subscription: Subscription | None = None
         self._deaf = False
         self._token = ""
-        self._window: tuple[Window, datetime] | None = None
-        self._calibration: Control | None = None
+        self._hours = OpeningHours(runner, clock, observer, self._tell_note)
 
     @property
     def card(self) -> DeviceCard:
@@ -121,8 +114,7 @@ class Worker:
         self.stop()
         self._hurry.set()
         self._executor.interrupt(StopReason.SHUTDOWN)
-        if self._calibration is not None:
-            self._calibration.stop(StopReason.SHUTDOWN)
+        self._hours.interrupt()
 
     def patience(self, seconds: float) -> bool:
         """Wait, unless we are stopping; whether to go on."""
@@ -163,7 +155,7 @@ class Worker:
     def _turn(self) -> bool:
         """One look at the queue; whether to go on."""
         self._listen()
-        if self._closed_now():
+        if self._hours.closed(self.rules):
             return not self._once and self._sleep()
         self._wake.clear()
         if not self._room.there():
@@ -240,56 +232,6 @@ class Worker:
             else:
                 return True
         return False
-
-    # --- windows ----------------------------------------------------------------------------
-
-    def _closed_now(self) -> bool:
-        """Whether a window is open, in which the device is closed; calibrates at its begin."""
-        now = self._clock.now()
-        open_now = None
-        for window in self.rules.windows:
-            began = window.opened_at(now)
-            if began is not None:
-                open_now = (window, began)
-                break
-        if open_now != self._window:
-            self._enter(open_now)
-        if open_now is None:
-            return False
-        return open_now[0].kind != "calibration"
-
-    def _enter(self, opened: tuple[Window, datetime] | None) -> None:
-        window = (opened or self._window or (None,))[0]
-        self._window = opened
-        if window is None:
-            return
-        name, kind, is_open = self.rules.name, window.kind, opened is not None
-        self._tell_note((window.note or kind) if is_open else "")
-        fields = {"kind": kind, "note": window.note or None, "open": is_open}
-        self._observer.emit(EventName.DEVICE_WINDOW, device=name, **fields)
-        if is_open and kind == "calibration":
-            self._calibrate(window)
-
-    def _calibrate(self, window: Window) -> None:
-        since = self._clock.monotonic()
-        self._calibration = Control()
-        try:
-            outcome = self._runner.calibrate(window.duration, self._calibration)
-        except RunStopped as stopped:
-            outcome = Outcome(State.ERROR, f"stopped: {stopped.reason}")
-        except (ConfigError, OSError) as error:
-            # A reload has brought the window, or /tmp is full: the other devices go on.
-            outcome = Outcome(State.ERROR, str(error))
-        finally:
-            self._calibration = None
-        failed = f"calibration failed: {outcome.reason}"
-        self._tell_note("" if outcome.state is State.DONE else failed)
-        self._observer.emit(
-            EventName.DEVICE_CALIBRATED,
-            device=self.rules.name,
-            seconds=round(self._clock.monotonic() - since, 3),
-            reason=outcome.reason or None,
-        )
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from spooler import durable
+from spooler.daemon import room
 from spooler.daemon.room import LEAST
 from spooler.model.state import State
 from spooler.observe.board import Board
@@ -42,6 +43,7 @@ class Disk:
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk()
     monkeypatch.setattr(durable, "os", made)
+    monkeypatch.setattr(room, "os", made)
     return made
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from spooler import durable
 
 #: Calls that change no file and look at none.
-SILENT = {"fsencode", "fspath", "strerror", "statvfs"}
+SILENT = {"fsencode", "fspath", "strerror"}
 #: Calls that only look. Between two changes the disk is the same, so these are points only
 #: when everything is asked for.
 LOOKS = {"access", "read", "open to read", "close"}
