@@ -26,6 +26,7 @@ from spooler.storage.sqooler.mongo_layout import (
     MongoLayout,
     Phase,
     number_of,
+    passed,
 )
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -83,8 +84,7 @@ class MongoLedger:
             "started": False,
             "until": _after(now, ttl),
         }
-        due = {"$lte": [{"$ifNull": ["$until", _EPOCH]}, now]}
-        granted = {"$cond": [due, {"$mergeObjects": ["$$ROOT", lease]}, "$$ROOT"]}
+        granted = {"$cond": [passed("$until", now), {"$mergeObjects": ["$$ROOT", lease]}, "$$ROOT"]}
         try:
             said = self.of(job.device).find_one_and_update(
                 {"_id": number_of(job.id), "phase": {"$in": [None, Phase.WAITING.value]}},
@@ -165,7 +165,7 @@ class MongoLedger:
                 {
                     "$project": {
                         **{name: 1 for name in ("phase", "token", "attempt", "until", "owner")},
-                        "late": {"$lte": ["$until", self.now()]},
+                        "late": passed("$until", self.now()),
                     }
                 },
             ]
