@@ -56,9 +56,11 @@ def work_together(count: int, jobs: int, server: Server, wire: Wire, work: Path)
             f"{jobs} results",
             _PATIENCE,
         )
+        for each in processes:
+            each.terminate()  # all at once; the end of the block waits for them
     place.demand_done(jobs)
     demand_once(book, ids)
-    return run_of(wire)
+    return run_of(wire, jobs)
 
 
 def demand_once(book: Path, ids: list[str]) -> None:

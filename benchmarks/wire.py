@@ -185,13 +185,16 @@ class Run:
         return sum(each.waited for each in self.commands.values())
 
 
-def run_of(wire: Wire) -> Run:
-    """One job fewer than there were: what goes before the first result is start-up."""
-    first, last = wire.results[0], wire.results[-1]
+def run_of(wire: Wire, jobs: int) -> Run:
+    """One job fewer than there were: what goes before the first result is start-up.
+
+    What comes behind the last is not looked at: daemons that tidy up may bring a result again.
+    """
+    first, last = wire.results[0], wire.results[jobs - 1]
     taken: dict[str, list[float]] = {}
     for each in wire.exchanges:
         if first.asked < each.asked <= last.asked and each.command != NEWS:
             took = each.answered - each.asked - wire.delay
             taken.setdefault(each.command, []).append(took)
     tallies = {name: Tally(len(times), sum(times)) for name, times in taken.items()}
-    return Run(len(wire.results) - 1, last.asked - first.asked, tallies)
+    return Run(jobs - 1, last.asked - first.asked, tallies)
