@@ -24,10 +24,7 @@ from benchmarks.running import run_to_end
 from benchmarks.sizes import FULL
 from benchmarks.wire import Run, Tally, Wire, command_of, database_of
 from tests.benchmarks.tiny import TINY
-from tests.servers.conftest import bare_mongodb, mongodb_server
 from tests.servers.mongodb import DATABASES, VARIABLE, MongoServer
-
-__all__ = ["bare_mongodb", "mongodb_server"]
 
 pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
 
