@@ -9,7 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import counts, drain, idle, memory, pickup
+from benchmarks import (
+    counts,
+    drain,
+    idle,
+    memory,
+    mongo_daemons,
+    mongo_drain,
+    mongo_pickup,
+    pickup,
+)
 from benchmarks.conditions import machine, watched
 from benchmarks.found import Found
 from benchmarks.peers import ALL, Peer
@@ -36,7 +45,7 @@ def main(
     found = Found()
     interrupted = False
     try:
-        for name in chosen.only or MEASURES:
+        for name in _wanted(chosen.only):
             _measure(name, found, sizes, chosen.folder, peers)
     except KeyboardInterrupt:
         interrupted = True
@@ -52,7 +61,10 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds: a look only")
     parser.add_argument(
-        "--only", action="append", choices=tuple(MEASURES), help="measure this; may be repeated"
+        "--only",
+        action="append",
+        choices=(*MEASURES, MONGODB),
+        help=f"measure this; may be repeated; {MONGODB} is all that begin with it",
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the report there, too")
     parser.add_argument(
@@ -62,6 +74,14 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         help="where to work: a folder on the disk that is to be measured (default: %(default)s)",
     )
     return parser.parse_args(words)
+
+
+def _wanted(only: Sequence[str] | None) -> list[str]:
+    """The measures in their order."""
+    wanted = set(only or MEASURES)
+    if MONGODB in wanted:
+        wanted |= {name for name in MEASURES if name.startswith(f"{MONGODB}-")}
+    return [name for name in MEASURES if name in wanted]
 
 
 def _measure(name: str, found: Found, sizes: Sizes, work: Path, peers: Sequence[Peer]) -> None:
@@ -108,6 +128,19 @@ def _counts(found: Found, sizes: Sizes, work: Path, peers: Sequence[Peer], tell:
     found.counts = counts.measure(sizes, work, tell, chosen)
 
 
+def _mongo_drain(found: Found, sizes: Sizes, work: Path, _: Sequence[Peer], tell: Tell) -> None:
+    found.mongo = mongo_drain.measure(sizes, work, tell)
+
+
+def _mongo_daemons(found: Found, sizes: Sizes, work: Path, _: Sequence[Peer], tell: Tell) -> None:
+    found.mongo_daemons = mongo_daemons.measure(sizes, work, tell)
+
+
+def _mongo_pickup(found: Found, sizes: Sizes, work: Path, _: Sequence[Peer], tell: Tell) -> None:
+    found.mongo_pickup = mongo_pickup.measure(sizes, work, tell)
+
+
+MONGODB = "mongodb"
 #: In the order in which they are measured.
 MEASURES: dict[str, Measure] = {
     "short": _short,
@@ -116,6 +149,9 @@ MEASURES: dict[str, Measure] = {
     "idle": _idle,
     "memory": _memory,
     "counts": _counts,
+    "mongodb-drain": _mongo_drain,
+    "mongodb-daemons": _mongo_daemons,
+    "mongodb-pickup": _mongo_pickup,
 }
 
 if __name__ == "__main__":

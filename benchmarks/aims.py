@@ -1,4 +1,4 @@
-"""The aims of issue 2, section "Measured", each with what was found."""
+"""The aims of issues 2 and 3, section "Measured", each with what was found."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from benchmarks.drain import Rounds, Run
 from benchmarks.figures import Spread, quantile, ratio
 from benchmarks.found import Found
+from benchmarks.mongo_peers import BARE
+from benchmarks.mongo_peers import SPOOLER as ON_MONGODB
 from benchmarks.peers import PLAIN, REFERENCE, SPOOLER, SQOOLER
 from benchmarks.sizes import Sizes
 
 SHORT_TIMES, LONG_TIMES, PART = 10.0, 40.0, 0.6
+MONGO_PART = 0.7
 PICKUP_MS, IDLE_PERCENT = 5.0, 0.5
 #: What counts as no growth: a page here and there, and never a hundred bytes per job.
 GROWTH_MIB = 0.5
@@ -32,7 +35,7 @@ class Aim:
 
 
 def aims(found: Found, sizes: Sizes) -> Iterator[Aim]:
-    """All of them, in the order of the issue."""
+    """All of them, in the order of the issues."""
     short = f"drain of {sizes.jobs:,}, fsync off"
     long = f"drain of {sizes.long_queue:,}, fsync off"
     yield _drain(found.short, f"{short}: {SHORT_TIMES:g} x sqooler", SQOOLER.name, SHORT_TIMES)
@@ -44,6 +47,19 @@ def aims(found: Found, sizes: Sizes) -> Iterator[Aim]:
     yield from _pickup(found)
     yield from _idle(found)
     yield _memory(found)
+    yield from _mongo(found)
+
+
+def _mongo(found: Found) -> Iterator[Aim]:
+    aim = f"{MONGO_PART:.0%} of a bare loop"
+    if found.mongo is None:
+        yield Aim(f"MongoDB: {aim}", "", None)
+        return
+    for drains in found.mongo:
+        for added, rounds in drains.rounds.items():
+            text = f"{drains.server}: {1000 * added:g} ms added: {aim}"
+            spread = ratio(rounds, ON_MONGODB.name, BARE.name, lambda run: run.rate)
+            yield Aim(text, spread_text(spread, "{:.0%}".format), spread.median >= MONGO_PART)
 
 
 def _parts(rounds: Rounds | None, which: str) -> Iterator[Aim]:

@@ -18,7 +18,15 @@ from benchmarks.peers import ROOT
 NO_JOURNAL = "without a journal"
 _PROBES = 100
 _BLOCK = b"\0" * 4096
-_PACKAGES = ("sqooler", "pydantic", "cryptography", "watchdog", "apscheduler", "structlog")
+_PACKAGES = (
+    "sqooler",
+    "pydantic",
+    "cryptography",
+    "pymongo",
+    "watchdog",
+    "apscheduler",
+    "structlog",
+)
 
 
 @dataclass(frozen=True, slots=True)

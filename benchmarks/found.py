@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from benchmarks.conditions import Phase
 from benchmarks.drain import Rounds
 from benchmarks.idle import Idle
+from benchmarks.mongo_drain import Drains
+from benchmarks.mongo_drain import Rounds as MongoRounds
+from benchmarks.mongo_pickup import Latencies as MongoLatencies
 from benchmarks.pickup import Latencies
 from benchmarks.running import Memory
 
@@ -21,5 +24,8 @@ class Found:
     idle: dict[str, Idle] | None = None
     memory: dict[int, Memory] | None = None
     counts: dict[str, dict[str, float]] | None = None
+    mongo: list[Drains] | None = None
+    mongo_daemons: dict[float, MongoRounds] | None = None
+    mongo_pickup: dict[str, MongoLatencies] | None = None
     phases: dict[str, Phase] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.place import DEVICE, Place
+from benchmarks.place import DEVICE, Place, Workplace
 
 #: Peers find this package by their working folder.
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ class Peer:
             return self._sqooler(place, jobs, pause="0")
         words = ["-m", "benchmarks.run_reference", str(place.folder)]
         words += ["--fsync"] * self.fsync + ["--signed"] * self.signed + ["--least"] * self.least
-        return _command(place, *words)
+        return command(place, *words)
 
     def serve(self, place: Place, announce_interval: float = DEFAULT_ANNOUNCE) -> Command:
         """Work until stopped, as it comes out of the box."""
@@ -55,14 +55,15 @@ class Peer:
         file = place.settings(
             isolation=self.isolation, fsync=self.fsync, announce_interval=announce_interval
         )
-        return _command(place, "-m", "spooler", "run", "--config", str(file), *more, key=False)
+        return command(place, "-m", "spooler", "run", "--config", str(file), *more, key=False)
 
     def _sqooler(self, place: Place, turns: int, pause: str | None) -> Command:
         words = ("-m", "benchmarks.run_sqooler", str(place.storage), DEVICE, str(turns))
-        return _command(place, *words, pause=pause)
+        return command(place, *words, pause=pause)
 
 
-def _command(place: Place, *words: str, key: bool = True, pause: str | None = None) -> Command:
+def command(place: Workplace, *words: str, key: bool = True, pause: str | None = None) -> Command:
+    """A run of this Python that knows nothing of the settings in our own environment."""
     environ = {
         name: value
         for name, value in os.environ.items()

@@ -35,16 +35,50 @@ class BenchmarkError(Exception):
     """A peer did not do what it was measured for; the message says what."""
 
 
-class Place:
-    """One folder in the format of sqooler's local storage, with a key of its own."""
+def first_status(job_id: str) -> dict[str, str]:
+    """What sqooler's client writes beside a job."""
+    return {
+        "job_id": job_id,
+        "status": "INITIALIZING",
+        "detail": "Got your json.",
+        "error_message": "None",
+    }
+
+
+class Workplace:
+    """A folder for one run: log, state, and a key of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.storage = folder / "storage"
         self.state = folder / "state"
         self.log = folder / "log"
         self.key = generate("bench")
         write_file(self.key, folder / "key.jwk")
+
+    @property
+    def private_jwk(self) -> str:
+        """The key as sqooler's users have it, in PRIVATE_JWK_STR."""
+        return private_jwk_of(self.key).to_config_str()
+
+    def demand_told(self, result: dict[str, Any], status: dict[str, Any], job_id: str) -> None:
+        """Raise BenchmarkError unless result and status, signed or not, say that a job is done."""
+        result, status = (each.get("payload", each) for each in (result, status))
+        # sqooler's results call themselves INITIALIZING; its status is what says DONE.
+        told = (result["job_id"], result["success"], status["job_id"], status["status"])
+        if told != (job_id, True, job_id, "DONE"):
+            raise BenchmarkError(f"result and status of job {job_id} do not say that it is done")
+
+    def signed(self, document: dict[str, Any]) -> bool:
+        """Whether the signature of a document holds, by sqooler's own code."""
+        return _verified(document, public_jwk_of(self.key).model_dump())
+
+
+class Place(Workplace):
+    """One folder in the format of sqooler's local storage."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.storage = folder / "storage"
         for name in ("queue", "status", "finished", "incoming"):
             self.inside(name).mkdir(parents=True)
         self._body = json.dumps(JOB).encode()
@@ -59,11 +93,6 @@ class Place:
             "incoming": self.folder / "incoming",
         }
         return places[name]
-
-    @property
-    def private_jwk(self) -> str:
-        """The key as sqooler's users have it, in PRIVATE_JWK_STR."""
-        return private_jwk_of(self.key).to_config_str()
 
     def settings(self, *, isolation: str, fsync: bool, announce_interval: float) -> Path:
         """Write spooler's settings; everything that is not said here is its default."""
@@ -85,14 +114,9 @@ class Place:
     def prepare(self) -> tuple[str, str, str]:
         """A job that is all but submitted: its id, its file, and where that has to go."""
         job_id = uuid.uuid4().hex[:24]
-        first = {
-            "job_id": job_id,
-            "status": "INITIALIZING",
-            "detail": "Got your json.",
-            "error_message": "None",
-        }
         name = f"{job_id}.json"
-        Path(self.inside("status"), name).write_text(json.dumps(first), encoding="utf-8")
+        first = json.dumps(first_status(job_id))
+        Path(self.inside("status"), name).write_text(first, encoding="utf-8")
         beside = str(self.inside("incoming") / name)
         Path(beside).write_bytes(self._body)
         return job_id, beside, str(self.inside("queue") / name)
@@ -144,16 +168,10 @@ class Place:
 
     def _demand_result(self, place: Path, *, signed: bool) -> None:
         document = json.loads(place.read_bytes())
-        if signed and not _verified(document, public_jwk_of(self.key).model_dump()):
+        if signed and not self.signed(document):
             raise BenchmarkError(f"the signature of {place} does not hold")
         status = json.loads((self.inside("status") / place.name).read_bytes())
-        result, status = (each.get("payload", each) for each in (document, status))
-        # sqooler's results call themselves INITIALIZING; its status is what says DONE.
-        told = (result["job_id"], result["success"], status["job_id"], status["status"])
-        if told != (place.stem, True, place.stem, "DONE"):
-            raise BenchmarkError(
-                f"result and status of job {place.stem} do not say that it is done"
-            )
+        self.demand_told(document, status, place.stem)
 
 
 def _is_document(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks.aims import GROWTH_MIB, aims, spread_text
 from benchmarks.conditions import NO_JOURNAL
@@ -10,6 +10,7 @@ from benchmarks.counts import BYTES, KINDS, differences
 from benchmarks.drain import Case, Rounds, Run, long_cases, short_cases
 from benchmarks.figures import over_rounds, quantile, ratio
 from benchmarks.found import Found
+from benchmarks.mongo_report import mongodb
 from benchmarks.peers import (
     ALL,
     PLAIN,
@@ -21,8 +22,7 @@ from benchmarks.peers import (
     SQOOLER,
 )
 from benchmarks.sizes import FULL, Sizes
-
-NONE = "-"
+from benchmarks.tables import NONE, table
 
 
 def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[str]) -> str:
@@ -36,7 +36,7 @@ def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[
         "on the machine and its disk, and stand there only to show where the ratios come from.",
         *_notices(found, sizes, machine),
         "## Aims",
-        _table(
+        table(
             ("aim", "measured", "verdict"),
             ((aim.text, aim.measured or NONE, aim.verdict) for aim in aims(found, sizes)),
         ),
@@ -45,6 +45,7 @@ def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[
         *_idle(found),
         *_memory(found),
         *_counts(found),
+        *mongodb(found, sizes),
         *_conditions(found, machine),
     ]
     return "\n\n".join(parts) + "\n"
@@ -64,11 +65,6 @@ def _notices(found: Found, sizes: Sizes, machine: dict[str, str]) -> Iterator[st
         )
     for name, reason in found.failed.items():
         yield f"**Not measured: {name}: {reason}**"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # --- drain --------------------------------------------------------------------------------------
@@ -110,7 +106,7 @@ def _drain_table(rounds: Rounds, cases: Sequence[Case]) -> str:
         "CPU ms/job",
         "CPU, in parts of sqooler's",
     )
-    return _table(head, [_drain_row(rounds, case) for case in cases if case.name in rounds[0]])
+    return table(head, [_drain_row(rounds, case) for case in cases if case.name in rounds[0]])
 
 
 def _drain_row(rounds: Rounds, case: Case) -> tuple[str, ...]:
@@ -166,7 +162,7 @@ def _pickup(found: Found) -> Iterator[str]:
             values = [1000 * each for each in getattr(latencies, what)]
             figures = [*(quantile(values, part) for part in (0.5, 0.9, 0.99)), max(values)]
             rows.append((f"{name}: {what}", *(f"{each:.2f}" for each in figures)))
-    yield _table(("ms", "p50", "p90", "p99", "max"), rows)
+    yield table(("ms", "p50", "p90", "p99", "max"), rows)
     ours, theirs = (quantile(each.claimed, 0.5) for each in found.pickup.values())
     yield f"At the median sqooler takes {theirs / ours:.2g} x as long until the claim."
 
@@ -180,7 +176,7 @@ def _idle(found: Found) -> Iterator[str]:
         "children, in per cent of one core. Files written: each whose content was written "
         "anywhere in the storage or the state folder (inotify)."
     )
-    yield _table(
+    yield table(
         ("daemon", "watched", "CPU", "files written", "per minute", "memory (child)"),
         (
             (
@@ -204,7 +200,7 @@ def _memory(found: Found) -> Iterator[str]:
         "One daemon, batches of jobs one after the other, all alike; looked at when each is done. "
         f"Growth of up to {GROWTH_MIB:g} MiB between the first batch and the last counts as none."
     )
-    yield _table(
+    yield table(
         ("jobs done", "daemon", "child"),
         (
             (f"{count:,}", _mib(memory.own), _mib(memory.children))
@@ -227,7 +223,7 @@ def _counts(found: Found) -> Iterator[str]:
         "different length: exact, and the same on any machine. Failed looks and deletions count; "
         "opening a folder for its fsync does not."
     )
-    yield _table(
+    yield table(
         ("per job", *(labels[name] for name in found.counts)),
         ((kind, *(_count(each[kind], kind) for each in found.counts.values())) for kind in KINDS),
     )
@@ -273,4 +269,4 @@ def _conditions(found: Found, machine: dict[str, str]) -> Iterator[str]:
                 f"{phase.before.stolen_until(phase.after):.1f} %",
             )
         )
-    yield _table(("measurement", "took", "load", "fsync p50", "fsync p99", "steal"), rows)
+    yield table(("measurement", "took", "load", "fsync p50", "fsync p99", "steal"), rows)

@@ -1,5 +1,8 @@
 """sqooler's own loop with a device that does nothing: `run_sqooler STORAGE DEVICE TURNS`.
 
+STORAGE is a folder, or a URI of a MongoDB server: sqooler itself knows only mongodb+srv, so the
+driver's class is replaced in its module by one that goes to the URI; all else is sqooler's.
+
 The pause between two turns is sqooler's T_WAIT_MAIN, the key its PRIVATE_JWK_STR, both from the
 environment. TURNS = 0 is for ever, as sqooler has it.
 """
@@ -20,8 +23,10 @@ with warnings.catch_warnings():
         ExperimentDict,
         GateInstruction,
         LocalLoginInformation,
+        MongodbLoginInformation,
     )
     from sqooler.spoolers import Spooler, create_memory_data
+    from sqooler.storage_providers import mongodb
     from sqooler.storage_providers.local import LocalProviderExtended
     from sqooler.utils import main, update_backends
 
@@ -51,6 +56,17 @@ def circuit(name: str, job: ExperimentalInputDict) -> ExperimentDict:
     return create_memory_data([0] * job.shots, name, job.shots, job.instructions)
 
 
+def provider_for(storage: str) -> Any:
+    """sqooler's own provider."""
+    if not storage.startswith("mongodb://"):
+        return LocalProviderExtended(LocalLoginInformation(base_path=storage), "bench")
+    client = mongodb.MongoClient
+    # The same options as in the URI that sqooler makes.
+    mongodb.MongoClient = lambda _: client(f"{storage}&retryWrites=true&w=majority")
+    login = {name: "any" for name in MongodbLoginInformation.model_fields}
+    return mongodb.MongodbProviderExtended(MongodbLoginInformation(**login), "bench")
+
+
 def run(storage: str, device: str, turns: int) -> None:
     """Announce the device and do `turns` turns of sqooler's loop."""
     spooler = Spooler(
@@ -61,7 +77,7 @@ def run(storage: str, device: str, turns: int) -> None:
         sign=True,
     )
     spooler.gen_circuit = circuit
-    provider = LocalProviderExtended(LocalLoginInformation(base_path=storage), "bench")
+    provider = provider_for(storage)
     update_backends(provider, {device: spooler})
     main(provider, {device: spooler}, num_iter=turns)
 

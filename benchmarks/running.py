@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import psutil
 
-from benchmarks.peers import ROOT, Command, Peer
-from benchmarks.place import BenchmarkError, Place
+from benchmarks.peers import ROOT, Command
+from benchmarks.place import BenchmarkError, Workplace
 
 #: Seconds after which a peer is given up; fsyncs of a busy disk are slow.
 PATIENCE = 3600.0
@@ -20,7 +21,18 @@ READY_WITHIN = 60.0
 _LOOK_EVERY = 0.01
 
 
-def run_to_end(command: Command, place: Place, *, tracer: tuple[str, ...] = ()) -> float:
+class Serving(Protocol):
+    """A peer that can be kept running."""
+
+    @property
+    def label(self) -> str:
+        """For people."""
+
+    def serve(self, place: Any, announce_interval: float) -> Command:
+        """Work until stopped."""
+
+
+def run_to_end(command: Command, place: Workplace, *, tracer: tuple[str, ...] = ()) -> float:
     """CPU seconds, user and system, of a peer and of all that it started and waited for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = _start(command, place, tracer)
@@ -38,13 +50,20 @@ def run_to_end(command: Command, place: Place, *, tracer: tuple[str, ...] = ()) 
 
 @contextmanager
 def serving(
-    peer: Peer, place: Place, announce_interval: float = 60.0
+    peer: Serving, place: Any, announce_interval: float = 60.0
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A peer that works until the end of the block; it has done one job already."""
-    process = _start(peer.serve(place, announce_interval), place)
-    try:
+    with started(peer.serve(place, announce_interval), place) as process:
         (first,) = place.submit()
-        until(lambda: _alive(process, place) and place.is_finished(first), f"{peer.label} to start")
+        until(lambda: alive(process, place) and place.is_finished(first), f"{peer.label} to start")
+        yield process
+
+
+@contextmanager
+def started(command: Command, place: Workplace) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is asked to end at the end of the block."""
+    process = _start(command, place)
+    try:
         yield process
     finally:
         process.terminate()
@@ -55,7 +74,9 @@ def serving(
             process.wait()
 
 
-def _start(command: Command, place: Place, tracer: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+def _start(
+    command: Command, place: Workplace, tracer: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     with place.log.open("ab") as log:
         return subprocess.Popen(
             [*tracer, *command.words],
@@ -67,13 +88,14 @@ def _start(command: Command, place: Place, tracer: tuple[str, ...] = ()) -> subp
         )
 
 
-def _alive(process: subprocess.Popen[bytes], place: Place) -> bool:
+def alive(process: subprocess.Popen[bytes], place: Workplace) -> bool:
+    """True; BenchmarkError when the process has ended."""
     if process.poll() is not None:
         raise BenchmarkError(f"the peer ended with {process.returncode}: {_last_line(place)}")
     return True
 
 
-def _last_line(place: Place) -> str:
+def _last_line(place: Workplace) -> str:
     lines = place.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 

@@ -30,6 +30,18 @@ class Sizes:
     calm: float = 2.0
     #: Counts: two runs of so many jobs; their difference holds no start-up.
     traced: tuple[int, int] = (50, 150)
+    #: MongoDB: jobs in the queue (the server of the tests is slow when many wait), rounds, and
+    #: the round-trip times that are added (seconds).
+    mongo_jobs: int = 100
+    mongo_rounds: int = 3
+    round_trips: tuple[float, ...] = (0.0, 0.002, 0.02)
+    #: Several daemons: how many, in how many rounds, at which added round-trip times.
+    daemons: tuple[int, ...] = (1, 4, 8)
+    daemon_rounds: int = 3
+    daemon_round_trips: tuple[float, ...] = (0.0, 0.02)
+    #: Pickup on MongoDB: samples, and by how much the gaps between two are shortened.
+    mongo_samples: int = 100
+    mongo_gaps: float = 1.0
 
 
 FULL = Sizes()
@@ -45,4 +57,8 @@ QUICK = Sizes(
     announce_interval=10.0,
     batch=100,
     traced=(10, 30),
+    mongo_jobs=40,
+    mongo_rounds=1,
+    daemon_rounds=1,
+    mongo_samples=20,
 )

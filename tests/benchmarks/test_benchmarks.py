@@ -18,25 +18,10 @@ from benchmarks.found import Found
 from benchmarks.peers import ALL, REFERENCE, SPOOLER, SQOOLER, THREAD, Peer
 from benchmarks.place import BenchmarkError, Place
 from benchmarks.running import Memory, run_to_end
-from benchmarks.sizes import FULL, Sizes
+from benchmarks.sizes import FULL
+from tests.benchmarks.tiny import TINY
 
 pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
-
-TINY = Sizes(
-    jobs=4,
-    rounds=1,
-    long_queue=6,
-    long_rounds=1,
-    long_first=2,
-    samples=3,
-    gap=(0.0, 0.01),
-    idle=0.2,
-    idle_sqooler=0.2,
-    batches=2,
-    batch=3,
-    calm=0.1,
-    traced=(2, 4),
-)
 
 
 @pytest.fixture

@@ -41,9 +41,12 @@ _TIED = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[
 
 
 class MongoServer:
-    """A server at `uri`. `owned` says whether it may be killed; where not, such tests skip."""
+    """A server at `uri`. `owned` says whether it may be killed; where not, such tests skip.
 
-    def __init__(self, uri: str | None = None, *options: str) -> None:
+    One of our own has its data below `folder`.
+    """
+
+    def __init__(self, uri: str | None = None, *options: str, folder: Path | None = None) -> None:
         self.owned = uri is None
         self.uri = uri or ""
         self.options = options
@@ -52,7 +55,7 @@ class MongoServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._client: pymongo.MongoClient[dict[str, Any]] | None = None
         if self.owned:
-            self.folder = Path(tempfile.mkdtemp(prefix="spooler-test-mongodb-"))
+            self.folder = Path(tempfile.mkdtemp(prefix="spooler-test-mongodb-", dir=folder))
 
     # --- the process -----------------------------------------------------------------------
 

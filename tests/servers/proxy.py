@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 _CHUNK = 1 << 16
@@ -43,6 +43,8 @@ class FaultProxy:
         self.delay = delay
         #: Bytes per second from the server to the client; 0 is no limit.
         self.drip = 0
+        #: Sees, and may change, each piece as it comes: connection, piece, whether it is a reply.
+        self.passing: Callable[[object, bytes, bool], bytes] = lambda _, piece, __: piece
         self._silent = threading.Event()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -197,6 +199,7 @@ class _Pair:
                 elif reply and self._plan is not None:
                     self._plan.happened.set()
                     break
+                piece = self._proxy.passing(self, piece, reply)
                 line.put(piece, self._proxy.delay, self._proxy.drip if reply else 0)
         except OSError:
             pass

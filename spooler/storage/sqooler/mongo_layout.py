@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from bson.codec_options import CodecOptions
 from bson.objectid import ObjectId
@@ -136,3 +136,12 @@ def ledger_of(device: str) -> str:
 def number_of(job_id: str) -> ObjectId:
     """The id of a job's documents; the job came from there, so it is one."""
     return ObjectId(job_id)
+
+
+def passed(until: Any, now: Any) -> Document:
+    """Whether a moment is over, in the words of an aggregation; one that is missing is.
+
+    Compared as numbers: SecantusDB 0.7 takes every date for equal to $$NOW.
+    """
+    moment = {"$convert": {"input": until, "to": "long", "onNull": 0, "onError": 0}}
+    return {"$lte": [moment, {"$toLong": now}]}

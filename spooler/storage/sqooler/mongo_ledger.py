@@ -31,6 +31,7 @@ from spooler.storage.sqooler.mongo_layout import (
     Phase,
     ledger_of,
     number_of,
+    passed,
 )
 from spooler.storage.sqooler.mongo_unchanged import UnchangedLeases
 
@@ -88,12 +89,7 @@ class MongoLedger:
             "until": _after(now, ttl),
             "ttl": _milliseconds(ttl),
         }
-        due = {
-            "$or": [
-                {"$lte": [{"$ifNull": ["$until", _EPOCH]}, now]},
-                {"$gt": [{"$ifNull": ["$since", _EPOCH]}, now]},
-            ]
-        }
+        due = {"$or": [passed("$until", now), {"$not": [passed("$since", now)]}]}
         granted = {"$cond": [due, {"$mergeObjects": ["$$ROOT", lease]}, "$$ROOT"]}
         try:
             said = self.of(job.device).find_one_and_update(
@@ -194,7 +190,7 @@ class MongoLedger:
                 {
                     "$project": {
                         **dict.fromkeys(("phase", "token", "attempt", "until", "owner", "ttl"), 1),
-                        "late": {"$lte": ["$until", self.now()]},
+                        "late": passed("$until", self.now()),
                     }
                 },
             ]

@@ -31,7 +31,7 @@ from spooler.storage.payloads import Decoded, too_large
 from spooler.storage.sqooler.core import NotADocument
 from spooler.storage.sqooler.mongo_client import Document
 from spooler.storage.sqooler.mongo_documents import as_json
-from spooler.storage.sqooler.mongo_layout import MongoLayout, Phase, ledger_of
+from spooler.storage.sqooler.mongo_layout import MongoLayout, Phase, ledger_of, passed
 
 logger = logging.getLogger("spooler.storage")
 
@@ -183,7 +183,7 @@ def listing(device: str, now: Any, limit: int | None) -> list[Document]:
     # As the claim itself asks: no phase that is not known, or it would be asked for in vain; and a
     # delay that began in the future is none: the server's clock was set back.
     just_waits = {"$eq": [{"$ifNull": ["$$l.phase", Phase.WAITING.value]}, Phase.WAITING.value]}
-    delayed = {"$and": [{"$gt": ["$$l.until", now]}, {"$lte": ["$$l.since", now]}]}
+    delayed = {"$and": [{"$not": [passed("$$l.until", now)]}, passed("$$l.since", now)]}
     taken = {"$or": [{"$not": [just_waits]}, delayed]}
     stages: list[Document] = [
         {"$match": {"_id": {"$type": "objectId"}}},

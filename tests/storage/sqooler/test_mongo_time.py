@@ -1,0 +1,90 @@
+"""Leases and delays by the server's own time: what the other tests do with a clock of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongo_layout import passed
+from spooler.testing.bench import DEVICE, new_token, other_owner
+from tests.servers.mongodb import MongoServer
+from tests.storage.mongo_bench import Backends
+
+LONG = 3600.0
+
+
+@pytest.fixture
+def backends(mongodb_server: MongoServer, mongo_prefix: str) -> Iterator[Backends]:
+    made = Backends(mongodb_server, mongo_prefix)
+    yield made
+    made.close()
+
+
+def reclaimed(backend: MongoBackend) -> list[str]:
+    found = backend.reclaim(DEVICE, other_owner(), LONG, new_token())
+    return [] if found is None else [found.job.id]
+
+
+@pytest.mark.parametrize("renewed", [False, True], ids=["claimed", "renewed"])
+def test_a_lease_that_holds_is_not_taken_over(backends: Backends, *, renewed: bool) -> None:
+    backends.fill(1)
+    one, other = backends(), backends()
+    claim = one.claim(DEVICE, other_owner(), LONG, new_token())
+    assert claim is not None
+    if renewed:
+        one.renew(claim, LONG, started=True)
+    assert reclaimed(other) == []
+
+
+def test_a_lease_that_ran_out_is_taken_over(backends: Backends) -> None:
+    backends.fill(1)
+    one, other = backends(), backends()
+    claim = one.claim(DEVICE, other_owner(), 0.0, new_token())
+    assert claim is not None
+    assert reclaimed(other) == [claim.job.id]
+
+
+def test_a_job_given_back_waits_for_its_delay(backends: Backends) -> None:
+    backends.fill(1)
+    one, other = backends(), backends()
+    claim = one.claim(DEVICE, other_owner(), LONG, new_token())
+    assert claim is not None
+    one.release(claim, "later", refund=True, delay=LONG)
+    assert other.claim(DEVICE, other_owner(), LONG, new_token()) is None
+    assert list(other.peek(DEVICE)) == []
+
+
+def test_a_job_that_waits_is_refused_to_who_has_listed_it_before(backends: Backends) -> None:
+    """The listing is old, and the write that claims looks at the time itself."""
+    backends.fill(2)
+    one, other = backends(), backends()
+    first = other.claim(DEVICE, other_owner(), LONG, new_token())
+    second = one.claim(DEVICE, other_owner(), LONG, new_token())
+    assert first is not None
+    assert second is not None
+    one.release(second, "later", refund=True, delay=LONG)
+    assert other.claim(DEVICE, other_owner(), LONG, new_token()) is None
+
+
+@pytest.mark.parametrize("seconds", [-60, 60])
+def test_moments_are_compared_with_the_server_s_time(backends: Backends, seconds: int) -> None:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    things = backends["jobs/things"]
+    things.insert_many([{"_id": 1, "until": moment}])
+    found: list[dict[str, Any]] = list(
+        things.aggregate([{"$project": {"passed": passed("$until", "$$NOW")}}])
+    )
+    assert found == [{"_id": 1, "passed": seconds < 0}]
+
+
+@pytest.mark.parametrize("rubbish", [{}, {"until": None}, {"until": "soon"}, {"until": [1]}])
+def test_what_is_no_moment_is_over(backends: Backends, rubbish: dict[str, Any]) -> None:
+    """Somebody's rubbish must not make the whole question fail."""
+    things = backends["jobs/things"]
+    things.insert_one({"_id": 1, **rubbish})
+    found = list(things.aggregate([{"$project": {"passed": passed("$until", "$$NOW")}}]))
+    assert found == [{"_id": 1, "passed": True}]
