@@ -69,7 +69,8 @@ class Daemon:
         self._keeper = LeaseKeeper(self._backend, self._clock, settings.daemon.lease)
         self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
         self._bell = Bell()
-        self._outage = Outage(observer, self._clock)
+        deliver = partial(self._bell.ring, "deliver")
+        self._outage = Outage(observer, self._clock, ended=deliver)
         self._disk = Disk(sync=self._durable())
         self._room = Room(settings.state, self._disk, observer, self._clock)
         self._delivery = Delivery(
@@ -80,7 +81,7 @@ class Daemon:
             outage=self._outage,
             clock=self._clock,
             room=self._room,
-            soon=partial(self._bell.ring, "deliver"),
+            soon=deliver,
         )
         self._timers = Timers(self._clock)
         tickets = Tickets(options.max_jobs)
@@ -123,6 +124,7 @@ class Daemon:
             once=self._options.once,
             outage=self._outage,
             room=self._room,
+            keeps_up=self._delivery.keeps_up,
             late=self._timers.revive,
             news=partial(self._bell.ring, "announce"),
         )
@@ -137,9 +139,12 @@ class Daemon:
             sign=self._sign,
             observer=self._observer,
             clock=self._clock,
+            outage=self._outage,
             patience=lambda seconds: not closing.wait(seconds),
         )
-        announcer = Announcer(self._backend, self.workers, self._clock, self._observer)
+        announcer = Announcer(
+            self._backend, self.workers, self._clock, self._observer, self._outage
+        )
         return Housekeeper(
             delivery=self._delivery,
             recovery=recovery,

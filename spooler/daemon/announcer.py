@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from spooler.daemon.outage import Outage
 from spooler.daemon.worker import Worker
 from spooler.errors import BackendUnavailable
 from spooler.observe.events import EventName, Observer
@@ -15,8 +16,14 @@ class Announcer:
     """Announces the devices of all workers."""
 
     def __init__(
-        self, backend: Backend, workers: Sequence[Worker], clock: Clock, observer: Observer
+        self,
+        backend: Backend,
+        workers: Sequence[Worker],
+        clock: Clock,
+        observer: Observer,
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._backend = backend
         self._workers = workers
         self._clock = clock
@@ -34,5 +41,6 @@ class Announcer:
                 self._observer.emit(EventName.ANNOUNCE_FAILED, device=device, error=str(error))
                 done = False
             else:
+                self._outage.over(device=device)
                 self._observer.emit(EventName.ANNOUNCE_DONE, device=device)
         return done

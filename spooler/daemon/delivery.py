@@ -23,6 +23,8 @@ _A_MOMENT = 0.02
 _WORTH_HANDING_OVER = 0.005
 #: So many reports may wait for that thread; who brings another one delivers it himself.
 _AHEAD = 4
+#: Seconds after which a job is begun although more reports than that are refused.
+_ONE_MORE_AFTER = 60.0
 
 
 class Delivery:
@@ -54,11 +56,28 @@ class Delivery:
         self._soon = soon
         self._pause = threading.Event()
         self._slow = False
+        #: Since when (monotonic) the storage takes no reports; None while it does.
+        self._refused_since: float | None = None
 
     @property
     def waiting(self) -> int:
         """How many reports are not delivered yet."""
         return len(self._outbox)
+
+    def keeps_up(self) -> bool:
+        """Whether another job may be begun.
+
+        Not while reports pile up that the storage does not take, though it gives jobs away (a
+        full disk); but one job now and then, for it may be these very reports.
+        """
+        since = self._refused_since
+        if since is None or len(self._outbox) <= _AHEAD:
+            return True
+        now = self._clock.monotonic()
+        if now - since < _ONE_MORE_AFTER:
+            return False
+        self._refused_since = now
+        return True
 
     def finish(self, held: Held, signed: SignedReport, patience: Callable[[float], bool]) -> None:
         """Deliver the report on a held claim, or leave it safely in the outbox.
@@ -129,6 +148,8 @@ class Delivery:
             self._soon()
             return False
         except BackendUnavailable as error:
+            if self._refused_since is None:
+                self._refused_since = self._clock.monotonic()
             self._outage.noticed(error, waiting=len(self._outbox))
             return False
         finally:
@@ -149,6 +170,7 @@ class Delivery:
         self._close(entry)
         if kept:
             self._outbox.drop(entry)
+        self._refused_since = None
         self._outage.over(waiting=len(self._outbox))
         self._tell(EventName.REPORT_DELIVERED, entry)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from spooler.errors import BackendUnavailable
 from spooler.observe.events import EventName, Observer
@@ -19,7 +20,11 @@ class Outage:
         *,
         away: EventName = EventName.STORAGE_AWAY,
         back: EventName = EventName.STORAGE_BACK,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
+        """`ended` is called when an outage is over, by whoever notices it."""
+        self._ended = ended
+        self._ended_at = float("-inf")
         self._away, self._back = away, back
         self._observer = observer
         self._clock = clock
@@ -30,6 +35,10 @@ class Outage:
     def lasts(self) -> bool:
         """Whether the storage was away when somebody last asked it."""
         return self._since is not None
+
+    def over_for(self, seconds: float) -> bool:
+        """Whether no outage lasts, and none was over less than `seconds` ago."""
+        return self._since is None and self._clock.monotonic() - self._ended_at >= seconds
 
     def noticed(self, error: BackendUnavailable, **fields: object) -> None:
         """The storage did not do what was asked; `fields` say what that was about."""
@@ -45,6 +54,9 @@ class Outage:
             return
         with self._lock:
             since, self._since = self._since, None
+            if since is not None:
+                self._ended_at = self._clock.monotonic()
         if since is not None:
             seconds = round(self._clock.monotonic() - since, 1)
             self._observer.emit(self._back, seconds=seconds, **fields)
+            self._ended()

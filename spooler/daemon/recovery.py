@@ -10,6 +10,7 @@ from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import retry_delay
 from spooler.daemon.leases import LeaseKeeper
+from spooler.daemon.outage import Outage
 from spooler.errors import LeaseLost
 from spooler.model.claim import Claim, Owner
 from spooler.model.device import Rerun
@@ -18,6 +19,9 @@ from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Backend, Clock, ReportSigner
+
+#: Seconds for which nothing is taken over after an outage.
+_AFTER_AN_OUTAGE = 5.0
 
 
 class Recovery:
@@ -33,6 +37,7 @@ class Recovery:
         sign: ReportSigner,
         observer: Observer,
         clock: Clock,
+        outage: Outage,
         patience: Callable[[float], bool],
     ) -> None:
         self._backend = backend
@@ -42,6 +47,7 @@ class Recovery:
         self._sign = sign
         self._observer = observer
         self._clock = clock
+        self._outage = outage
         self._patience = patience
         #: Taken over, and not settled because the storage went away in between.
         self._unsettled: dict[str, list[Claim]] = {}
@@ -51,8 +57,13 @@ class Recovery:
     def recover(self, rules: DeviceRules, version: str) -> int:
         """Take over and settle every expired claim of a device; how many there were.
 
+        None in an outage and right after it: leases ran out in it, and their owners, who are
+        alive or were started again, renew them now and bring the reports that they have kept.
+
         Raises BackendUnavailable; what was taken over by then comes first the next time.
         """
+        if not self._outage.over_for(_AFTER_AN_OUTAGE):
+            return 0
         count = 0
         unsettled = self._unsettled.setdefault(rules.name, [])
         while True:

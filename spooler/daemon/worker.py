@@ -51,6 +51,7 @@ class Worker:
         once: bool = False,
         outage: Outage,
         room: Room,
+        keeps_up: Callable[[], bool] = lambda: True,
         late: Callable[[], None] = lambda: None,
         news: Callable[[], None] = lambda: None,
     ) -> None:
@@ -67,6 +68,7 @@ class Worker:
         self._observer = observer
         self._tickets = tickets
         self._once = once
+        self._keeps_up = keeps_up
         self._late = late
         self._news = news
         self._outage = outage
@@ -158,7 +160,7 @@ class Worker:
         if self._hours.closed(self.rules):
             return not self._once and self._sleep()
         self._wake.clear()
-        if not self._room.there():
+        if not self._room.there() or not self._keeps_up():
             return self.patience(ROOM_AGAIN)
         pushed, self._pushed = self._pushed, False
         claim = self._claim()

@@ -142,7 +142,7 @@ class Parts:
             room=self.room,
             **common,
         )
-        self.recovery = Recovery(owner=self.owner, **common)
+        self.recovery = Recovery(owner=self.owner, outage=self.outage, **common)
 
     def patience(self, seconds: float) -> bool:
         """Waits are noted and not waited for; after many the test's daemon stops."""

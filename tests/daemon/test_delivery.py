@@ -135,6 +135,23 @@ def test_the_next_job_runs_while_a_report_is_under_way(parts: Parts) -> None:
     assert all(parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs)
 
 
+def test_no_job_is_begun_while_refused_reports_pile_up(parts: Parts) -> None:
+    """A full storage still gives jobs away, by renames; their results would wait in vain."""
+    parts.backend.refused = {"ack"}
+    jobs = [parts.submit() for _ in range(7)]
+    for _ in jobs[:5]:
+        assert parts.delivery.keeps_up()
+        parts.execute()
+    assert not parts.delivery.keeps_up()
+    parts.clock.advance(61)
+    assert parts.delivery.keeps_up(), "one more: it may be these reports, and not the storage"
+    assert not parts.delivery.keeps_up()
+    parts.backend.refused = set()
+    parts.delivery.retry()
+    assert parts.delivery.keeps_up()
+    assert all(parts.submitter.status(DEVICE, job).state is State.DONE for job in jobs[:5])
+
+
 def test_a_later_process_delivers(parts: Parts, tmp_path: Path) -> None:
     job_id = parts.submit()
     held = parts.keeper.hold(parts.claim(), lambda _: None)

@@ -16,7 +16,7 @@ def test_timers_that_have_fallen_silent_are_made_up_for(tmp_path: Path) -> None:
     keeper = Housekeeper(
         delivery=parts.delivery,
         recovery=parts.recovery,
-        announcer=Announcer(parts.backend, [], parts.clock, parts.executor._observer),
+        announcer=Announcer(parts.backend, [], parts.clock, parts.executor._observer, parts.outage),
         workers=[],
         outage=parts.outage,
         bell=bell,

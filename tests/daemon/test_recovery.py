@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from spooler.daemon.announcer import Announcer
 from spooler.daemon.recovery import verdict
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Attempt, Claim
-from spooler.model.device import Rerun
+from spooler.model.device import DeviceCard, Rerun
 from spooler.model.state import State
-from spooler.testing.bench import DEVICE, TTL, other_owner
+from spooler.testing.bench import DEVICE, TTL, other_owner, signed_report
 from tests.daemon.parts import Parts
 
 
@@ -102,3 +105,46 @@ def test_the_verdict_counts_attempts(parts: Parts) -> None:
     assert isinstance(last, Claim)
     assert verdict(replace(last, attempt=2), rules) is None
     assert verdict(last, rules) is not None
+
+
+def test_nothing_is_taken_over_right_after_an_outage(parts: Parts, tmp_path: Path) -> None:
+    """Its owner was cut off as well: it is alive, and has the result of an hour in its outbox."""
+    job_id = parts.submit()
+    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    other = Parts(tmp_path / "other", storage=parts.storage, clock=parts.clock)
+    for each in (parts, other):
+        each.backend.away = True
+        each.outage.noticed(BackendUnavailable("away"))
+    parts.delivery.finish(held, signed_report(held.claim, data={"value": 7}), parts.patience)
+    parts.clock.advance(TTL + 1)
+    assert other.recovery.recover(other.rules, "1") == 0
+    for each in (parts, other):
+        each.backend.away = False
+        each.outage.over()
+    assert other.recovery.recover(other.rules, "1") == 0, "it has had no chance yet"
+    parts.clock.advance(2)
+    parts.delivery.retry()
+    parts.clock.advance(4)
+    assert other.recovery.recover(other.rules, "1") == 0
+    assert parts.submitter.result(DEVICE, job_id).data == {"value": 7}
+
+
+def test_what_a_daemon_that_died_in_an_outage_left_is_taken_over_all_the_same(
+    parts: Parts, tmp_path: Path
+) -> None:
+    job_id = parts.submit()
+    parts.claim(other_owner())
+    parts.outage.noticed(BackendUnavailable("away"))
+    parts.clock.advance(TTL + 1)
+    assert parts.recovery.recover(parts.rules, "1") == 0
+    announcer = Announcer(
+        parts.backend,
+        [SimpleNamespace(rules=parts.rules, card=DeviceCard(DEVICE))],  # type: ignore[list-item]
+        parts.clock,
+        parts.executor._observer,
+        parts.outage,
+    )
+    assert announcer.announce(), "a storage that takes an announcement is back"
+    parts.clock.advance(6)
+    assert parts.recovery.recover(parts.rules, "1") == 1
+    assert parts.submitter.status(DEVICE, job_id).state is State.QUEUED

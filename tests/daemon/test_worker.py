@@ -211,3 +211,21 @@ def test_a_calibration_that_cannot_be_made_stops_nobody(make: Make, trouble: Exc
     assert loop.finished.acquire(timeout=PATIENCE), "the device goes on"
     assert loop.thread.is_alive()
     assert "calibration failed" in loop.worker.card.note
+
+
+def test_no_claim_while_the_storage_does_not_keep_up(make: Callable[..., Loop]) -> None:
+    asked, keeps_up = threading.Semaphore(0), threading.Event()
+
+    def asking() -> bool:
+        asked.release()
+        return keeps_up.is_set()
+
+    loop = make(keeps_up=asking)
+    job = loop.parts.submit()
+    for _ in range(2):
+        assert asked.acquire(timeout=30), "it asks again and again"
+    assert "claim" not in loop.parts.backend.calls
+    keeps_up.set()
+    assert loop.finished.acquire(timeout=30)
+    loop.stop()
+    assert loop.parts.submitter.status(DEVICE, job).state is State.DONE

@@ -207,7 +207,7 @@ class Node:
             room=room,
             **common,
         )
-        self.recovery = Recovery(owner=self.owner, **common)
+        self.recovery = Recovery(owner=self.owner, outage=outage, **common)
         self.rules = rules
         self.worker = Worker(
             rules=rules,
