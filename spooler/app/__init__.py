@@ -21,6 +21,9 @@ from spooler.observe.log import LogEvents
 from spooler.observe.notify import ServiceManager
 from spooler.settings import Settings
 
+#: The exit code of a `--once` or `--max-jobs` that leaves reports in the outbox.
+NOT_YET = 75
+
 
 def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], Settings]) -> int:
     """Serve until stopped; the exit code. Raises ConfigError before the first claim."""
@@ -49,7 +52,10 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
     gc.collect()
     gc.freeze()  # what was imported stays: no need to look through it again and again
     code = daemon.serve(service, again)
-    observer.emit(EventName.DAEMON_STOPPED, code=code)
+    left = daemon.undelivered
+    if not code and left and (options.once or options.max_jobs is not None):
+        code = NOT_YET  # who asked for an end of the work must not take this for one
+    observer.emit(EventName.DAEMON_STOPPED, code=code, waiting=left or None)
     return code
 
 

@@ -27,7 +27,7 @@ from spooler.daemon.tickets import Tickets
 from spooler.daemon.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.durable import Disk
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, ConfigError
 from spooler.observe.audit import AuditLog
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
@@ -182,11 +182,25 @@ class Daemon:
                 self._demand_ours(worker.rules.name)
             for worker in self.workers:
                 service.extend(_OPENING)
-                worker.open()
+                self._open(worker)
             self._housekeeper.begin()
             self._schedule()
             supervisor = self._supervisor(service, reload)
             return supervisor.run(lambda: self._ready(service))
+
+    @property
+    def undelivered(self) -> int:
+        """How many reports the storage does not have (yet)."""
+        return self._delivery.waiting
+
+    def _open(self, worker: Worker) -> None:
+        """Bring a handler up; what is wrong with it is said with its device's name."""
+        try:
+            worker.open()
+        except ConfigError as error:
+            name = worker.rules.name
+            told = str(error)
+            raise ConfigError(told if name in told else f"device {name}: {told}") from error
 
     def _demand_ours(self, device: str) -> None:
         """Refuse another key's device at once; a storage that is away is asked again later."""

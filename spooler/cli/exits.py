@@ -33,7 +33,7 @@ MEANING = {
     Exit.STORAGE: "the storage cannot be reached; try again later",
     Exit.INTERNAL: "a bug of spooler; please report it",
     Exit.NOT_WRITTEN: "a file could not be written, or is there already",
-    Exit.NOT_YET: "not yet: the time was up, or the job has not ended; try again later",
+    Exit.NOT_YET: "not yet: the time was up, a job has not ended, a report waits; try again",
     Exit.CONFIG: "the settings, a key or a handler cannot be used",
     Exit.INTERRUPTED: "interrupted from the keyboard",
 }

@@ -179,10 +179,9 @@ class Supervisor:
     def _wait_for_workers(self, seconds: float, *, hurried_by_signal: bool) -> bool:
         """Whether all workers have ended within `seconds`, or before a second signal."""
         deadline = self._clock.monotonic() + seconds
-        asked = self._stop_requests
         while any(thread.is_alive() for thread in self._worker_threads):
             left = deadline - self._clock.monotonic()
-            if left <= 0 or (hurried_by_signal and self._stop_requests > max(asked, 1)):
+            if left <= 0 or (hurried_by_signal and self._stop_requests > 1):
                 return False
             self._beat()
             self._news.wait(min(left, 1.0))

@@ -76,7 +76,7 @@ class Worker:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._hurry = hurry
-        self._closed = False
+        self._opened = self._closed = False
         # What waits from before the first look was never pushed to us.
         self._pushed = True
         self._subscription: Subscription | None = None
@@ -133,6 +133,7 @@ class Worker:
 
     def _open(self) -> None:
         self._handler_card = self._runner.open()
+        self._opened = True
         self.version = self._handler_card.version
         self._tell_note("")
         self._observer.emit(EventName.DEVICE_OPEN, device=self.rules.name)
@@ -246,4 +247,5 @@ class Worker:
             self._subscription.close()
             self._subscription = None
         self._runner.close()
-        self._observer.emit(EventName.DEVICE_CLOSED, device=self.rules.name)
+        if self._opened:
+            self._observer.emit(EventName.DEVICE_CLOSED, device=self.rules.name)

@@ -261,6 +261,22 @@ def test_the_storage_goes_away_and_comes_back_while_a_job_runs(lab: Lab) -> None
     assert process.stop() == 0
 
 
+def test_an_end_with_reports_left_is_told(lab: Lab) -> None:
+    """Who asked for one job must not take it for delivered."""
+    config = lab.counting()
+    job_id = lab.submit({"seconds": 1.0, "value": 8})
+    process = lab.run(config, "--max-jobs", "1", ready=False)
+    until(lambda: lab.book("run"), "the run")
+    away = lab.folder / "away"
+    lab.storage.rename(away)
+    assert process.end() == 75
+    assert process.events("daemon.stopped")[0]["waiting"] == 1
+    away.rename(lab.storage)
+    assert lab.run(config, "--once", ready=False).end() == 0
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+    assert len(lab.book("run")) == 1
+
+
 def test_max_jobs_with_several_devices(lab: Lab) -> None:
     others = "".join(f'[devices.idle{n}]\nhandler = "echo"\n' for n in range(3))
     config = lab.counting(extra=others)
