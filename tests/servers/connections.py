@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 _CHUNK = 1 << 16
@@ -47,7 +48,7 @@ class Pair:
         self._plan: LostReply | None = None
         #: Something on the way was lost, so nothing that follows may pass.
         self.deaf = False
-        self._lines = (_Line(server, self), _Line(client, self))
+        self._lines = (_Line(server, self, lambda: 0), _Line(client, self, lambda: proxy.drip))
         self._pumps = 2
         self._lock = threading.Lock()
 
@@ -88,7 +89,7 @@ class Pair:
                 elif reply and self._plan is not None:
                     self._lose(self._plan)
                     continue
-                line.put(piece, self._proxy.delay, self._proxy.drip if reply else 0)
+                line.put(piece, self._proxy.delay)
         except OSError:
             pass
         finally:
@@ -116,20 +117,21 @@ class Pair:
 class _Line:
     """Bytes under way in one direction, in order, each for its time."""
 
-    def __init__(self, target: socket.socket, pair: Pair) -> None:
+    def __init__(self, target: socket.socket, pair: Pair, drip: Callable[[], int]) -> None:
         self._target = target
         self._pair = pair
-        self._pieces: list[tuple[float, bytes, int]] = []
+        self._drip = drip
+        self._pieces: list[tuple[float, bytes]] = []
         self._more = threading.Condition()
         self._ended = False
         self._thread: threading.Thread | None = None
 
-    def put(self, piece: bytes, delay: float, drip: int) -> None:
-        if self._thread is None and not delay and not drip:
+    def put(self, piece: bytes, delay: float) -> None:
+        if self._thread is None and not delay and not self._drip():
             self._target.sendall(piece)
             return
         with self._more:
-            self._pieces.append((time.monotonic() + delay, piece, drip))
+            self._pieces.append((time.monotonic() + delay, piece))
             self._more.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._carry, daemon=True)
@@ -156,25 +158,25 @@ class _Line:
     def _carry(self) -> None:
         try:
             while (next_one := self._next()) is not None:
-                due, piece, drip = next_one
+                due, piece = next_one
                 time.sleep(max(0.0, due - time.monotonic()))
-                self._send(piece, drip)
+                self._send(piece)
         except OSError:
             pass
         finally:
             self._part()
 
-    def _next(self) -> tuple[float, bytes, int] | None:
+    def _next(self) -> tuple[float, bytes] | None:
         with self._more:
             while not self._pieces and not self._ended:
                 self._more.wait()
             return self._pieces.pop(0) if self._pieces else None
 
-    def _send(self, piece: bytes, drip: int) -> None:
-        pieces = [bytes((byte,)) for byte in piece] if drip else [piece]
-        for each in pieces:
-            if self._pair.blocked():
-                return
-            self._target.sendall(each)
-            if drip:
-                time.sleep(1 / drip)
+    def _send(self, piece: bytes) -> None:
+        """Byte by byte while it drips; what is left goes at once when that is over."""
+        while piece and not self._pair.blocked():
+            speed = self._drip()
+            self._target.sendall(piece[:1] if speed else piece)
+            piece = piece[1:] if speed else b""
+            if speed:
+                time.sleep(1 / speed)

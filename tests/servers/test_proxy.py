@@ -165,7 +165,11 @@ def test_a_drip_is_slow_and_whole(proxy: FaultProxy) -> None:
         began = time.monotonic()
         assert client.ask(b"x" * 60 + b"y") == b"x" * 60 + b"y"
         assert time.monotonic() - began >= 0.3
+        proxy.drip = 1
+        client.end.sendall(b"z" * 1000)
+        assert client.read(1) == b"z"
         proxy.drip = 0
+        assert client.read(999) == b"z" * 999, "what was under way is quick again"
         assert client.ask(b"again") == b"again"
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from bson.codec_options import CodecOptions
 from bson.objectid import ObjectId
@@ -47,6 +47,18 @@ class Phase(StrEnum):
     #: The end is decided and its documents are in the ledger: anybody may publish them.
     COMMITTED = "committed"
     ENDED = "ended"
+
+
+def passed(moment: Any, now: Any) -> Document:
+    """Whether a moment has come, in the words of an aggregation; what is no moment has.
+
+    Both as numbers: SecantusDB, the server of our tests, takes every stored moment for equal to
+    its own time, so without this no test would see a lease that holds.
+    """
+    first, second = (
+        {"$convert": {"input": each, "to": "long", "onError": None}} for each in (moment, now)
+    )
+    return {"$lte": [first, second]}
 
 
 #: A job in one of these is not to be claimed.

@@ -26,6 +26,7 @@ from spooler.storage.sqooler.mongo_layout import (
     MongoLayout,
     Phase,
     number_of,
+    passed,
 )
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -83,7 +84,7 @@ class MongoLedger:
             "started": False,
             "until": _after(now, ttl),
         }
-        due = {"$lte": [{"$ifNull": ["$until", _EPOCH]}, now]}
+        due = passed("$until", now)
         granted = {"$cond": [due, {"$mergeObjects": ["$$ROOT", lease]}, "$$ROOT"]}
         try:
             said = self.of(job.device).find_one_and_update(
@@ -94,7 +95,7 @@ class MongoLedger:
                 return_document=ReturnDocument.AFTER,
             )
         except DuplicateKeyError:
-            return None
+            said = self._of_token(job.device, number_of(job.id), owner, token)
         return _claim(job, owner, said) if said and said.get("token") == token else None
 
     def recall(self, device: str, owner: Owner, token: str) -> Claim | None:
@@ -104,6 +105,15 @@ class MongoLedger:
             _WITHOUT_END,
         )
         return None if said is None else _claim(Job(str(said["_id"]), device), owner, said)
+
+    def _of_token(self, device: str, number: ObjectId, owner: Owner, token: str) -> Document | None:
+        """The entry of a refused job, if it was this very call that has taken it.
+
+        When an answer is lost the driver asks again by itself. MongoDB knows such a repeat and
+        gives the first answer; a server that only speaks its language may do it anew, and refuse.
+        """
+        mine = {"phase": Phase.HELD.value, "token": token, "owner.process": owner.process}
+        return self.of(device).find_one({"_id": number, **mine}, _WITHOUT_END)
 
     # --- holding ----------------------------------------------------------------------------
 
@@ -165,7 +175,7 @@ class MongoLedger:
                 {
                     "$project": {
                         **{name: 1 for name in ("phase", "token", "attempt", "until", "owner")},
-                        "late": {"$lte": ["$until", self.now()]},
+                        "late": passed("$until", self.now()),
                     }
                 },
             ]
@@ -200,6 +210,8 @@ class MongoLedger:
             projection=_WITHOUT_END,
             return_document=ReturnDocument.AFTER,
         )
+        if said is None:
+            said = self._of_token(device, entry.number, owner, token)
         return None if said is None else _claim(Job(str(entry.number), device), owner, said)
 
     def held(self, device: str) -> int:

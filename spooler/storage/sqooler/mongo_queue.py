@@ -30,7 +30,7 @@ from spooler.storage.payloads import Decoded, too_large
 from spooler.storage.sqooler.core import NotADocument
 from spooler.storage.sqooler.mongo_client import Document
 from spooler.storage.sqooler.mongo_documents import as_json
-from spooler.storage.sqooler.mongo_layout import TAKEN, MongoLayout, ledger_of
+from spooler.storage.sqooler.mongo_layout import TAKEN, MongoLayout, ledger_of, passed
 
 #: Jobs in one listing; bodies up to this many bytes come with it, larger ones when claimed.
 LISTED = 64
@@ -153,7 +153,7 @@ def listing(device: str, now: Any, limit: int | None) -> list[Document]:
     """
     size = {"$bsonSize": "$$ROOT"}
     small = {"$cond": [{"$lte": [size, _COMES_ALONG]}, "$$ROOT", None]}
-    taken = {"$or": [{"$in": ["$$l.phase", TAKEN]}, {"$gt": ["$$l.until", now]}]}
+    taken = {"$or": [{"$in": ["$$l.phase", TAKEN]}, {"$not": [passed("$$l.until", now)]}]}
     stages: list[Document] = [
         {"$match": {"_id": {"$type": "objectId"}}},
         {"$project": {"size": size, "body": small}},
