@@ -105,7 +105,8 @@ def all_or_none(client: Client, steps: Sequence[Step], *, meeting: int) -> None:
         while True:
             try:
                 with pymongo.timeout(_left(late)):
-                    _transaction(client, session, steps, meeting)
+                    _write(client, session, steps, meeting)
+                _commit(session, max(late, time.monotonic() + _MOMENT))
             except PyMongoError as error:
                 again = error.has_error_label("TransientTransactionError")
                 if not again or time.monotonic() + pause >= late:
@@ -120,23 +121,35 @@ def all_or_none(client: Client, steps: Sequence[Step], *, meeting: int) -> None:
 
 #: Seconds between the tries of a transaction that met another one.
 _FIRST_PAUSE, _LAST_PAUSE = 0.005, 0.2
-#: Seconds that taking back a transaction may take.
-_ABORT_WITHIN = 2.0
+#: Seconds that committing or taking back has in any case: what comes to neither keeps its locks
+#: until the server gives it up.
+_MOMENT = 2.0
 
 
-def _transaction(
-    client: Client, session: ClientSession, steps: Sequence[Step], meeting: int
-) -> None:
+def _write(client: Client, session: ClientSession, steps: Sequence[Step], meeting: int) -> None:
     session.start_transaction()
     if not together(client, steps, session)[meeting]:
         raise Refused(meeting, 0, "there is no such document")
-    session.commit_transaction()
+
+
+def _commit(session: ClientSession, late: float) -> None:
+    """Repeat it until it is known to have happened, or not."""
+    while True:
+        try:
+            with pymongo.timeout(_left(late)):
+                session.commit_transaction()
+        except PyMongoError as error:
+            unknown = error.has_error_label("UnknownTransactionCommitResult")
+            if not unknown or time.monotonic() + _LAST_PAUSE >= late:
+                raise
+        else:
+            return
+        time.sleep(_LAST_PAUSE)
 
 
 def _abort(session: ClientSession) -> None:
-    """Let go of the locks of a transaction that does not come to its end."""
     if session.in_transaction:
-        with pymongo.timeout(_ABORT_WITHIN):
+        with pymongo.timeout(_MOMENT):
             session.abort_transaction()  # raises nothing when the server is away
 
 
