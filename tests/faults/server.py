@@ -6,6 +6,7 @@ thousand points would take an hour. It reads one JSON request per line and answe
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -36,6 +37,10 @@ DIED, BROKEN = 77, 99
 PATIENCE = 20.0
 
 At = Callable[[Point, Callable[[], Any]], None]
+
+
+for each in ("spooler.devices.inline", "spooler.storage.sqooler.mongo_backend"):
+    importlib.import_module(each)  # else each daemon would import it anew
 
 
 def serve_daemon(settings: Settings) -> int:

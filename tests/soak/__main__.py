@@ -25,10 +25,6 @@ from spooler.observe.audit import audit_files
 from spooler.signing.keys import generate, write_file
 from tests.soak.storages import DEVICE, STORAGES, Soaked
 
-#: A younger job may be claimed this many seconds before an older one: that is how far apart
-#: claiming and writing it down can be on a busy machine.
-SLACK = 1.0
-
 
 @dataclass
 class Soak:
@@ -109,17 +105,17 @@ class Soak:
         began = time.monotonic()
         for number in range(self.options.daemons):
             self.start(number)
-        next_kill, next_look = began + 3.0, began
+        next_kill, next_look, ended = began + 3.0, began, 0
         while time.monotonic() < began + self.options.limit:
             now = time.monotonic()
-            if now >= next_kill:
+            if now >= next_kill and ended < self.wanted:
                 self.kill_one()
                 next_kill = time.monotonic() + self.options.every
             self.look_after_orphans()
             if now >= next_look:
                 next_look = now + 1.0
                 ended = len(self.storage.ends(self.jobs))
-                if ended == self.wanted:
+                if ended == self.wanted and not self.orphans:
                     break
                 self.feed(ended)
             time.sleep(0.02)
@@ -150,18 +146,17 @@ class Soak:
                     if said["what"] == "job.claimed" and said["attempt"] == 1:
                         yield datetime.fromisoformat(said["at"]).timestamp(), said["job"]
 
-    def wrongly_ordered(self) -> list[float]:
-        """By how many seconds jobs were claimed later than a younger one; the slack is forgiven."""
+    def late(self) -> list[float]:
+        """By how many seconds jobs were claimed later than a younger one."""
         first: dict[str, float] = {}
         for at, job in self.claims():
             first[job] = min(at, first.get(job, at))
-        found, earliest = [], float("inf")
+        found, earliest = [0.0], float("inf")
         for job in reversed(self.jobs):
             at = first.get(job)
             if at is None:
                 continue  # its daemon died between claiming it and saying so
-            if at > earliest + SLACK:
-                found.append(at - earliest)
+            found.append(max(0.0, at - earliest))
             earliest = min(earliest, at)
         return found
 
@@ -171,7 +166,8 @@ class Soak:
         most = 3 if self.options.rerun == "always" else 1
         twice = {job for job, count in runs.items() if count > most} | self.storage.doubled()
         unmeasured = [job for job, end in ends.items() if end == "DONE" and not runs[job]]
-        disordered = self.wrongly_ordered()
+        late, slack = self.late(), self.storage.slack
+        disordered = sum(by > slack for by in late)
         how = Counter(ends.values())
         slowest = max(self.recoveries, default=0.0)
         middle = statistics.median(self.recoveries) if self.recoveries else 0.0
@@ -180,8 +176,10 @@ class Soak:
             f"{self.kills} kills, {seconds:.0f} s"
         )
         say(f"ended: {how['DONE']} done, {how['ERROR']} error (cut off while they ran)")
-        by = f" (by up to {max(disordered):.1f} s)" if disordered else ""
-        say(f"lost: {lost}, doubled: {len(twice)}, wrongly ordered: {len(disordered)}{by}")
+        say(
+            f"lost: {lost}, doubled: {len(twice)}, wrongly ordered: {disordered} (by more than "
+            f"{slack:g} s; the most is {max(late):.1f} s)"
+        )
         say(
             f"recovery of {len(self.recoveries)} killed daemons' jobs: median {middle:.2f} s, max "
             f"{slowest:.2f} s (lease {self.options.lease:g} s), not recovered: {len(self.orphans)}"

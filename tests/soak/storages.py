@@ -20,10 +20,13 @@ DEVICE = "counter"
 
 
 class Soaked(Protocol):
-    """What a soak needs of a storage. `waiting` jobs at a time are as many as it bears."""
+    """What a soak needs of a storage."""
 
+    #: As many jobs at a time as it bears, and how many in all.
     waiting: int
     jobs: int
+    #: A younger job may be claimed this many seconds before an older one.
+    slack: float
 
     def settings(self) -> str:
         """The table [storage] of the settings."""
@@ -49,6 +52,8 @@ class Local:
 
     #: All at once.
     waiting = jobs = 2000
+    #: So far apart claiming a job and writing it down can be on a busy machine.
+    slack = 1.0
 
     def __init__(self, folder: Path) -> None:
         self.base = folder / "storage"
@@ -113,11 +118,13 @@ class Local:
 class Mongo:
     """A MongoDB server, started for the soak: SecantusDB, as for the tests.
 
-    That server goes through the whole of a collection for each question and lets one writer wait
-    for the other, so jobs come as the queue drains, and fewer than in a folder.
+    That server goes through the whole of a collection for each question, so jobs come as the queue
+    drains.
     """
 
-    waiting, jobs = 100, 400
+    waiting, jobs = 100, 2000
+    #: Daemons that meet at one list of the queue leave each other some of its jobs.
+    slack = 3.0
 
     def __init__(self, folder: Path) -> None:
         del folder
