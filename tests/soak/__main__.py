@@ -201,7 +201,7 @@ def wanted() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two kills")
     parser.add_argument("--seconds", type=float, default=0.2, help="how long a job runs")
     parser.add_argument("--lease", type=float, default=5.0)
-    parser.add_argument("--limit", type=float, default=240.0, help="seconds, at most")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds, at most")
     parser.add_argument("--isolation", choices=("process", "thread"), default="thread")
     parser.add_argument(
         "--rerun", choices=("never", "if-not-started", "always"), default="if-not-started"
