@@ -109,6 +109,8 @@ def test_the_network_goes_silent_while_a_job_runs(lab: FarLab) -> None:
     with lab.proxy.half_open():
         until(lab.outbox, "the report that waits")
         daemon.wait_for("storage.away")
+        before = lab.proxy.connections
+        until(lambda: lab.proxy.connections >= before + 5, "the daemon to try again")
     lab.ended_once(daemon, job, value=7)
     lab.one_outage(daemon)
 

@@ -110,6 +110,12 @@ class FaultProxy:
         with self._lock:
             self._plans.clear()
 
+    @property
+    def connections(self) -> int:
+        """How many there are; in the silence of `half_open` they only become more."""
+        with self._lock:
+            return len(self._pairs)
+
     # --- inside ------------------------------------------------------------------------------
 
     def _bound(self) -> socket.socket:

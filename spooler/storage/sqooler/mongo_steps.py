@@ -133,18 +133,9 @@ def _write(client: Client, session: ClientSession, steps: Sequence[Step], meetin
 
 
 def _commit(session: ClientSession, late: float) -> None:
-    """Repeat it until it is known to have happened, or not."""
-    while True:
-        try:
-            with pymongo.timeout(_left(late)):
-                session.commit_transaction()
-        except PyMongoError as error:
-            unknown = error.has_error_label("UnknownTransactionCommitResult")
-            if not unknown or time.monotonic() + _LAST_PAUSE >= late:
-                raise
-        else:
-            return
-        time.sleep(_LAST_PAUSE)
+    """While there is time the driver repeats it until it is known to have happened, or not."""
+    with pymongo.timeout(_left(late)):
+        session.commit_transaction()
 
 
 def _abort(session: ClientSession) -> None:
