@@ -14,8 +14,8 @@ help:
 	@echo "make lint    formatting, lint, types, layers"
 	@echo "make unit    the tests alone"
 	@echo "make bench   the figures of docs/benchmarks.md"
-	@echo "make killpoints  a daemon dies before and after each step of a job's way (half an hour)"
-	@echo "make soak    daemons are killed all the time; what is lost (a few minutes)"
+	@echo "make killpoints  a daemon dies before and after each step of a job's way (an hour or two)"
+	@echo "make soak    daemons are killed all the time; what is lost (some minutes)"
 	@echo "make lock    renew requirements/*.txt (needs uv)"
 	@echo "make clean   remove the environments and caches"
 

@@ -70,7 +70,6 @@ class Wire(FaultProxy):
         self._open: dict[tuple[object, int], Exchange] = {}
         self._news = threading.Condition()
         super().__init__(host, port, delay=delay)
-        self.passing = self._see
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +87,7 @@ class Wire(FaultProxy):
                 if not self._news.wait(deadline - time.monotonic()):
                     return None
 
-    def _see(self, connection: object, piece: bytes, reply: bool) -> bytes:  # noqa: FBT001
+    def passing(self, connection: object, piece: bytes, *, reply: bool) -> bytes:
         now = time.perf_counter()
         stream = self._streams.setdefault((connection, reply), Messages())
         for number, answers, message in stream.feed(piece):

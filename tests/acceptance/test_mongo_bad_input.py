@@ -35,7 +35,7 @@ def lab(tmp_path: Path, bare_mongodb: MongoServer) -> Iterator[MongoLab]:
 class Swapping(FaultProxy):
     """A proxy through which some bytes look different on its two sides."""
 
-    def passed(self, piece: bytes, *, reply: bool) -> bytes:
+    def passing(self, _: object, piece: bytes, *, reply: bool) -> bytes:
         return piece.replace(SOUND, BROKEN) if reply else piece.replace(BROKEN, SOUND)
 
 

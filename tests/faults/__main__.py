@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 from tests.faults.journeys import JOURNEYS, Journey
 from tests.faults.remote import KNOWN_OTHERS, Tried, remote
+from tests.servers.mongodb import MongoServer
 
 
 def say(text: str) -> None:
@@ -25,7 +27,8 @@ def main() -> int:
     results: list[tuple[Journey, Tried, float]] = []
 
     def work() -> None:
-        with remote() as server:
+        database = MongoServer()
+        with contextlib.closing(database), remote(_started(database)) as server:
             while todo:
                 journey, began = todo.popleft(), time.monotonic()
                 tried = server.go_through(journey, everything=True)
@@ -40,6 +43,11 @@ def main() -> int:
     broken = sum(len(tried.problems) for _, tried, _ in results)
     say(f"{sum(tried.points for _, tried, _ in results)} points, {broken} broken promises")
     return 1 if broken or any(tried.others - KNOWN_OTHERS for _, tried, _ in results) else 0
+
+
+def _started(database: MongoServer) -> str:
+    database.start()
+    return database.uri
 
 
 def show(journey: Journey, tried: Tried, seconds: float) -> None:

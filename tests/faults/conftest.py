@@ -1,3 +1,3 @@
-from tests.servers.mongodb import mongodb_server
+from tests.servers.mongodb import mongo_prefix, mongodb_server
 
-__all__ = ["mongodb_server"]
+__all__ = ["mongo_prefix", "mongodb_server"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -11,14 +11,17 @@ class Journey:
 
     `act` is what the handler does, `rerun` the device's policy. `withdrawn`: the submitter has
     cancelled the job before. `after`: an earlier daemon has died in this journey, right after
-    the first file operation that matches this pattern. `late`: that daemon's job was ended by
+    the job was "claimed", "started", its report "kept", or its end "committed" (`World.marks`).
+    `late`: that daemon's job was ended by
     another one meanwhile. `second`: another daemon serves the same queue, and is alive while
     the first one dies. `fresh`: the storage and the state are new, so that every folder has to be
     made first, and the points of its opening are tried too. `looks`: calls
-    that only look are points too.
+    that only look are points too. `storage` is a folder, or MongoDB with one of the ways in which
+    it ends a job.
     """
 
     name: str
+    storage: str = "folder"
     act: str = "done"
     rerun: str = "if-not-started"
     withdrawn: bool = False
@@ -29,15 +32,9 @@ class Journey:
     fresh: bool = False
 
 
-#: File operations that mark how far a claim has come, as patterns of point labels.
-CLAIMED = r"^rename .*queued.* -> .*claims.*\.c$"
-STARTED = r"^rename .*claims.*\.c -> .*claims.*\.s$"
-KEPT = r"^rename .*outbox/\..* -> .*outbox/"
-COMMITTED = r"^rename .*claims.* -> .*claims.*\.[de]$"
-
 POLICIES = ("never", "if-not-started", "always")
 
-JOURNEYS = (
+FOLDER = (
     Journey("the first job", fresh=True),
     Journey("done, never", rerun="never"),
     Journey("done, if-not-started"),
@@ -47,16 +44,37 @@ JOURNEYS = (
     Journey("withdrawn while it runs", act="cancel"),
     Journey("given back", act="stop", rerun="always"),
     Journey("stopped", act="stop"),
-    Journey("reclaim, claimed, never", rerun="never", after=CLAIMED),
-    Journey("reclaim, claimed, if-not-started", after=CLAIMED),
-    Journey("reclaim, started, if-not-started", after=STARTED),
-    Journey("reclaim, started, always", rerun="always", after=STARTED),
-    Journey("reclaim, withdrawn", withdrawn=True, rerun="always", after=CLAIMED),
-    Journey("deliver again", after=KEPT),
-    Journey("complete", after=COMMITTED),
-    Journey("late", after=KEPT, late=True),
+    Journey("reclaim, claimed, never", rerun="never", after="claimed"),
+    Journey("reclaim, claimed, if-not-started", after="claimed"),
+    Journey("reclaim, started, if-not-started", after="started"),
+    Journey("reclaim, started, always", rerun="always", after="started"),
+    Journey("reclaim, withdrawn", withdrawn=True, rerun="always", after="claimed"),
+    Journey("deliver again", after="kept"),
+    Journey("complete", after="committed"),
+    Journey("late", after="kept", late=True),
     Journey("two daemons, never", rerun="never", second=True),
     Journey("two daemons, if-not-started", second=True, fresh=True),
     Journey("two daemons, always", rerun="always", second=True),
     Journey("two daemons, given back", act="stop", rerun="always", second=True),
 )
+
+
+def _mongodb(way: str, *names: str) -> tuple[Journey, ...]:
+    return tuple(
+        replace(each, name=f"MongoDB {way}, {each.name}", storage=way)
+        for each in FOLDER
+        if each.name in names
+    )
+
+
+#: MongoDB's ways of ending a job differ in nothing but the end.
+MONGODB = (
+    *_mongodb(
+        "together",
+        *(each.name for each in FOLDER if each.name not in {"complete", "done, always"}),
+    ),
+    *_mongodb("at-once", "done, if-not-started", "error", "two daemons, if-not-started"),
+    *_mongodb("apart", "done, if-not-started", "error", "complete", "two daemons, if-not-started"),
+)
+
+JOURNEYS = (*FOLDER, *MONGODB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -69,8 +70,8 @@ class Remote:
                 break
         return said
 
-    def go_through(self, journey: Journey, *, everything: bool = False) -> Tried:
-        """Have the journey's daemon die at each of its points.
+    def go_through(self, journey: Journey, *, everything: bool = False, sample: int = 0) -> Tried:
+        """Have the journey's daemon die at each of its points, or at so many that are drawn.
 
         What is on the disk before a step is what was there after the step before; so without
         `everything` the points before a step are left out, but for the first one, and so is the
@@ -82,7 +83,9 @@ class Remote:
             chosen = [each for each in points if each.when != BEFORE] + points[:1]
         if not everything and not journey.fresh:
             chosen = [each for each in chosen if not OPENING.search(each.label)]
-        tried = Tried(len(chosen), others)
+        if sample:
+            chosen = random.sample(chosen, min(sample, len(chosen)))
+        tried = Tried(len(points) if sample else len(chosen), others)
         for number, point in enumerate(chosen):
             ways = ["exit", "kill"] if number % FROM_OUTSIDE == 0 else ["exit"]
             for by in ["exit", "kill"] if everything else ways:
@@ -95,11 +98,11 @@ class Remote:
 
 
 @contextmanager
-def remote() -> Iterator[Remote]:
-    """A fault server for as long as it is needed."""
+def remote(uri: str) -> Iterator[Remote]:
+    """A fault server for as long as it is needed; `uri` is of its MongoDB server."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SPOOLER")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.server"],
+        [sys.executable, "-m", "tests.faults.server", uri],
         cwd=ROOT,
         env=environ | {"OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,

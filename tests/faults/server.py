@@ -1,4 +1,4 @@
-"""Plays journeys in processes that die where they are told to: `python -m tests.faults.server`.
+"""Plays journeys in processes that die where told to: `python -m tests.faults.server URI`.
 
 One warmed process that forks a daemon per try, because starting an interpreter for each of some
 thousand points would take an hour. It reads one JSON request per line and answers with one.
@@ -6,6 +6,7 @@ thousand points would take an hour. It reads one JSON request per line and answe
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from spooler.observe.board import Board
 from spooler.observe.events import Observer
 from spooler.observe.notify import ServiceManager
 from spooler.settings import Settings
-from tests.faults import handlers
+from tests.faults import handlers, mongo_world
 from tests.faults.checks import Frozen, problems
 from tests.faults.journeys import Journey
-from tests.faults.points import AFTER, Point, TracedOs, install, watch_for_others
+from tests.faults.points import AFTER, Point, TracedOs, watch_for_others
 from tests.faults.world import DEVICE, World
 
 #: Exit codes of a forked daemon.
@@ -36,6 +37,10 @@ DIED, BROKEN = 77, 99
 PATIENCE = 20.0
 
 At = Callable[[Point, Callable[[], Any]], None]
+
+
+for each in ("spooler.devices.inline", "spooler.storage.sqooler.mongo_backend"):
+    importlib.import_module(each)  # else each daemon would import it anew
 
 
 def serve_daemon(settings: Settings) -> int:
@@ -79,7 +84,7 @@ def wait_for(world: World, pid: int) -> int:
 
 def traced_daemon(world: World, journey: Journey, at: At, watch: Path | None = None) -> int:
     """The daemon of the journey, with `at` called at each point; in a forked child."""
-    traced = install(str(world.folder), at, looks=journey.looks)
+    traced = world.trace(at, looks=journey.looks)
     if watch is not None:
         watch_for_others(str(world.folder), traced, lambda text: _append(watch, text))
     handlers.CANCEL[:] = [_cancelling(world, traced)]
@@ -110,7 +115,7 @@ def prepare(world: World, journey: Journey) -> None:
         world.submitter().cancel(DEVICE, world.job)
     if not journey.after:
         return
-    pattern = re.compile(journey.after)
+    pattern = re.compile(world.marks[journey.after])
 
     def at(point: Point, _: Callable[[], Any]) -> None:
         if point.when == AFTER and pattern.search(point.label):
@@ -118,6 +123,7 @@ def prepare(world: World, journey: Journey) -> None:
 
     code = wait_for(world, fork(world, lambda: traced_daemon(world, journey, at)))
     assert code == DIED, f"the earlier daemon was to die after {journey.after}, and ended: {code}"
+    world.after_death()
     if journey.late:
         wait_for(world, fork(world, lambda: serve_daemon(world.settings("b", "done", "never"))))
 
@@ -125,10 +131,15 @@ def prepare(world: World, journey: Journey) -> None:
 # --- the journey -------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def used() -> World:
+def new(storage: str) -> World:
+    """A world in which nothing has been done yet."""
+    return World() if storage == "folder" else mongo_world.MongoWorld(storage)
+
+
+@cache
+def used(storage: str) -> World:
     """A world in which a job has been done before."""
-    world = World()
+    world = new(storage)
     world.submit()
     for name in ("a", "b"):
         settings = world.settings(name, "done", "never")
@@ -138,7 +149,12 @@ def used() -> World:
 
 def world_of(journey: Journey) -> World:
     """A world for one try; a used one is what daemons mostly meet."""
-    return World() if journey.fresh else World(used())
+    if journey.fresh:
+        return new(journey.storage)
+    before = used(journey.storage)
+    if isinstance(before, mongo_world.MongoWorld):
+        return mongo_world.MongoWorld(journey.storage, before)
+    return World(before)
 
 
 def collect(journey: Journey) -> dict[str, Any]:
@@ -168,6 +184,7 @@ def kill(journey: Journey, point: Point, by: str) -> dict[str, Any]:
         if journey.second:
             second = fork(world, lambda: second_daemon(world, journey))
         reached = die(world, journey, point, by)
+        world.after_death()
         frozen = Frozen.of(world)
         (world.notes / "gate").touch()
         if second is not None:
@@ -252,6 +269,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    mongo_world.URI[:] = sys.argv[1:]
     for line in sys.stdin:
         try:
             said = answer(json.loads(line))

@@ -6,27 +6,34 @@ processes of their own. `make killpoints` tries every point in every way.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.journeys import COMMITTED, JOURNEYS, KEPT, STARTED, Journey
+from tests.faults.journeys import FOLDER, MONGODB, Journey
 from tests.faults.points import AFTER, WITHIN
 from tests.faults.remote import KNOWN_OTHERS, Remote, remote
+from tests.faults.world import World
+from tests.servers.mongodb import MongoServer
+from tests.storage.mongo_bench import WAYS
 
 #: What a daemon may leave behind when it dies: files that nobody reads and a restart replaces,
 #: and the note that says who it was.
 STALE = re.compile(r"\.tmp$|^storage/spooler/owners/|/audit/|^state-a/outbox/parked/")
 
+#: Points of a journey beside MongoDB that are tried in each test run.
+SAMPLE = 5
+
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Remote]:
-    with remote() as made:
+def server(mongodb_server: MongoServer) -> Iterator[Remote]:
+    with remote(mongodb_server.uri) as made:
         yield made
 
 
-@pytest.mark.parametrize("journey", JOURNEYS, ids=lambda journey: journey.name)
+@pytest.mark.parametrize("journey", FOLDER, ids=lambda journey: journey.name)
 def test_a_daemon_may_die_at_any_point(server: Remote, journey: Journey) -> None:
     tried = server.go_through(journey)
     assert tried.problems == []
@@ -36,10 +43,31 @@ def test_a_daemon_may_die_at_any_point(server: Remote, journey: Journey) -> None
     assert [place for place in tried.leftovers if not STALE.search(place)] == []
 
 
+@pytest.mark.parametrize("second", [False, True], ids=["one", "two"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_daemon_may_die_at_any_point_beside_mongodb(
+    server: Remote, way: str, second: bool
+) -> None:
+    """A journey and some of its points are drawn with the seed of the test run.
+
+    All of them take an hour: `make killpoints`.
+    """
+    journey = random.choice(
+        [each for each in MONGODB if (each.storage, each.second) == (way, second)]
+    )
+    tried = server.go_through(journey, sample=SAMPLE)
+    assert tried.problems == [], journey
+    assert tried.points > 10
+    assert len(tried.unreached) <= SAMPLE // 2, tried.unreached
+    assert tried.others <= KNOWN_OTHERS, "files are changed past spooler.durable"
+    assert [place for place in tried.leftovers if not STALE.search(place)] == []
+
+
 def test_the_points_are_the_whole_journey(server: Remote) -> None:
     """The steps that the promises rest on are among the points, in their order."""
     points, _ = server.collect(Journey("the steps"))
-    steps = [STARTED, KEPT, COMMITTED, r"^rename .*status/.*tmp -> ", r"^rename .*claims.*finished"]
+    marks = [World.marks[name] for name in ("started", "kept", "committed")]
+    steps = [*marks, r"^rename .*status/.*tmp -> ", r"^rename .*claims.*finished"]
     order = [
         next(
             i for i, point in enumerate(points) if point.when == AFTER and re.search(s, point.label)

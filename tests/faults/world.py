@@ -10,8 +10,9 @@ import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from spooler.app import open_submitter
 from spooler.errors import UnknownJob
@@ -20,6 +21,9 @@ from spooler.protocols import Submitter
 from spooler.settings import Settings
 from spooler.signing.keys import generate, write_file
 from spooler.storage.sqooler.folder_watch import FolderWatch
+from tests.faults.points import Point, TracedOs, install
+
+At = Callable[[Point, Callable[[], Any]], None]
 
 DEVICE = "spins"
 KEY = generate("lab")
@@ -39,6 +43,14 @@ def client_of(folder: Path) -> Any:
 class World:
     """A storage in a folder of its own. `folder` also holds key, book and states."""
 
+    #: Steps that show how far a claim has come, as patterns of point labels.
+    marks: ClassVar[dict[str, str]] = {
+        "claimed": r"^rename .*queued.* -> .*claims.*\.c$",
+        "started": r"^rename .*claims.*\.c -> .*claims.*\.s$",
+        "kept": r"^rename .*outbox/\..* -> .*outbox/",
+        "committed": r"^rename .*claims.* -> .*claims.*\.[de]$",
+    }
+
     def __init__(self, like: World | None = None, *, sync: bool = True) -> None:
         self.temporary = tempfile.TemporaryDirectory(prefix="spooler-faults.", dir=SHELF)
         self.folder = Path(self.temporary.name) / "lab"
@@ -53,11 +65,15 @@ class World:
         if like is None:
             self._announced()
         else:
-            for source in (like.storage, *like.folder.glob("state-*")):
+            self._copy(like)
+            for source in like.folder.glob("state-*"):
                 shutil.copytree(source, self.folder / source.name)
 
     def close(self) -> None:
         self.temporary.cleanup()
+
+    def _copy(self, like: World) -> None:
+        shutil.copytree(like.storage, self.storage)
 
     def _announced(self) -> None:
         """A device that an earlier daemon has announced, so that jobs can be submitted."""
@@ -102,6 +118,13 @@ class World:
         """Take out, in a daemon's process, what waits and changes nothing."""
         # Closing inotify takes half a second after a rename; the process ends in a moment.
         FolderWatch.close = lambda _: None  # type: ignore[method-assign]
+
+    def trace(self, at: At, *, looks: bool) -> TracedOs:
+        """Have `at` called at each step of this process from now on."""
+        return install(str(self.folder), at, looks=looks)
+
+    def after_death(self) -> None:
+        """What the storage does by itself when a daemon has died."""
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -170,10 +193,17 @@ class World:
         return sorted(found, key=lambda place: (place.startswith("jobs/running"), place))
 
     def leftovers(self) -> list[str]:
-        """Files of ours that have no purpose once the job has ended and no daemon runs."""
+        """What of ours has no purpose once the job has ended and no daemon runs."""
+        return self._left_in_storage() + self._left_in_states()
+
+    def _left_in_storage(self) -> list[str]:
         found = [path for path in self.storage.rglob("*.tmp")]
         for room in ("claims", "history", "cancels", "owners", "replaced"):
             found += [path for path in self.storage.glob(f"spooler/{room}/**/*") if path.is_file()]
+        return [str(path.relative_to(self.folder)) for path in found]
+
+    def _left_in_states(self) -> list[str]:
+        found: list[Path] = []
         for state in self.folder.glob("state-*"):
             found += [path for path in state.rglob("*") if path.is_file() and path.name != "lock"]
         return [str(path.relative_to(self.folder)) for path in found]

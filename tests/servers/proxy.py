@@ -8,6 +8,8 @@
         with proxy.half_open(): ...     # connections stand, and nothing passes any more
         lost = proxy.lose_reply(b"findAndModify")
                                         # the server acts, its answer is lost, the connection breaks
+        proxy.lose_reply(b"findAndModify", silently=True)
+                                        # the same, and the connection stands
 
 `python -m tests.servers.proxy PORT DELAY` runs one as a process of its own, for measurements: it
 prints its port and serves until its standard input is closed.
@@ -19,19 +21,10 @@ import contextlib
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 
-_CHUNK = 1 << 16
-
-
-class LostReply:
-    """A plan to lose one answer; `happened` is set when it has come to that."""
-
-    def __init__(self, request: bytes) -> None:
-        self.request = request
-        self.happened = threading.Event()
+from tests.servers.connections import LostReply, Pair
 
 
 class FaultProxy:
@@ -43,15 +36,12 @@ class FaultProxy:
         self.delay = delay
         #: Bytes per second from the server to the client; 0 is no limit.
         self.drip = 0
-        #: Sees, and may change, each piece as it comes: connection, piece, whether it is a reply.
-        self.passing: Callable[[object, bytes, bool], bytes] = lambda _, piece, __: piece
         self._silent = threading.Event()
-        self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._pairs: set[_Pair] = set()
+        self._pairs: set[Pair] = set()
         self._plans: list[LostReply] = []
-        self._listener: socket.socket | None = None
         self.port = 0
+        self._listener = self._bound()
         self._listen()
 
     def __enter__(self) -> FaultProxy:
@@ -64,8 +54,8 @@ class FaultProxy:
 
     def close(self) -> None:
         """Break everything, for good."""
-        self._closed.set()
         self._refuse()
+        self._listener.close()
 
     # --- faults ------------------------------------------------------------------------------
 
@@ -88,8 +78,15 @@ class FaultProxy:
         try:
             yield
         finally:
-            self.break_connections()
-            self._silent.clear()
+            with self._lock:
+                # Whoever comes from now on is served; of those who are there, something may be
+                # missing, so they stay deaf until they are broken.
+                pairs = list(self._pairs)
+                for pair in pairs:
+                    pair.deaf = True
+                self._silent.clear()
+            for pair in pairs:
+                pair.close()
 
     def break_connections(self) -> None:
         """Break all connections; new ones are taken."""
@@ -98,32 +95,53 @@ class FaultProxy:
         for pair in pairs:
             pair.close()
 
-    def lose_reply(self, request: bytes) -> LostReply:
-        """Lose the answer to the next request in which the bytes `request` stand."""
-        plan = LostReply(request)
+    def lose_reply(self, request: bytes, *, silently: bool = False) -> LostReply:
+        """Lose the answer to the next request in which the bytes `request` stand.
+
+        Then the connection breaks; `silently` it stands, and nothing passes on it any more.
+        """
+        plan = LostReply(request, silently=silently)
         with self._lock:
             self._plans.append(plan)
         return plan
 
-    def passed(self, piece: bytes, *, reply: bool) -> bytes:
-        """What becomes of bytes on their way; for proxies that change them, as many for as many."""
-        del reply
+    def passing(self, connection: object, piece: bytes, *, reply: bool) -> bytes:
+        """What becomes of bytes on their way; for proxies that look at them, or change them."""
+        del connection, reply
         return piece
+
+    def forget_plans(self) -> None:
+        """Lose no more answers."""
+        with self._lock:
+            self._plans.clear()
+
+    @property
+    def connections(self) -> int:
+        """How many there are; in the silence of `half_open` they only become more."""
+        with self._lock:
+            return len(self._pairs)
 
     # --- inside ------------------------------------------------------------------------------
 
+    def _bound(self) -> socket.socket:
+        """Our port, kept from others; whoever connects is refused."""
+        bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", self.port))
+        self.port = bound.getsockname()[1]
+        return bound
+
     def _listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
-        self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        self._listener.listen()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _refuse(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
+        with self._lock:
+            listener = self._listener
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             listener.close()
+            self._listener = self._bound()
         self.break_connections()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -140,18 +158,22 @@ class FaultProxy:
             for end in (client, server):
                 end.settimeout(None)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Pair(self, client, server).start()
+            pair = Pair(self, client, server)
+            with self._lock:
+                welcome = listener is self._listener
+                if welcome:
+                    self._pairs.add(pair)
+            # A connection that was taken just before a cut is cut, too.
+            (pair.start if welcome else pair.drop)()
 
-    def enter(self, pair: _Pair) -> None:
-        with self._lock:
-            self._pairs.add(pair)
-
-    def leave(self, pair: _Pair) -> None:
+    def leave(self, pair: Pair) -> None:
+        """This connection is no more."""
         with self._lock:
             self._pairs.discard(pair)
 
     @property
     def silent(self) -> bool:
+        """Whether nothing passes."""
         return self._silent.is_set()
 
     def planned(self, request: bytes) -> LostReply | None:
@@ -162,104 +184,6 @@ class FaultProxy:
                     self._plans.remove(plan)
                     return plan
         return None
-
-
-class _Pair:
-    """One client's connection, and ours to the server for it."""
-
-    def __init__(self, proxy: FaultProxy, client: socket.socket, server: socket.socket) -> None:
-        self._proxy = proxy
-        self._client = client
-        self._server = server
-        self._plan: LostReply | None = None
-
-    def start(self) -> None:
-        self._proxy.enter(self)
-        ways = ((self._client, self._server, False), (self._server, self._client, True))
-        for source, target, reply in ways:
-            threading.Thread(target=self._pump, args=(source, target, reply), daemon=True).start()
-
-    def close(self) -> None:
-        self._proxy.leave(self)
-        for end in (self._client, self._server):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _pump(self, source: socket.socket, target: socket.socket, reply: bool) -> None:
-        """Pass on what comes, each piece after the delay; what follows is read meanwhile."""
-        line = _Line(target, self)
-        try:
-            while piece := source.recv(_CHUNK):
-                if self._proxy.silent:
-                    continue
-                piece = self._proxy.passed(piece, reply=reply)
-                if not reply and self._plan is None:
-                    self._plan = self._proxy.planned(piece)
-                elif reply and self._plan is not None:
-                    self._plan.happened.set()
-                    break
-                piece = self._proxy.passing(self, piece, reply)
-                line.put(piece, self._proxy.delay, self._proxy.drip if reply else 0)
-        except OSError:
-            pass
-        finally:
-            line.end()
-
-
-class _Line:
-    """Bytes under way in one direction, in order, each for its time."""
-
-    def __init__(self, target: socket.socket, pair: _Pair) -> None:
-        self._target = target
-        self._pair = pair
-        self._pieces: list[tuple[float, bytes, int]] = []
-        self._more = threading.Condition()
-        self._ended = False
-        self._thread: threading.Thread | None = None
-
-    def put(self, piece: bytes, delay: float, drip: int) -> None:
-        if self._thread is None and not delay and not drip:
-            self._target.sendall(piece)
-            return
-        with self._more:
-            self._pieces.append((time.monotonic() + delay, piece, drip))
-            self._more.notify()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._carry, daemon=True)
-            self._thread.start()
-
-    def end(self) -> None:
-        with self._more:
-            self._ended = True
-            self._more.notify()
-        if self._thread is None:
-            self._pair.close()
-
-    def _carry(self) -> None:
-        try:
-            while (next_one := self._next()) is not None:
-                due, piece, drip = next_one
-                time.sleep(max(0.0, due - time.monotonic()))
-                self._send(piece, drip)
-        except OSError:
-            pass
-        finally:
-            self._pair.close()
-
-    def _next(self) -> tuple[float, bytes, int] | None:
-        with self._more:
-            while not self._pieces and not self._ended:
-                self._more.wait()
-            return self._pieces.pop(0) if self._pieces else None
-
-    def _send(self, piece: bytes, drip: int) -> None:
-        if not drip:
-            self._target.sendall(piece)
-            return
-        for byte in piece:
-            self._target.sendall(bytes((byte,)))
-            time.sleep(1 / drip)
 
 
 def main() -> None:

@@ -8,15 +8,25 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from bson.objectid import ObjectId
+
+from tests.servers.mongodb import MongoServer
 
 DEVICE = "counter"
 
 
 class Soaked(Protocol):
     """What a soak needs of a storage."""
+
+    #: As many jobs at a time as it bears, and how many in all.
+    waiting: int
+    jobs: int
+    #: A younger job may be claimed this many seconds before an older one.
+    slack: float
 
     def settings(self) -> str:
         """The table [storage] of the settings."""
@@ -33,9 +43,17 @@ class Soaked(Protocol):
     def doubled(self) -> set[str]:
         """Jobs that are in more than one place."""
 
+    def close(self) -> None:
+        """Let go of everything."""
+
 
 class Local:
     """A sqooler folder."""
+
+    #: All at once.
+    waiting = jobs = 2000
+    #: So far apart claiming a job and writing it down can be on a busy machine.
+    slack = 1.0
 
     def __init__(self, folder: Path) -> None:
         self.base = folder / "storage"
@@ -93,5 +111,70 @@ class Local:
             seen |= names
         return twice
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
-STORAGES = {"local": Local}
+
+class Mongo:
+    """A MongoDB server, started for the soak: SecantusDB, as for the tests.
+
+    That server goes through the whole of a collection for each question, so jobs come as the queue
+    drains.
+    """
+
+    waiting, jobs = 100, 2000
+    #: Daemons that meet at one list of the queue leave each other some of its jobs.
+    slack = 3.0
+
+    def __init__(self, folder: Path) -> None:
+        del folder
+        self.server = MongoServer()
+        self.server.start()
+        self._age = 0
+        self._ended: dict[str, str] = {}
+
+    def _place(self, database: str, collection: str) -> Any:
+        return self.server.client[database][collection]
+
+    def settings(self) -> str:
+        return f'type = "sqooler-mongodb"\nuri = "{self.server.uri}"'
+
+    def submit(self, count: int) -> list[str]:
+        numbers = [ObjectId(uuid.uuid4().hex[:24]) for _ in range(count)]
+        first = {"status": "INITIALIZING", "detail": "", "error_message": "None"}
+        statuses = [{"_id": each, "job_id": str(each), **first} for each in numbers]
+        self._place("status", DEVICE).insert_many(statuses)
+        jobs = [{"_id": each, "value": self._age + age} for age, each in enumerate(numbers)]
+        self._place("jobs", f"queued.{DEVICE}").insert_many(jobs)
+        self._age += count
+        return [str(each) for each in numbers]
+
+    def held_by(self, pid: int) -> set[str]:
+        wanted = {"phase": {"$in": ["held", "committed"]}, "owner.pid": pid}
+        found = self._place("jobs", f"spooler.{DEVICE}").find(wanted, {"_id": 1})
+        return {str(each["_id"]) for each in found}
+
+    def ends(self, jobs: Iterable[str]) -> dict[str, str]:
+        wanted = set(jobs)
+        for found in self._place("status", DEVICE).find({}):
+            job, said = str(found["_id"]), found.get("payload", found)
+            if job in wanted and said["status"] in {"DONE", "ERROR"}:
+                self._ended[job] = said["status"]
+        return self._ended
+
+    def doubled(self) -> set[str]:
+        """An end may be decided and not filed yet; `finished` and `deleted` never both have it."""
+        seen: set[str] = set()
+        twice: set[str] = set()
+        for name in (f"finished.{DEVICE}", "deleted"):
+            found = {str(each["_id"]) for each in self._place("jobs", name).find({}, {"_id": 1})}
+            twice |= seen & found
+            seen |= found
+        replaced = self._place("spooler", f"replaced.{DEVICE}").find({}, {"_id": 1})
+        return twice | {str(each["_id"]).partition(".")[0] for each in replaced}
+
+    def close(self) -> None:
+        self.server.close()
+
+
+STORAGES: dict[str, Callable[[Path], Soaked]] = {"local": Local, "mongodb": Mongo}

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from bson.objectid import ObjectId
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
@@ -100,7 +101,7 @@ class MongoLedger:
                 return_document=ReturnDocument.AFTER,
             )
         except DuplicateKeyError:
-            return None
+            said = self._of_token(job.device, number_of(job.id), owner, token)
         return claim_of(job, owner, said) if said and said.get("token") == token else None
 
     def recall(self, device: str, owner: Owner, token: str) -> Claim | None:
@@ -110,6 +111,15 @@ class MongoLedger:
             _WITHOUT_END,
         )
         return None if said is None else claim_of(Job(str(said["_id"]), device), owner, said)
+
+    def _of_token(self, device: str, number: ObjectId, owner: Owner, token: str) -> Document | None:
+        """The entry of a refused job, if it was this very call that has taken it.
+
+        When an answer is lost the driver asks again by itself. MongoDB knows such a repeat and
+        gives the first answer; a server that only speaks its language may do it anew, and refuse.
+        """
+        mine = {"phase": Phase.HELD.value, "token": token, "owner.process": owner.process}
+        return self.of(device).find_one({"_id": number, **mine}, _WITHOUT_END)
 
     # --- holding ----------------------------------------------------------------------------
 
@@ -231,6 +241,8 @@ class MongoLedger:
             projection=_WITHOUT_END,
             return_document=ReturnDocument.AFTER,
         )
+        if said is None:
+            said = self._of_token(device, entry.number, owner, token)
         return None if said is None else claim_of(Job(str(entry.number), device), owner, said)
 
     def held(self, device: str) -> int:

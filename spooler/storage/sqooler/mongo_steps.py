@@ -5,10 +5,13 @@ The order is kept, and nothing follows a write that is refused.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+import pymongo
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -90,15 +93,60 @@ def together(
 
 
 def all_or_none(client: Client, steps: Sequence[Step], *, meeting: int) -> None:
-    """All steps in one transaction; refused when the one numbered `meeting` meets nothing."""
+    """All steps in one transaction; refused when the one numbered `meeting` meets nothing.
 
-    def write(session: ClientSession) -> None:
-        if not together(client, steps, session)[meeting]:
-            raise Refused(meeting, 0, "there is no such document")
-
+    The driver's own `with_transaction` begins anew for two minutes, whatever time an operation
+    has; and where that time is up, it leaves the transaction open, and its locks for a minute.
+    """
+    late = time.monotonic() + (client.options.timeout or math.inf)
     # Nothing is read in it, so it need not wait for what was written before.
     with client.start_session(causal_consistency=False) as session:
-        session.with_transaction(write)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                with pymongo.timeout(_left(late)):
+                    _write(client, session, steps, meeting)
+                _commit(session, max(late, time.monotonic() + _MOMENT))
+            except PyMongoError as error:
+                again = error.has_error_label("TransientTransactionError")
+                if not again or time.monotonic() + pause >= late:
+                    raise
+            else:
+                return
+            finally:
+                _abort(session)
+            time.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+
+
+#: Seconds between the tries of a transaction that met another one.
+_FIRST_PAUSE, _LAST_PAUSE = 0.005, 0.2
+#: Seconds that committing or taking back has in any case: what comes to neither keeps its locks
+#: until the server gives it up.
+_MOMENT = 2.0
+
+
+def _write(client: Client, session: ClientSession, steps: Sequence[Step], meeting: int) -> None:
+    session.start_transaction()
+    if not together(client, steps, session)[meeting]:
+        raise Refused(meeting, 0, "there is no such document")
+
+
+def _commit(session: ClientSession, late: float) -> None:
+    """While there is time the driver repeats it until it is known to have happened, or not."""
+    with pymongo.timeout(_left(late)):
+        session.commit_transaction()
+
+
+def _abort(session: ClientSession) -> None:
+    if session.in_transaction:
+        with pymongo.timeout(_MOMENT):
+            session.abort_transaction()  # raises nothing when the server is away
+
+
+def _left(late: float) -> float | None:
+    """Seconds from now, as the driver has them: none is no limit."""
+    return None if late == math.inf else max(0.001, late - time.monotonic())
 
 
 def apart(steps: Sequence[Step]) -> list[int]:
