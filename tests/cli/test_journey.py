@@ -162,7 +162,9 @@ def test_the_demo_can_be_kept_and_looked_at(process, tmp_path, said):
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing_behind(process, tmp_path, ending):
-    child = _run_demo(process, tmp_path, env={"PYTHONUNBUFFERED": "1"})
+    # A file that is being imported just then is left open, and Python would tell of it here.
+    env = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
+    child = _run_demo(process, tmp_path, env=env)
     assert child.stdout.readline().startswith("1. ")
     _until_there_is_a_daemon(tmp_path)
     child.send_signal(ending)

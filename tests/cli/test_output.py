@@ -11,11 +11,13 @@ import termios
 import pytest
 
 
-def on_a_terminal(process, *arguments, columns, **options):
+def on_a_terminal(process, *arguments, columns, env, **options):
     """What a command shows on a terminal of so many columns."""
+    env = {"COLUMNS": "", **env}  # pytest-xdist says 80 there
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = process(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, **options)
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    child = process(*arguments, env=env, **ends, **options)
     os.close(theirs)
     shown = b""
     try:

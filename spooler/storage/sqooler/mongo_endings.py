@@ -126,8 +126,9 @@ class MongoEndings:
         """The bodies of the writes before this one are noted as settled on the way."""
         writes = self._writes
         steps = [writes.commit(claim, end, at_once=False), *writes.result(end)]
-        status = len(steps)
-        steps += [writes.status(end), *writes.file(end, body), writes.unqueue(end)]
+        # sqooler's clients look for the job at its last place once the status tells of the end.
+        steps += [*writes.file(end, body), writes.unqueue(end), writes.status(end)]
+        status = len(steps) - 1
         with self.publishing.settling(end.device) as settled:
             if settled:
                 steps.append(writes.settle(end.device, settled))

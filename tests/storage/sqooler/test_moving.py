@@ -14,12 +14,12 @@ TABLE = re.findall(
     (Path(__file__).parents[3] / "docs" / "moving-from-sqooler.md").read_text(encoding="utf-8"),
     flags=re.M,
 )
-#: Not for a local folder, or not for users.
+#: Not for a folder or MongoDB, or not for users.
 LEFT_OUT = {"DropboxLoginInformation", "create_key_pair", "datetime_handler"}
 
 
 def test_the_table_is_found() -> None:
-    assert len(TABLE) == 5
+    assert len(TABLE) == 6
 
 
 @pytest.mark.interop
