@@ -26,6 +26,9 @@ STALE = re.compile(r"\.tmp$|^storage/spooler/owners/|/audit/|^state-a/outbox/par
 #: Points of a journey beside MongoDB that are tried in each test run.
 SAMPLE = 5
 
+#: What the first of two daemons makes of a new storage; the other finds it there.
+SHARED = re.compile(r"^mkdir /storage|/\.storage\.json|^fsync /storage")
+
 
 @pytest.fixture(scope="module")
 def server(mongodb_server: MongoServer) -> Iterator[Remote]:
@@ -38,7 +41,10 @@ def test_a_daemon_may_die_at_any_point(server: Remote, journey: Journey) -> None
     tried = server.go_through(journey)
     assert tried.problems == []
     assert tried.points > 10
-    assert len(tried.unreached) <= tried.points // 20, tried.unreached
+    unreached = tried.unreached
+    if journey.fresh and journey.second:
+        unreached = [each for each in unreached if not SHARED.search(each.label)]
+    assert len(unreached) <= tried.points // 20, unreached
     assert tried.others <= KNOWN_OTHERS, "files are changed past spooler.durable"
     assert [place for place in tried.leftovers if not STALE.search(place)] == []
 

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -142,8 +143,11 @@ class World:
 
     def kept(self, name: str) -> dict[str, dict[str, Any]]:
         """The whole reports that wait in a daemon's outbox."""
-        folder = self.state(name) / "outbox"
-        return {path.name: json.loads(path.read_bytes()) for path in folder.glob("[!.]*.json")}
+        found = {}
+        for path in (self.state(name) / "outbox").glob("[!.]*.json"):
+            with suppress(FileNotFoundError):  # delivered just now, by a daemon that is alive
+                found[path.name] = json.loads(path.read_bytes())
+        return found
 
     def parked(self, name: str) -> set[str]:
         folder = self.state(name) / "outbox" / "parked"
