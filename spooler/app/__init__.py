@@ -14,15 +14,13 @@ from spooler.app.checkup import CheckItem, check
 from spooler.app.daemon import Daemon, RunOptions
 from spooler.app.dry_run import dry_run
 from spooler.app.parts import load_signer, open_submitter
+from spooler.daemon.supervisor import NOT_DELIVERED
 from spooler.errors import ConfigError
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
 from spooler.observe.log import LogEvents
 from spooler.observe.notify import ServiceManager
 from spooler.settings import Settings
-
-#: The exit code of a `--once` or `--max-jobs` that leaves reports in the outbox.
-NOT_YET = 75
 
 
 def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], Settings]) -> int:
@@ -54,7 +52,7 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
     code = daemon.serve(service, again)
     left = daemon.undelivered
     if not code and left and (options.once or options.max_jobs is not None):
-        code = NOT_YET  # who asked for an end of the work must not take this for one
+        code = NOT_DELIVERED  # who asked for an end of the work must not take this for one
     observer.emit(EventName.DAEMON_STOPPED, code=code, waiting=left or None)
     return code
 

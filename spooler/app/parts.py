@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spooler.clock import SystemClock
 from spooler.daemon.device_rules import DeviceRules
+from spooler.daemon.room import STATE_MODE
 from spooler.daemon.windows import Window
 from spooler.devices import HandlerSpec, open_runner
 from spooler.durable import Disk, unavailable
@@ -101,8 +102,7 @@ def report_signer(signer: Signer | None) -> ReportSigner:
 def lock_state(folder: Path) -> int:
     """Take the state folder for this process; ConfigError when another daemon has it."""
     try:
-        # Results that wait and files of runs are for our user and group.
-        Disk().make_folder(folder, mode=0o750)
+        Disk().make_folder(folder, mode=STATE_MODE)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(

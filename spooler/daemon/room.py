@@ -12,6 +12,8 @@ from spooler.errors import BackendUnavailable
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Clock
 
+#: The state folder's permissions: results that wait and files of runs are for our user and group.
+STATE_MODE = 0o750
 #: A disk with less (bytes) is full: a report and the audit trail must find room.
 LEAST = 1 << 20
 #: Seconds until a full disk is looked at again.
@@ -47,8 +49,12 @@ class Room:
         return True
 
     def _look(self) -> None:
-        self._disk.make_folder(self._folder)  # where somebody has removed it
-        if _free_bytes(self._folder) < LEAST:
+        try:
+            free = _free_bytes(self._folder)
+        except FileNotFoundError:  # somebody has removed it
+            self._disk.make_folder(self._folder, mode=STATE_MODE)
+            free = _free_bytes(self._folder)
+        if free < LEAST:
             raise OSError(errno.ENOSPC, "less than 1 MiB is free")
         if self._refused:
             place = f"{self._folder}/.room.tmp"

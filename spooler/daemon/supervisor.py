@@ -19,7 +19,7 @@ from spooler.observe.events import EventName, Observer
 from spooler.protocols import Clock
 
 #: Exit codes of the daemon (sysexits.h where there is one).
-OK, DEAD_THREAD, REFUSED = 0, 70, 78
+OK, DEAD_THREAD, NOT_DELIVERED, REFUSED = 0, 70, 75, 78
 
 #: Seconds that an interrupted run may take to be stopped by force and reported, beyond its own
 #: device's grace periods.

@@ -89,3 +89,9 @@ def test_health_says_so(parts: Parts, disk: Disk) -> None:
     parts.room.there()
     board(parts.seen[-1])
     assert board.snapshot().healthy
+
+
+def test_a_state_folder_that_was_removed_is_made_again_for_us_alone(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "state")
+    assert parts.room.there()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750
