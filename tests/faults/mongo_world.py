@@ -26,7 +26,7 @@ class MongoWorld(World):
     marks: ClassVar[dict[str, str]] = {
         **World.marks,
         "claimed": rf"^findAndModify jobs/spooler\.{DEVICE} \$replaceWith",
-        "started": rf"^findAndModify jobs/spooler\.{DEVICE} started until$",
+        "started": rf"^findAndModify jobs/spooler\.{DEVICE} started ttl until$",
         "committed": rf"^update jobs/spooler\.{DEVICE} .*jws",
     }
 

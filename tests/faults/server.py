@@ -157,6 +157,16 @@ def world_of(journey: Journey) -> World:
     return World(before)
 
 
+def begin(journey: Journey) -> dict[str, Any]:
+    """Only what comes before the journey."""
+    world = world_of(journey)
+    try:
+        prepare(world, journey)
+        return {"state": world.view()[0], "executions": len(world.executions())}
+    finally:
+        world.close()
+
+
 def collect(journey: Journey) -> dict[str, Any]:
     """The points of an undisturbed run, and the changes of files that have no point."""
     world = world_of(journey)
@@ -263,6 +273,8 @@ def _until(found: Callable[[], bool], what: str, unless: int) -> None:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     journey = Journey(**request["journey"])
+    if request["do"] == "begin":
+        return begin(journey)
     if request["do"] == "collect":
         return collect(journey)
     return kill(journey, Point(*request["point"]), request["by"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -25,6 +26,9 @@ STALE = re.compile(r"\.tmp$|^storage/spooler/owners/|/audit/|^state-a/outbox/par
 
 #: Points of a journey beside MongoDB that are tried in each test run.
 SAMPLE = 5
+
+#: How often a job has been executed when the earlier daemon dies; before its start, never.
+BEGUN = {"kept": 1, "committed": 1}
 
 #: What the first of two daemons makes of a new storage; the other finds it there.
 SHARED = re.compile(r"^mkdir /storage|/\.storage\.json|^fsync /storage")
@@ -67,6 +71,16 @@ def test_a_daemon_may_die_at_any_point_beside_mongodb(
     assert len(tried.unreached) <= SAMPLE // 2, tried.unreached
     assert tried.others <= KNOWN_OTHERS, "files are changed past spooler.durable"
     assert [place for place in tried.leftovers if not STALE.search(place)] == []
+
+
+@pytest.mark.parametrize("way", ["together", "apart"])
+def test_every_journey_beside_mongodb_can_begin(server: Remote, way: str) -> None:
+    """The draw above takes one: a mark that no daemon comes by would be found some day later."""
+    begun = [each for each in MONGODB if each.storage == way and each.after]
+    for journey in begun:
+        said = server.ask(do="begin", journey=asdict(journey))
+        state = "error" if journey.late else "running"
+        assert said == {"state": state, "executions": BEGUN.get(journey.after, 0)}, journey
 
 
 def test_the_points_are_the_whole_journey(server: Remote) -> None:
