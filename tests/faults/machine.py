@@ -268,6 +268,7 @@ class Machine(RuleBasedStateMachine):
         assert set(self.ends) == set(self.jobs), "a job has no end"
         for node in list(self.nodes):
             self._do(node, node.housekeep)
+            self._do(node, node.housekeep)  # it may have settled something, and left the report
             assert len(node.outbox) == 0, "a report waits although the storage answers"
         published = {value for _, value in self.ends.values()}
         for value, node in self.measured.items():

@@ -93,6 +93,7 @@ class MongoServer:
         self._demand_owned()
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # a busy machine may take its time
         try:
             yield
         finally:
