@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 RUN := .venv
 DEV := .venv-dev
 
-.PHONY: help demo test lint unit bench killpoints soak format lock clean
+.PHONY: help demo test lint unit bench killpoints fuzz soak format lock clean
 
 help:
 	@echo "make demo    run the main job on a throw-away local storage"
@@ -15,6 +15,7 @@ help:
 	@echo "make unit    the tests alone"
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make killpoints  a daemon dies before and after each step of a job's way (an hour or two)"
+	@echo "make fuzz    daemons, crashes, outages and clocks in random order, 20 times as many as in a test run"
 	@echo "make soak    daemons are killed all the time; what is lost (some minutes)"
 	@echo "make lock    renew requirements/*.txt (needs uv)"
 	@echo "make clean   remove the environments and caches"
@@ -40,6 +41,9 @@ bench: $(DEV)/.linked
 killpoints: $(DEV)/.linked
 	$(DEV)/bin/python -m tests.model
 	$(DEV)/bin/python -m tests.faults
+
+fuzz: $(DEV)/.linked
+	SPOOLER_TEST_FUZZ=20 $(DEV)/bin/python -m pytest -n 2 --timeout 7200 tests/faults/test_state_machine.py
 
 soak: $(DEV)/.linked
 	$(DEV)/bin/python -m tests.soak

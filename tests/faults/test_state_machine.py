@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ from tests.faults.machine import FolderMachine, Machine
 from tests.faults.mongo_machine import MongoMachine
 from tests.servers.mongodb import MongoServer
 
+#: `make fuzz` looks so many times as far, and elsewhere each time.
+FUZZ = int(os.environ.get("SPOOLER_TEST_FUZZ", "1"))
 BUDGET: dict[type[Machine], tuple[int, int]] = {Machine: (400, 40), FolderMachine: (200, 30)}
 
 
 def explore(machine: type[Machine], examples: int, steps: int, **more: Any) -> None:
+    if FUZZ > 1:
+        more = {**more, "derandomize": False, "database": None}
     chosen = settings(
-        max_examples=examples,
+        max_examples=examples * FUZZ,
         stateful_step_count=steps,
         deadline=None,
         suppress_health_check=list(HealthCheck),
