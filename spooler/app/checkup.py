@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spooler.app import parts
 from spooler.clock import SystemClock
+from spooler.devices.command import Command
 from spooler.durable import demand_writable
 from spooler.errors import ConfigError, SpoolerError
 from spooler.settings import DeviceSettings, Settings
@@ -89,4 +90,20 @@ def _device(name: str, device: DeviceSettings, state: Path) -> str:
             )
     finally:
         runner.close()
-    return f"handler {device.handler} in a {device.isolation}"
+    found = f"handler {device.handler} in a {device.isolation}"
+    missing = _missing_program(device)
+    return f"{found}; for now it would rest, its jobs waiting: {missing}" if missing else found
+
+
+def _missing_program(device: DeviceSettings) -> str:
+    """What keeps the handler `command` from its program now; no error, for it may be mounted late.
+
+    Looked at from here because it needs none of the lab's code, and no instrument.
+    """
+    if device.handler not in {"command", "spooler.devices.command:Command"}:
+        return ""
+    try:
+        Command(**device.options).open()
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -60,3 +60,15 @@ def test_a_missing_key_is_said_once_and_the_storage_is_looked_at_all_the_same(la
     assert done.code == 1
     found = json.loads(done.out)
     assert [one["name"] for one in found["checks"] if not one["ok"]] == ["key"]
+
+
+def test_a_program_that_is_not_there_is_told_of_and_keeps_nobody_else_from_starting(lab, said):
+    device = '[devices.laser]\nhandler = "command"\noptions = {{ argv = ["{}"] }}\n'
+    (lab.folder / "spooler.toml").write_text(lab.settings + device.format("./measure.sh"))
+    done = said("check", "--json")
+    assert done.code == 0, "one daemon serves many devices, and a disk may be mounted late"
+    told = {one["name"]: one["detail"] for one in json.loads(done.out)["checks"]}
+    assert "would rest" in told["device laser"]
+    assert "no program ./measure.sh" in told["device laser"]
+    (lab.folder / "spooler.toml").write_text(lab.settings + device.format("true"))
+    assert "would rest" not in said("check", "--json").out
