@@ -8,8 +8,6 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spooler.durable import Disk, exists, staged
 from spooler.errors import LeaseLost, Postponed
 from spooler.model.claim import Claim
@@ -63,7 +61,7 @@ class FolderEndings:
         self._stage(claim, signed)
         done = signed.report.status.state is State.DONE
         phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
-        committed = replace(name, phase=phase, beat=name.beat + 1)
+        committed = name._replace(phase=phase, beat=name.beat + 1)
         folder = self._layout.claims(claim.job.device)
         try:
             self._disk.rename(f"{folder}/{name}", f"{folder}/{committed}")
