@@ -43,28 +43,33 @@ class HandlerProcess:
         self._unpacker = Unpacker(limit)
         self._unsent = memoryview(b"")
         with ExitStack() as ours, ExitStack() as theirs:
-            self._jobs, jobs = _owned(ours, theirs, *socket.socketpair())
+            # One socket for each direction: who waits to read is also woken when what he has
+            # written is read, and the child would wake up once more for each answer.
+            self._requests, requests = _owned(ours, theirs, *socket.socketpair())
+            self._answers, answers = _owned(ours, theirs, *socket.socketpair())
             self._control, control = _owned(ours, theirs, *socket.socketpair())
+            numbers = [each.fileno() for each in (requests, answers, control)]
             self._printed, printing = os.pipe()
             ours.callback(os.close, self._printed)
             theirs.callback(os.close, printing)
             # The command line is what `ps` shows: it names the device.
             command = [sys.executable, "-P", "-m", "spooler.devices.child", device]
             self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [*command, str(jobs.fileno()), str(control.fileno())],
+                [*command, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 stdout=printing,
                 stderr=printing,
-                pass_fds=(jobs.fileno(), control.fileno(), *([] if lock is None else [lock])),
+                pass_fds=(*numbers, *([] if lock is None else [lock])),
                 start_new_session=True,
             )
             self._open = ours.pop_all()
         self.pid = self._popen.pid
-        self._jobs.settimeout(0)
-        self._control.settimeout(0)
+        for each in (self._requests, self._answers, self._control):
+            each.settimeout(0)
         os.set_blocking(self._printed, False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._jobs, selectors.EVENT_READ, self._on_jobs)
+        self._selector.register(self._requests, selectors.EVENT_READ, self._on_requests)
+        self._selector.register(self._answers, selectors.EVENT_READ, self._on_answers)
         self._selector.register(self._printed, selectors.EVENT_READ, self._on_printed)
 
     def post(self, head: Head, body: bytes = b"") -> None:
@@ -73,7 +78,7 @@ class HandlerProcess:
         self._send()
         if self._unsent:
             both = selectors.EVENT_READ | selectors.EVENT_WRITE
-            self._selector.modify(self._jobs, both, self._on_jobs)
+            self._selector.modify(self._requests, both, self._on_requests)
 
     def ask_stop(self, number: int) -> None:
         """Ask the handler of run `number` to end early."""
@@ -95,7 +100,7 @@ class HandlerProcess:
             return frame
         # A fork of the child may keep the socket open: then only the system knows of its end.
         if end_of(self.pid) is not None:
-            while self._on_jobs(selectors.EVENT_READ):
+            while self._on_answers():
                 pass
             self.broken = True
         return self._take()
@@ -159,16 +164,22 @@ class HandlerProcess:
             self.broken = True
             return None
 
-    def _on_jobs(self, mask: int) -> bool:
-        """Write and read what the socket takes and has; whether there may be more."""
+    def _on_requests(self, mask: int) -> None:
+        """Write what the socket takes. To be read there is nothing but its end."""
         if mask & selectors.EVENT_WRITE:
             self._send()
             if not self._unsent:
-                self._selector.modify(self._jobs, selectors.EVENT_READ, self._on_jobs)
-        if not mask & selectors.EVENT_READ:
-            return False
+                self._selector.modify(self._requests, selectors.EVENT_READ, self._on_requests)
+        if mask & selectors.EVENT_READ:
+            for _ in range(_READS):  # what was answered before counts: a socket holds less
+                if not self._on_answers():
+                    break
+            self.broken = True
+
+    def _on_answers(self, _mask: int = 0) -> bool:
+        """Read what the socket has; whether there may be more."""
         try:
-            data = self._jobs.recv(_READ)
+            data = self._answers.recv(_READ)
         except BlockingIOError:
             return False
         except OSError:
@@ -180,7 +191,7 @@ class HandlerProcess:
     def _send(self) -> None:
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._jobs.send(self._unsent) :]
+                self._unsent = self._unsent[self._requests.send(self._unsent) :]
         except BlockingIOError:
             return
         except OSError:
