@@ -6,7 +6,7 @@ Policy (when to ask, when to kill) is isolated.py's.
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
@@ -67,18 +67,22 @@ class HandlerProcess:
         for each in (self._requests, self._answers, self._control):
             each.settimeout(0)
         os.set_blocking(self._printed, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._requests, selectors.EVENT_READ, self._on_requests)
-        self._selector.register(self._answers, selectors.EVENT_READ, self._on_answers)
-        self._selector.register(self._printed, selectors.EVENT_READ, self._on_printed)
+        #: Who looks after a descriptor that something has happened to.
+        self._handlers: dict[int, Callable[[int], object]] = {
+            self._requests.fileno(): self._on_requests,
+            self._answers.fileno(): self._on_answers,
+            self._printed: self._on_printed,
+        }
+        self._poll = select.poll()
+        for number in self._handlers:
+            self._poll.register(number, select.POLLIN)
 
     def post(self, head: Head, body: bytes = b"") -> None:
         """Send a frame: at once as far as the socket takes it, the rest while waiting."""
         self._unsent = memoryview(pack(head, body))
         self._send()
         if self._unsent:
-            both = selectors.EVENT_READ | selectors.EVENT_WRITE
-            self._selector.modify(self._requests, both, self._on_requests)
+            self._poll.modify(self._requests, select.POLLIN | select.POLLOUT)
 
     def ask_stop(self, number: int) -> None:
         """Ask the handler of run `number` to end early."""
@@ -94,8 +98,8 @@ class HandlerProcess:
         """
         if (frame := self._take()) is not None or self.broken:
             return frame
-        for key, mask in self._selector.select(seconds):
-            key.data(mask)
+        for number, events in self._poll.poll(seconds * 1000):
+            self._handlers[number](events)
         if (frame := self._take()) is not None or self.broken:
             return frame
         # A fork of the child may keep the socket open: then only the system knows of its end.
@@ -147,7 +151,6 @@ class HandlerProcess:
         kill_session(self.pid)
         gone = self.wait_end(seconds) is not None
         self.end_run()
-        self._selector.close()
         self._open.close()
         if gone:
             self._popen.wait()
@@ -164,19 +167,19 @@ class HandlerProcess:
             self.broken = True
             return None
 
-    def _on_requests(self, mask: int) -> None:
+    def _on_requests(self, events: int) -> None:
         """Write what the socket takes. To be read there is nothing but its end."""
-        if mask & selectors.EVENT_WRITE:
+        if events & select.POLLOUT:
             self._send()
             if not self._unsent:
-                self._selector.modify(self._requests, selectors.EVENT_READ, self._on_requests)
-        if mask & selectors.EVENT_READ:
+                self._poll.modify(self._requests, select.POLLIN)
+        if events & ~select.POLLOUT:
             for _ in range(_READS):  # what was answered before counts: a socket holds less
                 if not self._on_answers():
                     break
             self.broken = True
 
-    def _on_answers(self, _mask: int = 0) -> bool:
+    def _on_answers(self, _events: int = 0) -> bool:
         """Read what the socket has; whether there may be more."""
         try:
             data = self._answers.recv(_READ)
@@ -198,7 +201,7 @@ class HandlerProcess:
             self._unsent = memoryview(b"")
             self.broken = True
 
-    def _on_printed(self, _mask: int = 0) -> bool:
+    def _on_printed(self, _events: int = 0) -> bool:
         """Read some of what was printed; whether there may be more."""
         for _ in range(_READS if self._printing else 0):
             try:
@@ -206,7 +209,7 @@ class HandlerProcess:
             except BlockingIOError:
                 return False
             if not data:
-                self._selector.unregister(self._printed)
+                self._poll.unregister(self._printed)
                 self._printing = False
                 return False
             self.output.feed(data, time.monotonic())
