@@ -10,7 +10,10 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+from pydantic_core import to_json
 
 from spooler.durable import Disk, unavailable
 from spooler.model.claim import Claim
@@ -24,14 +27,14 @@ from spooler.model.result import SignedReport
 from spooler.signing.jws import payload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """One report that waits, and the claim that it ends."""
 
     claim: Claim
     signed: SignedReport
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The file's name: jobs of one device sort by it no better than by chance."""
         job = self.claim.job
@@ -93,8 +96,8 @@ class Outbox:
         if not entry.signed.jws:
             content["report"] = report_to_json(entry.signed.report).decode()
         try:
-            text = json.dumps(content).encode()
-            self._disk.publish(f"{self._folder}/{entry.name}", text, mark="new", mode=0o640)
+            place = f"{self._folder}/{entry.name}"
+            self._disk.publish(place, to_json(content), mark="new", mode=0o640)
         except OSError as error:
             raise unavailable(error, self._folder) from error
         with self._lock:

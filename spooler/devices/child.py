@@ -1,7 +1,7 @@
 """The child process of a handler: made by isolated.py, never by hand.
 
 The main thread reads requests and runs the handler, so that a run costs one round trip and no
-change of threads. A second socket carries "stop" to a thread that only listens: its end of file
+change of threads. A third socket carries "stop" to a thread that only listens: its end of file
 is also how the child learns that its parent is gone. SIGTERM counts only when the runner has said
 so there: a service manager that signals the whole group must not cut a run that is to be finished.
 """
@@ -65,9 +65,10 @@ class Channel:
 class Child:
     """The handler's process: one handler, one run at a time."""
 
-    def __init__(self, device: str, jobs: Channel, control: Channel) -> None:
+    def __init__(self, device: str, requests: Channel, answers: Channel, control: Channel) -> None:
         self.device = device
-        self.jobs = jobs
+        self.requests = requests
+        self.answers = answers
         self.control = control
         self.parent = os.getppid()
         self.logger = logging.getLogger(f"spooler.devices.{device}")
@@ -80,7 +81,7 @@ class Child:
 
     def main(self) -> int:
         """Serve until told to close, terminated, or left alone; the exit code."""
-        first = self.jobs.receive()
+        first = self.requests.receive()
         if first is None:
             return 0
         host = HandlerHost(self._prepare(first), self.logger)
@@ -123,15 +124,15 @@ class Child:
         except SpoolerError as error:
             kind = "config" if isinstance(error, ConfigError) else "device"
             _flush()
-            self.jobs.send({"kind": "failed", "error": kind, "reason": str(error)})
+            self.answers.send({"kind": "failed", "error": kind, "reason": str(error)})
             return False
         _flush()
-        self.jobs.send({"kind": "ready", "calibrates": host.calibrates}, card)
+        self.answers.send({"kind": "ready", "calibrates": host.calibrates}, card)
         return True
 
     def _serve(self, host: HandlerHost) -> None:
         calls = {"run": host.run, "dry_run": host.dry_run, "calibrate": host.calibrate}
-        while (frame := self.jobs.receive()) is not None:
+        while (frame := self.requests.receive()) is not None:
             head = frame.head
             if head["op"] == "close":
                 return
@@ -142,14 +143,14 @@ class Child:
             context.end()
             _flush()
             reply.head["number"] = number
-            self.jobs.send(reply.head, reply.body)
+            self.answers.send(reply.head, reply.body)
 
     def _begin(self, head: Head) -> HostContext:
         number = head["number"]
 
         def tell(text: str) -> None:
             with suppress(OSError):
-                self.jobs.send({"kind": "progress", "number": number, "text": text})
+                self.answers.send({"kind": "progress", "number": number, "text": text})
 
         context = HostContext(
             job_id=head["job_id"],
@@ -183,8 +184,9 @@ class Child:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
-        with suppress(OSError):
-            self.jobs.socket.shutdown(socket.SHUT_RDWR)
+        for channel in (self.requests, self.answers):
+            with suppress(OSError):
+                channel.socket.shutdown(socket.SHUT_RDWR)
         for ask in (self._ask_handler, self._interrupt):
             if not self._ended.is_set():
                 ask()
@@ -236,14 +238,14 @@ def _flush() -> None:
 
 
 def main() -> int:
-    """Entry of `python -m spooler.devices.child DEVICE JOBS CONTROL` (two descriptors)."""
-    device, jobs, control = sys.argv[1:]
+    """Entry of `python -m spooler.devices.child DEVICE REQUESTS ANSWERS CONTROL` (descriptors)."""
+    device, *numbers = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(  # type: ignore[union-attr]  # text streams at the start
             encoding="utf-8", errors="backslashreplace", line_buffering=True
         )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    return Child(device, Channel(int(jobs)), Channel(int(control))).main()
+    return Child(device, *(Channel(int(number)) for number in numbers)).main()
 
 
 if __name__ == "__main__":

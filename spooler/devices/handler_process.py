@@ -6,7 +6,7 @@ Policy (when to ask, when to kill) is isolated.py's.
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
@@ -43,37 +43,46 @@ class HandlerProcess:
         self._unpacker = Unpacker(limit)
         self._unsent = memoryview(b"")
         with ExitStack() as ours, ExitStack() as theirs:
-            self._jobs, jobs = _owned(ours, theirs, *socket.socketpair())
+            # One socket for each direction: who waits to read is also woken when what he has
+            # written is read, and the child would wake up once more for each answer.
+            self._requests, requests = _owned(ours, theirs, *socket.socketpair())
+            self._answers, answers = _owned(ours, theirs, *socket.socketpair())
             self._control, control = _owned(ours, theirs, *socket.socketpair())
+            numbers = [each.fileno() for each in (requests, answers, control)]
             self._printed, printing = os.pipe()
             ours.callback(os.close, self._printed)
             theirs.callback(os.close, printing)
             # The command line is what `ps` shows: it names the device.
             command = [sys.executable, "-P", "-m", "spooler.devices.child", device]
             self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [*command, str(jobs.fileno()), str(control.fileno())],
+                [*command, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 stdout=printing,
                 stderr=printing,
-                pass_fds=(jobs.fileno(), control.fileno(), *([] if lock is None else [lock])),
+                pass_fds=(*numbers, *([] if lock is None else [lock])),
                 start_new_session=True,
             )
             self._open = ours.pop_all()
         self.pid = self._popen.pid
-        self._jobs.settimeout(0)
-        self._control.settimeout(0)
+        for each in (self._requests, self._answers, self._control):
+            each.settimeout(0)
         os.set_blocking(self._printed, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._jobs, selectors.EVENT_READ, self._on_jobs)
-        self._selector.register(self._printed, selectors.EVENT_READ, self._on_printed)
+        #: Who looks after a descriptor that something has happened to.
+        self._handlers: dict[int, Callable[[int], object]] = {
+            self._requests.fileno(): self._on_requests,
+            self._answers.fileno(): self._on_answers,
+            self._printed: self._on_printed,
+        }
+        self._poll = select.poll()
+        for number in self._handlers:
+            self._poll.register(number, select.POLLIN)
 
     def post(self, head: Head, body: bytes = b"") -> None:
         """Send a frame: at once as far as the socket takes it, the rest while waiting."""
         self._unsent = memoryview(pack(head, body))
         self._send()
         if self._unsent:
-            both = selectors.EVENT_READ | selectors.EVENT_WRITE
-            self._selector.modify(self._jobs, both, self._on_jobs)
+            self._poll.modify(self._requests, select.POLLIN | select.POLLOUT)
 
     def ask_stop(self, number: int) -> None:
         """Ask the handler of run `number` to end early."""
@@ -89,13 +98,13 @@ class HandlerProcess:
         """
         if (frame := self._take()) is not None or self.broken:
             return frame
-        for key, mask in self._selector.select(seconds):
-            key.data(mask)
+        for number, events in self._poll.poll(seconds * 1000):
+            self._handlers[number](events)
         if (frame := self._take()) is not None or self.broken:
             return frame
         # A fork of the child may keep the socket open: then only the system knows of its end.
         if end_of(self.pid) is not None:
-            while self._on_jobs(selectors.EVENT_READ):
+            while self._on_answers():
                 pass
             self.broken = True
         return self._take()
@@ -142,7 +151,6 @@ class HandlerProcess:
         kill_session(self.pid)
         gone = self.wait_end(seconds) is not None
         self.end_run()
-        self._selector.close()
         self._open.close()
         if gone:
             self._popen.wait()
@@ -159,16 +167,22 @@ class HandlerProcess:
             self.broken = True
             return None
 
-    def _on_jobs(self, mask: int) -> bool:
-        """Write and read what the socket takes and has; whether there may be more."""
-        if mask & selectors.EVENT_WRITE:
+    def _on_requests(self, events: int) -> None:
+        """Write what the socket takes. To be read there is nothing but its end."""
+        if events & select.POLLOUT:
             self._send()
             if not self._unsent:
-                self._selector.modify(self._jobs, selectors.EVENT_READ, self._on_jobs)
-        if not mask & selectors.EVENT_READ:
-            return False
+                self._poll.modify(self._requests, select.POLLIN)
+        if events & ~select.POLLOUT:
+            for _ in range(_READS):  # what was answered before counts: a socket holds less
+                if not self._on_answers():
+                    break
+            self.broken = True
+
+    def _on_answers(self, _events: int = 0) -> bool:
+        """Read what the socket has; whether there may be more."""
         try:
-            data = self._jobs.recv(_READ)
+            data = self._answers.recv(_READ)
         except BlockingIOError:
             return False
         except OSError:
@@ -180,14 +194,14 @@ class HandlerProcess:
     def _send(self) -> None:
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._jobs.send(self._unsent) :]
+                self._unsent = self._unsent[self._requests.send(self._unsent) :]
         except BlockingIOError:
             return
         except OSError:
             self._unsent = memoryview(b"")
             self.broken = True
 
-    def _on_printed(self, _mask: int = 0) -> bool:
+    def _on_printed(self, _events: int = 0) -> bool:
         """Read some of what was printed; whether there may be more."""
         for _ in range(_READS if self._printing else 0):
             try:
@@ -195,7 +209,7 @@ class HandlerProcess:
             except BlockingIOError:
                 return False
             if not data:
-                self._selector.unregister(self._printed)
+                self._poll.unregister(self._printed)
                 self._printing = False
                 return False
             self.output.feed(data, time.monotonic())

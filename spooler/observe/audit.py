@@ -19,6 +19,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from spooler.durable import Disk, GrowingFile, read
 from spooler.observe.events import EventName, Observation
 from spooler.protocols import Signer
@@ -31,7 +33,6 @@ CHECKPOINT_EVERY = 256
 ROTATE_AFTER = 4 * 2**20
 
 _FILE = re.compile(r"audit-(\d{6,})\.jsonl\Z")
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str)
 _RECORDED = frozenset(
     {
         EventName.JOB_CLAIMED,
@@ -119,8 +120,8 @@ class AuditLog:
             self._checkpoint(file)
 
     def _line(self, file: GrowingFile, what: str, fields: dict[str, Any]) -> None:
-        said = {"n": self._count + 1, "at": self._at, "who": self._who, "what": what, **fields}
-        line = _ENCODER.encode({**said, "prev": self._head}).encode()
+        said = {"n": self._count + 1, "at": self._at, "who": self._who, "what": what}
+        line = to_json({**said, **fields, "prev": self._head}, fallback=str)
         file.append(line + b"\n")
         self._count += 1
         self._size += len(line) + 1
@@ -130,7 +131,7 @@ class AuditLog:
         fields = {}
         if self._signer is not None:
             said = {"n": self._count + 1, "head": self._head}
-            fields["jws"] = self._signer.jws(_ENCODER.encode(said).encode())
+            fields["jws"] = self._signer.jws(to_json(said))
         self._line(file, CHECKPOINT, fields)
         if self._sync:
             file.settle()

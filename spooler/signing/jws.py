@@ -31,7 +31,11 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 
 def b64encode(raw: bytes) -> str:
     """`raw` as base64url without padding, the form of RFC 7515."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return _bare(raw).decode("ascii")
+
+
+def _bare(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
 def b64decode(text: str | bytes) -> bytes:
@@ -49,8 +53,8 @@ def b64decode(text: str | bytes) -> bytes:
 
 def compact(header: bytes, payload: bytes, sign: Callable[[bytes], bytes]) -> str:
     """The compact JWS of `payload` under the JSON text `header`."""
-    signing_input = f"{b64encode(header)}.{b64encode(payload)}"
-    return f"{signing_input}.{b64encode(sign(signing_input.encode('ascii')))}"
+    signed = b"%b.%b" % (_bare(header), _bare(payload))
+    return (b"%b.%b" % (signed, _bare(sign(signed)))).decode("ascii")
 
 
 def payload(token: str) -> bytes:

@@ -131,7 +131,7 @@ def sign_document(payload: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
     """
     text, plain = _plain(payload)
     header = {"alg": "EdDSA", "kid": signer.kid, "typ": "JWS", "version": "0.1"}
-    signed = signer.sign(_signed_bytes(_header_text(header), text))
+    signed = signer.sign(_signed_bytes(_encoded(header), text))
     return {"header": header, "payload": plain, "signature": _padded(signed)}
 
 
@@ -141,9 +141,9 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 @lru_cache(maxsize=16)
 def _headers(kid: str) -> tuple[bytes, str]:
-    """The header as it is signed, and as it is shown."""
+    """The header as it is signed (in base64url), and as it is shown."""
     header = {"alg": "EdDSA", "kid": kid, "typ": "JWS", "version": "0.1"}
-    return _header_text(header), json.dumps(header)
+    return _encoded(header), json.dumps(header)
 
 
 def signed_text(payload: Mapping[str, Any], signer: Signer) -> str:
@@ -174,14 +174,13 @@ def _iso(value: object) -> str:
     raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
 
 
-def _header_text(header: Mapping[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+def _encoded(header: Mapping[str, Any]) -> bytes:
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode("utf-8"))
 
 
-def _signed_bytes(header: bytes, payload: str) -> bytes:
-    return (
-        base64.urlsafe_b64encode(header) + b"." + base64.urlsafe_b64encode(payload.encode("ascii"))
-    )
+def _signed_bytes(encoded_header: bytes, payload: str) -> bytes:
+    return encoded_header + b"." + base64.urlsafe_b64encode(payload.encode("ascii"))
 
 
 def payload_to_base64url(payload: Mapping[str, Any]) -> bytes:
@@ -220,7 +219,7 @@ def verify_document(document: Mapping[str, Any], jwk: JWK | Mapping[str, Any]) -
         return False
     try:
         Ed25519PublicKey.from_public_bytes(b64decode(public.x)).verify(
-            raw, _signed_bytes(checked.model_dump_json().encode("utf-8"), text)
+            raw, _signed_bytes(checked.to_base64url(), text)
         )
     except InvalidSignature:
         return False

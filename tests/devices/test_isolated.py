@@ -36,6 +36,7 @@ def pid_said(control: Control) -> int:
         ("segfault", "the handler process ended with SIGSEGV"),
         ("kill", "the handler process ended with SIGKILL (by the system, when memory ran out?)"),
         ("close_pipes", "the handler process cut its connection"),
+        ("close_requests", "the handler process cut its connection"),
         ("garbage", "the handler process cut its connection"),
     ],
 )
@@ -189,7 +190,7 @@ def test_an_answer_that_came_before_the_stop_counts(bench: MakeBench, tmp_path: 
             gate.write_text("go")
             assert isinstance(it.runner, ProcessRunner)
             assert it.runner._process is not None
-            assert select.select([it.runner._process._jobs], [], [], 10)[0]
+            assert select.select([it.runner._process._answers], [], [], 10)[0]
             super().progress(text)
 
     outcome = it.run(

@@ -99,7 +99,7 @@ def no_fence() -> Any:
         found = [n for n in self._claims._names(claim.job.device) if n.job_id == claim.job.id]
         name = found[0] if found else ClaimName.parse(claim.handle)
         assert name is not None
-        return replace(name, token=claim.token, phase=Phase.COMMITTED_DONE)
+        return name._replace(token=claim.token, phase=Phase.COMMITTED_DONE)
 
     return _patched(FolderEndings, "commit", commit)
 

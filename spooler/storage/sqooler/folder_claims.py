@@ -216,8 +216,8 @@ class FolderClaims:
         self, device: str, name: ClaimName, owner: Owner, ttl: float, token: str
     ) -> Claim | None:
         """Make somebody's claim ours; None when somebody was faster."""
-        mine = replace(
-            name, process=owner.process, token=token, beat=name.beat + 1, ttl=milliseconds(ttl)
+        mine = name._replace(
+            process=owner.process, token=token, beat=name.beat + 1, ttl=milliseconds(ttl)
         )
         folder = self._layout.claims(device)
         try:

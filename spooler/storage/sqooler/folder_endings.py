@@ -8,8 +8,6 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spooler.durable import Disk, exists, staged
 from spooler.errors import LeaseLost, Postponed
 from spooler.model.claim import Claim
@@ -63,7 +61,7 @@ class FolderEndings:
         self._stage(claim, signed)
         done = signed.report.status.state is State.DONE
         phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
-        committed = replace(name, phase=phase, beat=name.beat + 1)
+        committed = name._replace(phase=phase, beat=name.beat + 1)
         folder = self._layout.claims(claim.job.device)
         try:
             self._disk.rename(f"{folder}/{name}", f"{folder}/{committed}")
@@ -123,19 +121,15 @@ class FolderEndings:
         token = name.token
         layout, disk, job_id = self._layout, self._disk, name.job_id
         done = name.phase is Phase.COMMITTED_DONE
-        touched = [
-            folder_of(layout.report(device, job_id)),
-            folder_of(layout.status(device, job_id)),
-        ]
+        places = [layout.report(device, job_id), layout.status(device, job_id)]
         if done:
-            touched.append(folder_of(layout.result(device, job_id)))
-            self._reveal(layout.result(device, job_id), token)
-        self._reveal(layout.report(device, job_id), token)
-        self._reveal(layout.status(device, job_id), token)
+            places.insert(0, layout.result(device, job_id))
+        for place in places:
+            self._reveal(place, token)
         for leftover in (layout.history(device, job_id), layout.cancel(device, job_id)):
             if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
                 disk.remove(leftover)
-        disk.settle(*touched)
+        disk.settle(*map(folder_of, places))
         disk.remove(layout.running(job_id))
         final = layout.ended(device, job_id, done=done)
         try:

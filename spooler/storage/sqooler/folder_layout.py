@@ -19,19 +19,14 @@ a second link to the file; nothing is decided by it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 #: What a file in a queue must be called to be taken for a job; others are left alone.
 JOB_FILE = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,100})\.json\Z")
 #: What sqooler and MongoDB take for a job id.
 JOB_ID = re.compile(r"[0-9a-f]{24}\Z")
-_CLAIM = re.compile(
-    r"(?P<id>[A-Za-z0-9_-]{1,100})\.(?P<attempt>\d{1,6})\.(?P<process>[0-9a-f-]{1,80})"
-    r"\.(?P<token>[0-9a-f]{1,40})\.(?P<phase>[a-z])(?P<beat>\d{1,9})-(?P<ttl>\d{1,9})\Z"
-)
 #: No attempt has this number: a claim's name has six places for it.
 MOST_ATTEMPTS = 999_999
 DEVICE = re.compile(r"[a-z0-9]{1,100}\Z")
@@ -52,8 +47,14 @@ class Phase(StrEnum):
         return self in {Phase.COMMITTED_DONE, Phase.COMMITTED_ERROR}
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimName:
+_CLAIM = re.compile(
+    r"(?P<id>[A-Za-z0-9_-]{1,100})\.(?P<attempt>\d{1,6})\.(?P<process>[0-9a-f-]{1,80})"
+    rf"\.(?P<token>[0-9a-f]{{1,40}})\.(?P<phase>[{''.join(Phase)}])"
+    r"(?P<beat>\d{1,9})-(?P<ttl>\d{1,9})\Z"
+)
+
+
+class ClaimName(NamedTuple):
     """What a claim's file name says. `ttl` in whole milliseconds."""
 
     job_id: str
@@ -65,21 +66,13 @@ class ClaimName:
     ttl: int
 
     @classmethod
-    @lru_cache(maxsize=1024)
     def parse(cls, name: str) -> ClaimName | None:
         """None for a file that is no claim."""
         found = _CLAIM.match(name)
-        if found is None or found["phase"] not in set(Phase):
+        if found is None:
             return None
-        return cls(
-            found["id"],
-            int(found["attempt"]),
-            found["process"],
-            found["token"],
-            Phase(found["phase"]),
-            int(found["beat"]),
-            int(found["ttl"]),
-        )
+        job_id, attempt, process, token, phase, beat, ttl = found.groups()
+        return cls(job_id, int(attempt), process, token, Phase(phase), int(beat), int(ttl))
 
     def __str__(self) -> str:
         return (
@@ -90,7 +83,7 @@ class ClaimName:
     def renewed(self, ttl: float, *, started: bool) -> ClaimName:
         """The next name of a renewed claim."""
         phase = Phase.STARTED if started else self.phase
-        return replace(self, phase=phase, beat=self.beat + 1, ttl=milliseconds(ttl))
+        return self._replace(phase=phase, beat=self.beat + 1, ttl=milliseconds(ttl))
 
 
 def milliseconds(ttl: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from spooler.storage.sqooler.folder_layout import JOB_FILE
 
@@ -16,8 +16,7 @@ _AGE_PER_COST = 20.0
 _YOUNG = 1.0
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Waiting:
+class Waiting(NamedTuple):
     """One job file. Order: age by modification time, then name."""
 
     modified_ns: int

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from pydantic_core import to_json
+
 from spooler.model.claim import Claim
 from spooler.model.device import DeviceCard
 from spooler.model.json import Json
@@ -128,4 +130,4 @@ def report_document(claim: Claim, signed: SignedReport) -> bytes:
         "token": claim.token,
         "jws": signed.jws or None,
     }
-    return json.dumps(content).encode()
+    return to_json(content)
