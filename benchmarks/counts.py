@@ -27,11 +27,11 @@ from benchmarks.sizes import Sizes
 PEERS = (SPOOLER_DURABLE, REFERENCE_DURABLE, SPOOLER, REFERENCE, SQOOLER)
 FSYNCS, RENAMES, WRITES = "fsyncs", "renames", "opens for writing"
 LINKS, DELETIONS, READS, LOOKS = "links", "deletions", "opens for reading", "looks (stat)"
-BYTES = "bytes written"
+BYTES, APPENDS = "bytes written", "writes"
 #: What changes the folder, the same for all who do the same; looks and reads are not compared.
-CHANGES = (FSYNCS, RENAMES, WRITES, LINKS, DELETIONS)
+CHANGES = (FSYNCS, RENAMES, WRITES, APPENDS, LINKS, DELETIONS)
 #: In the order of the report.
-KINDS = (FSYNCS, RENAMES, WRITES, LINKS, DELETIONS, READS, LOOKS, BYTES)
+KINDS = (FSYNCS, RENAMES, WRITES, APPENDS, LINKS, DELETIONS, READS, LOOKS, BYTES)
 
 _CALLS = {
     "fsync": FSYNCS,
@@ -107,6 +107,7 @@ def count(lines: Iterable[str], roots: Sequence[str]) -> Counter[str]:
         elif kind is LOOKS and '""' in line:
             continue  # fstat: at an open file, not for one
         if kind is BYTES:
+            found[APPENDS] += 1
             length = _LENGTH.search(line)
             found[BYTES] += int(length[1]) if length else 0
         elif kind is not None:

@@ -79,8 +79,9 @@ def _drains(found: Found, sizes: Sizes) -> Iterator[str]:
             f"{sizes.rounds} rounds, the order of the peers turns. Time: from the first result "
             "document to the last. CPU: user and system time of the whole process with its "
             "children, less that of the same command on an empty queue. Reference: a loop in "
-            "Python that does the same file operations one after the other (see the counts), "
-            'and nothing else; "of the reference" compares at equal fsync. The least: the job to '
+            "Python that does the same file operations one after the other (see the counts; the "
+            "audit trail's lines are among them, their hashes not), and nothing else; "
+            '"of the reference" compares at equal fsync. The least: the job to '
             "running, result and status signed, written beside and renamed, the job to finished: "
             "no lease, no outbox, no report, so whoever dies in between loses the job. Nothing "
             "that signs and never shows half a file is faster in one Python process."

@@ -2,7 +2,8 @@
 
 `run_reference FOLDER [--fsync] [--signed] [--least]`: the same opens, renames, links, looks and
 deletions per job, in the same order, by the same system calls, with documents of about the same
-size, of which `--signed` signs the same three. No lease, no thread, no check, no log. The counts in
+size, of which `--signed` signs the same three. The audit trail's four lines are appended as they
+are, without their chain of hashes. No lease, no thread, no check, no log. The counts in
 docs/benchmarks.md show how nearly it is the same.
 
 `--least` does only what sqooler's readers see: the job into running, result and status each
@@ -57,6 +58,11 @@ _CLAIM = {
     "attempt": 1,
     "token": _ID[:16],
 }
+#: A line of the audit trail; a job has four.
+_LINE = {
+    **{"n": 12345, "at": _NOW, "who": f"host:12345:{uuid.uuid4().hex}", "what": "job.started"},
+    **{"device": DEVICE, "job": _ID, "attempt": 1, "prev": "0" * 64},
+}
 
 
 class Texts:
@@ -70,6 +76,7 @@ class Texts:
         self._result, self._status = json.dumps(_RESULT), json.dumps(_STATUS)
         self._report = json.dumps(_REPORT, separators=(",", ":"))
         self._claim = json.dumps(_CLAIM)
+        self._line = json.dumps(_LINE, separators=(",", ":")) + "\n"
 
     def of(self, job_id: str) -> tuple[bytes, bytes, bytes, bytes]:
         """The entry of the outbox, result, report and status."""
@@ -85,6 +92,10 @@ class Texts:
         """What the submitter reads: result and status."""
         result = self._sealed(self._result.replace(_ID, job_id))
         return result, self._sealed(self._status.replace(_ID, job_id))
+
+    def line(self, job_id: str) -> bytes:
+        """A line of the audit trail."""
+        return self._line.replace(_ID, job_id).encode()
 
     def _jws(self, text: str) -> str:
         return "" if self._key is None else self._key.jws(text.encode())
@@ -160,6 +171,7 @@ class Loop:
         self._results, self._statuses = f"{base}/results/{DEVICE}", f"{base}/status/{DEVICE}"
         self._outbox, self._scratch = f"{folder}/state/outbox", f"{folder}/state/scratch"
         self._owner = uuid.uuid4().hex
+        self._trail = f"{folder}/state/audit.jsonl"
 
     def run(self) -> None:
         """List the queue once, oldest first, and do each job."""
@@ -167,6 +179,7 @@ class Loop:
             os.makedirs(folder, exist_ok=True)
         with os.scandir(self._queue) as entries:
             waiting = sorted((entry.stat().st_mtime_ns, entry.name) for entry in entries)
+        self._lines = os.open(self._trail, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         for _, name in waiting:
             self.do(name.removesuffix(".json"))
 
@@ -174,12 +187,18 @@ class Loop:
         """One job."""
         claim = f"{self._claims}/{job_id}.1.{self._owner}.{job_id[:16]}"
         self._take(job_id, claim)
+        self._note(job_id)  # started
         kept, *documents = self._texts.of(job_id)
         entry = f"{DEVICE}.{job_id}.1.{job_id[:16]}.json"
+        self._note(job_id)  # finished
         self._keep(entry, kept)
         look(f"{claim}.s1-30000")
         self._end(job_id, claim, documents)
         remove(f"{self._outbox}/{entry}")
+        self._note(job_id)  # delivered
+
+    def _note(self, job_id: str) -> None:
+        os.write(self._lines, self._texts.line(job_id))
 
     def _take(self, job_id: str, claim: str) -> None:
         waiting = f"{self._queue}/{job_id}.json"
@@ -189,6 +208,7 @@ class Loop:
         os.rename(waiting, f"{claim}.c0-30000")
         os.link(f"{claim}.c0-30000", f"{self._running}/{job_id}.json")
         look(f"{self._cancels}/{job_id}.json")
+        self._note(job_id)  # claimed
         os.rename(f"{claim}.c0-30000", f"{claim}.s1-30000")
         self._files.settle(self._claims, self._queue)
         look(f"{self._cancels}/{job_id}.json")

@@ -38,7 +38,8 @@ def this_host() -> str:
         space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
     except OSError:
         space = uuid.uuid4().hex[:8]
-    return f"{socket.gethostname()}:{boot}:{space}"
+    name = socket.gethostname().encode("utf-8", "replace").decode()  # it is written everywhere
+    return f"{name}:{boot}:{space}"
 
 
 def this_process() -> Owner:
