@@ -17,7 +17,12 @@ def run(
     *,
     config: options.Config = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Stop when every queue is empty.", show_default=False)
+        bool,
+        typer.Option(
+            "--once",
+            help="Stop when no job can be run; exit code 75 when some still wait.",
+            show_default=False,
+        ),
     ] = False,
     max_jobs: Annotated[
         int | None, typer.Option("--max-jobs", metavar="N", min=1, help="Stop after N jobs.")
