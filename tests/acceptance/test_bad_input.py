@@ -268,3 +268,16 @@ def test_permission_denied(lab: Lab) -> None:
     queue.chmod(0o755)
     assert lab.ended(DEVICE, lab.submit(RABI, DEVICE))["status"] == "DONE"
     assert process.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+def test_an_outbox_that_may_not_be_read_is_not_an_empty_one(lab: Lab) -> None:
+    """Its reports would count as lost, and their jobs as failed, by who starts without them."""
+    config = lab.configure()
+    assert lab.run(config, "--once", ready=False).end() == 0
+    outbox = lab.folder / "spooler-state" / "outbox"
+    outbox.chmod(0)
+    process = lab.run(config, "--once", ready=False, powerless=True)
+    assert process.end() == 69
+    assert f"{outbox}: permission denied" in process.text()
+    outbox.chmod(0o750)
