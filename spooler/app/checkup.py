@@ -9,7 +9,8 @@ from pathlib import Path
 
 from spooler.app import parts
 from spooler.clock import SystemClock
-from spooler.durable import demand_writable
+from spooler.daemon.room import demand_room
+from spooler.durable import demand_writable, unavailable
 from spooler.errors import ConfigError, SpoolerError
 from spooler.settings import DeviceSettings, Settings
 
@@ -51,6 +52,10 @@ def _item(name: str, look: Callable[[], str]) -> CheckItem:
 
 def _state(folder: Path) -> str:
     demand_writable(folder)
+    try:
+        demand_room(next(each for each in (folder, *folder.parents) if each.exists()))
+    except OSError as error:
+        raise unavailable(error, folder) from error
     return str(folder)
 
 
