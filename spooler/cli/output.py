@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spooler.errors import SpoolerError
@@ -40,11 +40,20 @@ def plain(text: str) -> str:
 
 def say(text: str = "") -> None:
     """One line of the answer, to stdout."""
-    try:
+    with answering():
         print(text, flush=True)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Around what writes to stdout; an error about a file is another matter."""
+    try:
+        yield
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as error:
+        if error.filename is not None:
+            raise
         _let_go_of_stdout()
         raise OutputLost(
             f"the answer cannot be written: {error.strerror}; make room, or send it elsewhere"
@@ -59,8 +68,9 @@ def _let_go_of_stdout() -> None:
 
 
 def note(text: str) -> None:
-    """One line beside the answer, to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line beside the answer, to stderr. Where nobody listens it is no reason to fail."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def as_json(value: Any) -> None:
@@ -87,7 +97,7 @@ def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     taken = sum(max(map(len, column)) + 1 for column in zip(head, *cells, strict=True))
     least = taken - max(map(len, (line[-1] for line in [head, *cells]))) + _LEAST
     screen.width = max(screen.width, least) if screen.is_terminal else 1000
-    with screen.capture() as captured:
+    with answering(), screen.capture() as captured:  # rich writes something even then
         screen.print(table)
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))
 

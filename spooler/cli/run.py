@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,8 +57,6 @@ def run(
         return settings
 
     chosen = RunOptions(once=once, max_jobs=max_jobs, dry_run=dry_run)
-    try:
+    with output.answering() if dry_run else nullcontext():
         code = run_daemon(read(), chosen, reload=read)
-    except BrokenPipeError:  # only a dry run writes to stdout
-        raise output.ReaderGone from None
     raise typer.Exit(code)

@@ -118,6 +118,31 @@ def test_an_answer_that_cannot_be_written_is_no_bug(process):
 
 
 @pytest.mark.acceptance
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_job_whose_id_cannot_be_written_is_not_kept_from_its_submitter(lab, process):
+    lab.drain()
+    (lab.folder / "job.json").write_text("{}")
+    errors = {}
+    for command in (["devices"], ["submit", "echo", "job.json"], ["run", "--dry-run"]):
+        with Path("/dev/full").open("w") as full:
+            child = process(*command, stdout=full, cwd=lab.folder)
+            _, errors[command[0]] = child.communicate(timeout=30)
+        assert child.returncode == 73, errors
+    (job,) = (lab.folder / "storage/jobs/queued/echo").iterdir()
+    assert f"the job is queued as {job.stem}, but the answer cannot" in errors["submit"]
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_notes_that_nobody_hears_fail_nothing(lab, process):
+    with Path("/dev/full").open("w") as full:
+        for command in (["devices"], ["run", "--dry-run"]):
+            child = process(*command, stderr=full, cwd=lab.folder)
+            child.communicate(timeout=30)
+            assert child.returncode == 0
+
+
+@pytest.mark.acceptance
 def test_ctrl_c_while_reading_stdin(lab, process):
     child = process("submit", "echo", "-", stdin=subprocess.PIPE, cwd=lab.folder)
     _until_it_waits_for_stdin(child)
