@@ -41,7 +41,16 @@ def plain(text: str) -> str:
 def say(text: str = "") -> None:
     """One line of the answer, to stdout."""
     with answering():
-        print(text, flush=True)
+        print(_writable(text), flush=True)
+
+
+def _writable(text: str) -> str:
+    """`text` with escapes for what the encoding of stdout does not have."""
+    return text.encode(_encoding(), "backslashreplace").decode(_encoding())
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 @contextmanager
@@ -75,7 +84,10 @@ def note(text: str) -> None:
 
 def as_json(value: Any) -> None:
     """The answer for programs, to stdout."""
-    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable)
+    if _writable(text) != text:  # JSON has escapes of its own, the same everywhere
+        text = json.dumps(value, indent=2, allow_nan=False, default=_jsonable)
+    say(text)
 
 
 def _jsonable(value: Any) -> Any:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -140,6 +141,40 @@ def test_notes_that_nobody_hears_fail_nothing(lab, process):
             child = process(*command, stderr=full, cwd=lab.folder)
             child.communicate(timeout=30)
             assert child.returncode == 0
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_answer_that_the_terminal_has_no_letters_for(lab, said, process, encoding):
+    lab.drain()
+    (lab.folder / "job.json").write_text('{"a": "\u2603 \u00b5"}', encoding="utf-8")
+    job = said("submit", "echo", "job.json").out.strip()
+    lab.drain()
+    for options in (["--json"], []):
+        environ = {"PYTHONIOENCODING": encoding}
+        child = process("result", job, *options, cwd=lab.folder, env=environ, encoding=encoding)
+        out, err = child.communicate(timeout=30)
+        assert (child.returncode, err) == (0, "")
+        answer = json.loads(out)
+        assert (answer["data"] if options else answer) == {"echo": {"a": "\u2603 \u00b5"}}
+    environ = {"PYTHONIOENCODING": encoding}
+    child = process("status", "\u2603", cwd=lab.folder, env=environ, encoding=encoding)
+    assert (child.communicate(timeout=30)[0], child.returncode) == ("", 67)
+
+
+@pytest.mark.acceptance
+def test_closed_standard_streams_are_given_to_no_file(lab, said):
+    lab.drain()
+    (lab.folder / "job.json").write_text("{}")
+    job = said("submit", "echo", "job.json").out.strip()
+    line = f"{sys.executable} -m spooler run --once <&- >&- 2>&-"
+    root = str(Path(cli.__file__).parents[2])
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=lab.folder, env={**os.environ, "PYTHONPATH": root}, check=False
+    )
+    assert done.returncode == 0
+    assert "state    done" in said("status", job).out
+    assert said("audit", "verify").out.startswith("whole")
 
 
 @pytest.mark.acceptance
