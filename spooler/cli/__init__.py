@@ -48,10 +48,21 @@ def _hold_the_standard_streams() -> None:
 
 
 def _sentence(error: Exception) -> int:
+    if isinstance(error, FileNotFoundError) and _nowhere():
+        _say("spooler: the folder that this runs in has been removed; change to another one")
+        return exits.Exit.CONFIG
     if not isinstance(error, SpoolerError) or isinstance(error, Bug):
         return _internal(error)
     _say(f"spooler: {error}")
     return exits.of(error)
+
+
+def _nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _code(ended: SystemExit) -> int:

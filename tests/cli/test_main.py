@@ -88,6 +88,16 @@ def test_a_bug_becomes_one_sentence_and_a_file(said, monkeypatch, accident, tmp_
     assert details.stat().st_mode & 0o077 == 0
 
 
+def test_a_working_folder_that_was_removed(said, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = said("check")
+    assert done.code == 78
+    assert "has been removed" in done.err
+
+
 def test_interrupted_from_the_keyboard(said, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
