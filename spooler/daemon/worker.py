@@ -150,7 +150,7 @@ class Worker:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
-                going_on = self._turn()
+                going_on = self._turn() or self._look_again()
                 backoff.reset()
             except BackendUnavailable as error:
                 self._outage.noticed(error, device=self.rules.name)
@@ -166,7 +166,7 @@ class Worker:
         """One look at the queue; whether to go on."""
         self._listen()
         if self._hours.closed(self.rules):
-            return self._leave() if self._once else self._sleep()
+            return not self._once and self._sleep()
         self._wake.clear()
         if not self._room.there() or not self._keeps_up():
             return self.patience(ROOM_AGAIN)
@@ -174,7 +174,7 @@ class Worker:
         claim = self._claim()
         self._outage.over(device=self.rules.name)
         if claim is None:
-            return self._look_again() if self._once else self._sleep()
+            return not self._once and self._sleep()
         self._in_vain_since = None
         self._mistrust(claim, pushed=pushed)
         self._executor.execute(claim, self.rules, self.version)
@@ -205,7 +205,7 @@ class Worker:
 
     def _look_again(self) -> bool:
         """With `once`: whether to look on at jobs that wait and cannot be had (yet)."""
-        if self._stopping.is_set() or self._backend.depth(self.rules.name) == 0:
+        if not self._once or self._stopping.is_set() or not self._backend.depth(self.rules.name):
             return False
         now = self._clock.monotonic()
         if self._in_vain_since is None:
