@@ -50,10 +50,10 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
     gc.collect()
     gc.freeze()  # what was imported stays: no need to look through it again and again
     code = daemon.serve(service, again)
-    left = daemon.undelivered
-    if not code and left and (options.once or options.max_jobs is not None):
+    left, queued = daemon.undelivered, daemon.left
+    if not code and (left or queued) and (options.once or options.max_jobs is not None):
         code = NOT_DELIVERED  # who asked for an end of the work must not take this for one
-    observer.emit(EventName.DAEMON_STOPPED, code=code, waiting=left or None)
+    observer.emit(EventName.DAEMON_STOPPED, code=code, waiting=left or None, queued=queued or None)
     return code
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from spooler.app import parts
 from spooler.clock import SystemClock
+from spooler.daemon.room import demand_room
 from spooler.devices.command import Command
-from spooler.durable import demand_writable
+from spooler.durable import demand_writable, unavailable
 from spooler.errors import ConfigError, SpoolerError
 from spooler.settings import DeviceSettings, Settings
 
@@ -52,6 +53,10 @@ def _item(name: str, look: Callable[[], str]) -> CheckItem:
 
 def _state(folder: Path) -> str:
     demand_writable(folder)
+    try:
+        demand_room(next(each for each in (folder, *folder.parents) if each.exists()))
+    except OSError as error:
+        raise unavailable(error, folder) from error
     return str(folder)
 
 

@@ -193,6 +193,11 @@ class Daemon:
         """How many reports the storage does not have (yet)."""
         return self._delivery.waiting
 
+    @property
+    def left(self) -> int:
+        """How many jobs wait that `once` could not have, and did not wait for."""
+        return sum(worker.left for worker in self.workers)
+
     def _open(self, worker: Worker) -> None:
         """Bring a handler up; what is wrong with it is said with its device's name."""
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 
 from spooler.app import parts
 from spooler.app.daemon import RunOptions
@@ -49,7 +50,8 @@ def dry_run(settings: Settings, options: RunOptions) -> int:
 
 def say_nothing_waits(device: str) -> None:
     """Beside the answer: silence would leave open whether anything was looked at."""
-    print(f"{device}: no job waits, nothing would be done", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody listens
+        print(f"{device}: no job waits, nothing would be done", file=sys.stderr, flush=True)
 
 
 def show(rehearsed: Rehearsed) -> None:

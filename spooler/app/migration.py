@@ -117,7 +117,11 @@ class _Migration:
     def _demand_two(self) -> None:
         """One storage has many names: what is written at the target must not be at the source."""
         mark = uuid.uuid4().hex[:24]
-        self._there.write(_MARKS, mark, {"note": "a migration looks whether these are two places"})
+        note = {"note": "a migration looks whether these are two places"}
+        try:
+            self._there.write(_MARKS, mark, note)
+        except FileNotFoundError:
+            raise ConfigError("the target cannot be made there; name another place") from None
         try:
             if self._here.documents.exists(_MARKS, mark):
                 raise ConfigError("source and target are the same storage; name two")

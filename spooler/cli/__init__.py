@@ -15,6 +15,7 @@ from spooler.errors import Bug, SpoolerError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong becomes one sentence."""
+    _hold_the_standard_streams()
     try:
         from spooler.cli.commands import app
 
@@ -30,11 +31,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exits.Exit.OK
 
 
+def _hold_the_standard_streams() -> None:
+    """Open what is closed of 0, 1 and 2, as `>&-` does, to nowhere.
+
+    The next file that is opened would get the number: one of ours, and somebody's words in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def _sentence(error: Exception) -> int:
+    if isinstance(error, FileNotFoundError) and _nowhere():
+        _say("spooler: the folder that this runs in has been removed; change to another one")
+        return exits.Exit.CONFIG
     if not isinstance(error, SpoolerError) or isinstance(error, Bug):
         return _internal(error)
     _say(f"spooler: {error}")
     return exits.of(error)
+
+
+def _nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _code(ended: SystemExit) -> int:

@@ -21,6 +21,7 @@ from spooler.cli import (
     migrate,
     new_device,
     outbox,
+    output,
     result,
     run,
     status,
@@ -50,7 +51,7 @@ app = typer.Typer(
 
 def _version(*, wanted: bool) -> None:
     if wanted:
-        typer.echo(f"spooler {__version__}")
+        output.say(f"spooler {__version__}")
         raise typer.Exit
 
 

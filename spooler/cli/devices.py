@@ -45,11 +45,17 @@ def _line(card: DeviceCard, now: datetime) -> tuple[str, ...]:
     return card.name, card.version, kind, waiting, _age(card.last_seen, now), text
 
 
+#: Seconds that the clocks of two machines may differ without a word.
+_CLOCKS_DIFFER = 60.0
+
+
 def _age(seen: datetime | None, now: datetime) -> str:
     """`seen` as a person says it."""
     if seen is None:
         return "never"
     past = (now - seen).total_seconds()
+    if past < -_CLOCKS_DIFFER:
+        return "in the future"
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if past >= 2 * length:
             return f"{past / length:.0f} {unit} ago"

@@ -73,6 +73,10 @@ def _storage(text: str, *, must_exist: bool) -> StorageSettings:
 
     if text.startswith(("mongodb://", "mongodb+srv://")):
         return SqoolerMongodbSettings.model_validate({"type": "sqooler-mongodb", "uri": text})
+    if "://" in text:
+        raise ConfigError(
+            f"{_shown(text)} is no storage; name a folder, a settings file or a mongodb:// URI"
+        )
     path = Path(text).expanduser()
     if path.suffix == ".toml" or path.is_file():
         return _of_file(path, os.environ)
@@ -114,6 +118,8 @@ def _tell(done: Summary, *, move: bool) -> None:
     removed = f", {done.removed} removed from the source" if move else ""
     output.say(f"{done.copied} copied and compared, {done.present} were there already{removed}")
     output.say(f"sha256 of all: {done.digest}")
+    if not (done.copied or done.present or done.claimed or done.refused):
+        output.note("nothing was found at the source; is it the right place?")
     for note in done.notes:
         output.note(output.plain(note))
     if done.claimed:

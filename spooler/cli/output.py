@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spooler.errors import SpoolerError
@@ -40,11 +40,29 @@ def plain(text: str) -> str:
 
 def say(text: str = "") -> None:
     """One line of the answer, to stdout."""
+    with answering():
+        print(_writable(text), flush=True)
+
+
+def _writable(text: str) -> str:
+    """`text` with escapes for what the encoding of stdout does not have."""
+    return text.encode(_encoding(), "backslashreplace").decode(_encoding())
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Around what writes to stdout; an error about a file is another matter."""
     try:
-        print(text, flush=True)
+        yield
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as error:
+        if error.filename is not None:
+            raise
         _let_go_of_stdout()
         raise OutputLost(
             f"the answer cannot be written: {error.strerror}; make room, or send it elsewhere"
@@ -59,13 +77,17 @@ def _let_go_of_stdout() -> None:
 
 
 def note(text: str) -> None:
-    """One line beside the answer, to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line beside the answer, to stderr. Where nobody listens it is no reason to fail."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def as_json(value: Any) -> None:
     """The answer for programs, to stdout."""
-    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable)
+    if _writable(text) != text:  # JSON has escapes of its own, the same everywhere
+        text = json.dumps(value, indent=2, allow_nan=False, default=_jsonable)
+    say(text)
 
 
 def _jsonable(value: Any) -> Any:
@@ -87,7 +109,7 @@ def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     taken = sum(max(map(len, column)) + 1 for column in zip(head, *cells, strict=True))
     least = taken - max(map(len, (line[-1] for line in [head, *cells]))) + _LEAST
     screen.width = max(screen.width, least) if screen.is_terminal else 1000
-    with screen.capture() as captured:
+    with answering(), screen.capture() as captured:  # rich writes something even then
         screen.print(table)
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))
 

@@ -32,7 +32,7 @@ def result(
     """Show the result of a job: a histogram of its shots, or JSON."""
     with session.submitter(config) as storage:
         where, status = session.locate(storage, job, device)
-        _must_be_done(job, status)
+        must_be_done(job, status)
         found = storage.result(where, job)
     if as_json:
         files = [{"path": a.path, "size": a.size, "sha256": a.sha256} for a in found.artifacts]
@@ -42,7 +42,8 @@ def result(
         output.say(line)
 
 
-def _must_be_done(job: str, status: Status) -> None:
+def must_be_done(job: str, status: Status) -> None:
+    """End the command where a job has no result (yet), and say why."""
     if status.state == "done":
         return
     if status.state.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,12 @@ def run(
     *,
     config: options.Config = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Stop when every queue is empty.", show_default=False)
+        bool,
+        typer.Option(
+            "--once",
+            help="Stop when no job can be run; exit code 75 when some still wait.",
+            show_default=False,
+        ),
     ] = False,
     max_jobs: Annotated[
         int | None, typer.Option("--max-jobs", metavar="N", min=1, help="Stop after N jobs.")
@@ -51,8 +57,6 @@ def run(
         return settings
 
     chosen = RunOptions(once=once, max_jobs=max_jobs, dry_run=dry_run)
-    try:
+    with output.answering() if dry_run else nullcontext():
         code = run_daemon(read(), chosen, reload=read)
-    except BrokenPipeError:  # only a dry run writes to stdout
-        raise output.ReaderGone from None
     raise typer.Exit(code)

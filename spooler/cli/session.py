@@ -61,18 +61,21 @@ def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Statu
     raise UnknownJob(f"{known} the job {job}; check the id, or name the device with --device")
 
 
-def seconds(text: str | None) -> float | None:
-    """What --timeout says."""
+def seconds(text: str | None, *, goes_with: str, given: bool) -> float | None:
+    """What --timeout says; without the option that it limits it would say nothing."""
     if text is None:
         return None
     import typer
 
     from spooler.settings.units import duration
 
+    if not given:
+        raise typer.BadParameter(f"it goes with {goes_with}", param_hint="'--timeout'")
+
     try:
         return duration(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(str(error), param_hint="'--timeout'") from None
 
 
 def follow(

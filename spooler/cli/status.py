@@ -28,7 +28,7 @@ def status(
 
     With --watch the exit code says how the job ended.
     """
-    limit = session.seconds(timeout)
+    limit = session.seconds(timeout, goes_with="--watch", given=watch)
     with session.submitter(config) as storage:
         where, found = session.locate(storage, job, device)
         if watch and not found.state.ended:

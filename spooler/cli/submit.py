@@ -35,16 +35,24 @@ def submit(
 
     With --wait the exit code says how the job ended.
     """
-    limit = session.seconds(timeout)
+    limit = session.seconds(timeout, goes_with="--wait", given=wait)
     payload = read_payload(file)
     with session.submitter(config) as storage:
         job = storage.submit(device, payload)
-        output.say(job)
+        _tell(job)
         if wait:
             last = wait_for(storage, device, job, limit)
             if last.state != "done":
                 output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
                 raise typer.Exit(exits.Exit.NO)
+
+
+def _tell(job: str) -> None:
+    """Nobody knows the job but by its id: said on stderr where the answer cannot be written."""
+    try:
+        output.say(job)
+    except output.OutputLost as error:
+        raise output.OutputLost(f"the job is queued as {job}, but {error}") from None
 
 
 def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -> Status:
@@ -74,6 +82,7 @@ def read_payload(file: str) -> JsonObject:
             content,
             parse_constant=_no_number,
             parse_float=_finite,
+            parse_int=_whole,
             object_pairs_hook=_unique,
         )
     except UnicodeDecodeError:
@@ -88,6 +97,12 @@ def read_payload(file: str) -> JsonObject:
         raise PayloadInvalid(f"{where} is not usable: {error}") from None
     if not isinstance(payload, dict):
         raise PayloadInvalid(f"{where} is JSON, but no object; a payload begins with {{")
+    try:
+        json.dumps(payload, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise PayloadInvalid(
+            f"{where} has half of a character (\\ud800 to \\udfff alone); write it whole"
+        ) from None
     return payload
 
 
@@ -111,6 +126,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large for a number")
     return number
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"a number of {len(text)} digits is too long; write it as text") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

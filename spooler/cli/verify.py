@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from spooler.cli import exits, options, output, session
+from spooler.cli.result import must_be_done
+from spooler.errors import UnknownJob
 
 
 def verify(
@@ -19,8 +21,12 @@ def verify(
     It is compared with the public key that the device has announced.
     """
     with session.submitter(config) as storage:
-        where, _ = session.locate(storage, job, device)
-        found = storage.verify(where, job)
+        where, status = session.locate(storage, job, device)
+        try:
+            found = storage.verify(where, job)
+        except UnknownJob:
+            must_be_done(job, status)
+            raise
     if as_json:
         output.as_json(
             {"job": job, "device": where, "ok": found.ok, "detail": found.detail, "kid": found.kid}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,13 +73,14 @@ class Outbox:
         """Read what earlier processes left, oldest first; damaged files are parked unread."""
         try:
             self._disk.make_folder(self._folder)
+            list(self._folder.iterdir())  # rglob takes one that it may not read for empty
             for half in self._folder.rglob(".*.tmp"):  # of a process that died while it wrote
                 self._disk.remove(half)
             found = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
             for path in found:
                 self._restore(path)
         except OSError as error:
-            raise unavailable(error, self._folder) from error
+            raise unavailable(error, error.filename or self._folder) from error
         return self.entries()
 
     def _restore(self, path: Path) -> None:
@@ -86,6 +88,9 @@ class Outbox:
             entry = entry_of(path.read_bytes())
         except ValueError:
             self._disk.rename(path, self._parked / path.name)
+            logging.getLogger("spooler.outbox").warning(
+                "%s is no report that can be read, and is parked; see: spooler outbox list", path
+            )
             return
         with self._lock:
             self._entries[entry.name] = entry

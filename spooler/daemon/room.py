@@ -54,13 +54,22 @@ class Room:
         except FileNotFoundError:  # somebody has removed it
             self._disk.make_folder(self._folder, mode=STATE_MODE)
             free = _free_bytes(self._folder)
-        if free < LEAST:
-            raise OSError(errno.ENOSPC, "less than 1 MiB is free")
+        _demand(free)
         if self._refused:
             place = f"{self._folder}/.room.tmp"
             self._disk.stage(place, _PROBE)
             self._disk.remove(place)
             self._refused = False
+
+
+def demand_room(folder: Path) -> None:
+    """Raise OSError where the disk of `folder` has too little room for a run to be begun."""
+    _demand(_free_bytes(folder))
+
+
+def _demand(free: int) -> None:
+    if free < LEAST:
+        raise OSError(errno.ENOSPC, "less than 1 MiB is free")
 
 
 def _free_bytes(folder: Path) -> int:

@@ -153,7 +153,10 @@ class Supervisor:
     def _why(self) -> str:
         if self._failure is not None:
             return f"a thread has died: {self._failure}"
-        return "asked to stop" if self._stop_requests else "nothing is left to do"
+        if self._stop_requests:
+            return "asked to stop"
+        left = sum(worker.left for worker in self._workers)
+        return f"{left} waiting jobs cannot be run now" if left else "nothing is left to do"
 
     # --- the end ----------------------------------------------------------------------------
 

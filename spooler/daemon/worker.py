@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from spooler.daemon.backoff import Backoff
@@ -30,6 +31,9 @@ _LATE = 2.0
 _SLACK = 0.5
 #: A job older than this (seconds) that no push has told of shows that the push is silent.
 _PUSH_WITHIN = 2.0
+#: With `once`, seconds to look on at jobs that wait and cannot be had, and between two looks: more
+#: than a storage takes to see that a job file is broken, and not half written.
+_ONCE_PATIENCE, _ONCE_LOOK = 3.0, 0.25
 
 
 class Worker:
@@ -77,6 +81,9 @@ class Worker:
         self._stopping = threading.Event()
         self._hurry = hurry
         self._opened = self._closed = False
+        #: With `once`: the jobs that waited when this device went, and could not be had.
+        self.left = 0
+        self._in_vain_since: float | None = None
         # What waits from before the first look was never pushed to us.
         self._pushed = True
         self._subscription: Subscription | None = None
@@ -143,7 +150,7 @@ class Worker:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
-                going_on = self._turn()
+                going_on = self._turn() or self._look_again()
                 backoff.reset()
             except BackendUnavailable as error:
                 self._outage.noticed(error, device=self.rules.name)
@@ -168,6 +175,7 @@ class Worker:
         self._outage.over(device=self.rules.name)
         if claim is None:
             return not self._once and self._sleep()
+        self._in_vain_since = None
         self._mistrust(claim, pushed=pushed)
         self._executor.execute(claim, self.rules, self.version)
         self._pushed = True  # a drained queue says nothing about the push
@@ -194,6 +202,24 @@ class Worker:
             self._late()
         self._runner.drain_output()
         return True
+
+    def _look_again(self) -> bool:
+        """With `once`: whether to look on at jobs that wait and cannot be had (yet)."""
+        if not self._once or self._stopping.is_set() or not self._backend.depth(self.rules.name):
+            return False
+        now = self._clock.monotonic()
+        if self._in_vain_since is None:
+            self._in_vain_since = now
+        return (
+            self.patience(_ONCE_LOOK)
+            if now - self._in_vain_since < _ONCE_PATIENCE
+            else self._leave()
+        )
+
+    def _leave(self) -> bool:
+        """With `once`: go, and remember what is left."""
+        self.left = self._backend.depth(self.rules.name)
+        return False
 
     def _listen(self) -> None:
         if self._subscription is not None or self._deaf or not self._backend.traits.push:
@@ -226,8 +252,12 @@ class Worker:
 
     def _reopen(self) -> bool:
         """Try to bring the device up again, with growing pauses; False when we are stopping."""
+        if self._once:
+            with suppress(BackendUnavailable):
+                self._leave()
+            return False
         backoff = Backoff(first=1.0, last=60.0)
-        while not self._once and self.patience(backoff.wait()):
+        while self.patience(backoff.wait()):
             try:
                 self._open()
             except DeviceUnusable as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from spooler.durable import Disk, GrowingFile, read
+from spooler.durable import Disk, GrowingFile, read, unavailable
 from spooler.observe.events import EventName, Observation
 from spooler.protocols import Signer
 
@@ -94,9 +95,9 @@ class AuditLog:
             self._at = seen.at.isoformat()
             try:
                 self._record(seen.name.value, fields)
-            except OSError:
+            except OSError as error:
                 # The end of the file is in doubt: it is looked at again before the next line.
-                self._missed += 1
+                self._miss(error)
                 self._let_go()
 
     def close(self) -> None:
@@ -105,9 +106,18 @@ class AuditLog:
             try:
                 if self._file is not None and self._unsigned:
                     self._checkpoint(self._file)
-            except OSError:
-                self._missed += 1
+            except OSError as error:
+                self._miss(error)
             self._let_go()
+
+    def _miss(self, error: OSError) -> None:
+        """Count a line that is missing; told once, or only the next line of this process would."""
+        if not self._missed:
+            logging.getLogger("spooler.audit").warning(
+                "the audit trail has gaps until it can be written again: %s",
+                unavailable(error, error.filename or self._folder),
+            )
+        self._missed += 1
 
     def _record(self, what: str, fields: dict[str, Any]) -> None:
         file = self._file or self._take_up()

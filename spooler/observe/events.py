@@ -64,7 +64,7 @@ class EventName(StrEnum):
     DAEMON_RESTART_NEEDED = "daemon.restart_needed"  # reason: what was not taken over
     DAEMON_RELOAD_REFUSED = "daemon.reload_refused"  # error
     DAEMON_STOPPING = "daemon.stopping"  # reason
-    DAEMON_STOPPED = "daemon.stopped"  # code, waiting when reports are left in the outbox
+    DAEMON_STOPPED = "daemon.stopped"  # code, waiting: reports in the outbox, queued: jobs left
 
     LOG = "log"  # message, logger: a line that was logged in words
 

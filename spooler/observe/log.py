@@ -95,7 +95,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
     ]
-    render: Processor = _Console(colours=terminal and colours) if console else _json()
+    render: Processor = _Console(colours=terminal and colours) if console else _json(stream)
     handler = _Lines(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -135,8 +135,10 @@ def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _json() -> Processor:
-    return structlog.processors.JSONRenderer(allow_nan=False, ensure_ascii=False)
+def _json(stream: TextIO) -> Processor:
+    # What another encoding does not have would be escaped by Python's rules, and be no JSON.
+    utf_8 = (stream.encoding or "").lower().replace("-", "") in {"utf8", ""}
+    return structlog.processors.JSONRenderer(allow_nan=False, ensure_ascii=not utf_8)
 
 
 def _in_words(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

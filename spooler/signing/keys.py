@@ -92,7 +92,7 @@ def from_jwk(document: Mapping[str, Any], where: str) -> PrivateKey:
     """The key of a private JWK; KeyRefused, naming `where`, when it is not a usable one."""
     if document.get("kty") != "OKP" or document.get("crv") != "Ed25519":
         raise KeyRefused(
-            f"{where}: not an Ed25519 key (kty OKP, crv Ed25519); make one with "
+            f"{where}: not an Ed25519 key (its kty would be OKP, its crv Ed25519); make one with "
             "`spooler keys generate`"
         )
     if "d" not in document or document["d"] is None:

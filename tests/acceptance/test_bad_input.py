@@ -107,6 +107,26 @@ def test_a_fresh_truncated_job_ends_when_it_has_settled(running: Lab) -> None:
     assert "cut off" in running.ended(DEVICE, place.stem)["error_message"]
 
 
+def test_once_ends_a_fresh_broken_job_too(lab: Lab) -> None:
+    """Called again and again by cron, it must not leave it for half written each time."""
+    place = _drop(lab, b'{"experiment_0": ', old=False)
+    process = lab.run(lab.configure(), "--once", ready=False)
+    assert process.end() == 0
+    assert "cut off" in lab.ended(DEVICE, place.stem)["error_message"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+def test_once_says_which_jobs_it_leaves(lab: Lab) -> None:
+    place = _drop(lab, json.dumps(RABI).encode())
+    place.chmod(0)
+    process = lab.run(lab.configure(), "--once", ready=False, powerless=True)
+    assert process.end() == 75
+    assert "1 waiting job" in process.events("daemon.stopping")[0]["reason"]
+    assert process.events("daemon.stopped")[0]["queued"] == 1
+    place.chmod(0o600)
+    assert lab.run(lab.configure(), "--once", ready=False).end() == 0
+
+
 def test_foreign_files_are_left_alone(running: Lab) -> None:
     queue = running.queue(DEVICE).parent
     foreign = {
@@ -248,3 +268,16 @@ def test_permission_denied(lab: Lab) -> None:
     queue.chmod(0o755)
     assert lab.ended(DEVICE, lab.submit(RABI, DEVICE))["status"] == "DONE"
     assert process.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+def test_an_outbox_that_may_not_be_read_is_not_an_empty_one(lab: Lab) -> None:
+    """Its reports would count as lost, and their jobs as failed, by who starts without them."""
+    config = lab.configure()
+    assert lab.run(config, "--once", ready=False).end() == 0
+    outbox = lab.folder / "spooler-state" / "outbox"
+    outbox.chmod(0)
+    process = lab.run(config, "--once", ready=False, powerless=True)
+    assert process.end() == 69
+    assert f"{outbox}: permission denied" in process.text()
+    outbox.chmod(0o750)

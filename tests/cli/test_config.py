@@ -54,6 +54,15 @@ def test_a_check_shows_no_secret(lab, said):
     assert secret not in said("check").out
 
 
+def test_a_full_disk_of_our_own_is_said(lab, said, monkeypatch):
+    monkeypatch.setattr("spooler.daemon.room._free_bytes", lambda _: 0)
+    done = said("check", "--json")
+    assert done.code == 1
+    (bad,) = [one for one in json.loads(done.out)["checks"] if not one["ok"]]
+    assert bad["name"] == "state"
+    assert "the disk is full" in bad["detail"]
+
+
 def test_a_missing_key_is_said_once_and_the_storage_is_looked_at_all_the_same(lab, said):
     (lab.folder / "backend.jwk").unlink()
     done = said("check", "--json")

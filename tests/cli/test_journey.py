@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def test_before_the_daemon_was_ever_there(lab, said):
 def test_a_job_from_submit_to_verify(announced, said):
     job = submit(announced, said, "echo", '{"a": 1}')
     assert json.loads(said("status", job, "--json").out)["state"] == "queued"
-    waits = said("result", job)
-    assert (waits.code, waits.out) == (75, "")
+    for command in ("result", "verify"):
+        waits = said(command, job)
+        assert (waits.code, waits.out) == (75, "")
     announced.drain()
     status = said("status", job)
     assert status.code == 0
@@ -74,9 +76,17 @@ def test_a_job_that_fails_says_why(announced, said):
     assert "the laser is off" in said("status", job).out
     assert said("status", job).code == 0
     assert said("status", job, "--watch").code == 1
-    done = said("result", job)
-    assert done.code == 1
-    assert "the laser is off" in done.err
+    for command in ("result", "verify"):
+        done = said(command, job)
+        assert done.code == 1
+        assert "the laser is off" in done.err
+
+
+def test_a_clock_that_is_ahead_is_not_just_seen(announced, said):
+    place = announced.folder / "storage/backends/configs/echo.json"
+    year = str(datetime.now(UTC).year)
+    place.write_text(place.read_text().replace(f'"{year}-', '"2999-'))
+    assert "in the future" in said("devices").out
 
 
 def test_a_job_is_cancelled_before_it_runs(announced, said):

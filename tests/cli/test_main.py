@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -87,6 +88,16 @@ def test_a_bug_becomes_one_sentence_and_a_file(said, monkeypatch, accident, tmp_
     assert details.stat().st_mode & 0o077 == 0
 
 
+def test_a_working_folder_that_was_removed(said, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = said("check")
+    assert done.code == 78
+    assert "has been removed" in done.err
+
+
 def test_interrupted_from_the_keyboard(said, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -115,6 +126,65 @@ def test_an_answer_that_cannot_be_written_is_no_bug(process):
         "spooler: the answer cannot be written: No space left on device;"
         " make room, or send it elsewhere\n"
     )
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_job_whose_id_cannot_be_written_is_not_kept_from_its_submitter(lab, process):
+    lab.drain()
+    (lab.folder / "job.json").write_text("{}")
+    errors = {}
+    for command in (["devices"], ["submit", "echo", "job.json"], ["run", "--dry-run"]):
+        with Path("/dev/full").open("w") as full:
+            child = process(*command, stdout=full, cwd=lab.folder)
+            _, errors[command[0]] = child.communicate(timeout=30)
+        assert child.returncode == 73, errors
+    (job,) = (lab.folder / "storage/jobs/queued/echo").iterdir()
+    assert f"the job is queued as {job.stem}, but the answer cannot" in errors["submit"]
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_notes_that_nobody_hears_fail_nothing(lab, process):
+    with Path("/dev/full").open("w") as full:
+        for command in (["devices"], ["run", "--dry-run"]):
+            child = process(*command, stderr=full, cwd=lab.folder)
+            child.communicate(timeout=30)
+            assert child.returncode == 0
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_answer_that_the_terminal_has_no_letters_for(lab, said, process, encoding):
+    lab.drain()
+    (lab.folder / "job.json").write_text('{"a": "\u2603 \u00b5"}', encoding="utf-8")
+    job = said("submit", "echo", "job.json").out.strip()
+    lab.drain()
+    for options in (["--json"], []):
+        environ = {"PYTHONIOENCODING": encoding}
+        child = process("result", job, *options, cwd=lab.folder, env=environ, encoding=encoding)
+        out, err = child.communicate(timeout=30)
+        assert (child.returncode, err) == (0, "")
+        answer = json.loads(out)
+        assert (answer["data"] if options else answer) == {"echo": {"a": "\u2603 \u00b5"}}
+    environ = {"PYTHONIOENCODING": encoding}
+    child = process("status", "\u2603", cwd=lab.folder, env=environ, encoding=encoding)
+    assert (child.communicate(timeout=30)[0], child.returncode) == ("", 67)
+
+
+@pytest.mark.acceptance
+def test_closed_standard_streams_are_given_to_no_file(lab, said):
+    lab.drain()
+    (lab.folder / "job.json").write_text("{}")
+    job = said("submit", "echo", "job.json").out.strip()
+    line = f"{sys.executable} -m spooler run --once <&- >&- 2>&-"
+    root = str(Path(cli.__file__).parents[2])
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=lab.folder, env={**os.environ, "PYTHONPATH": root}, check=False
+    )
+    assert done.returncode == 0
+    assert "state    done" in said("status", job).out
+    assert said("audit", "verify").out.startswith("whole")
 
 
 @pytest.mark.acceptance

@@ -95,7 +95,7 @@ def test_a_submitters_commands_on_mongodb(lab, said, used, mongodb):
     assert "state    queued" in said("status", job, *there).out
     assert json.loads(said("status", job, "--json", "-d", "echo", *there).out)["state"] == "queued"
     assert said("result", job, *there).code == 75
-    assert said("verify", job, *there).code == 67
+    assert said("verify", job, *there).code == 75
     assert "withdrawn" in said("cancel", job, *there).out
     assert "withdrawn" in said("cancel", job, *there).out, "harmless to repeat"
     assert "cancellation" in said("status", job, *there).out
@@ -229,6 +229,8 @@ def test_a_server_that_is_away(said, mongodb_server, mongodb):
         (("storage", "storage"), 78, "the same storage"),
         (("storage", "nowhere.toml"), 78, "no settings file"),
         (("storage", "mongodb://u:s3cr/et@h:x/"), 78, "cannot be read"),
+        (("storage", "http://u:s3cret@h/x"), 78, "http://h/x is no storage"),
+        (("storage", "/proc/nowhere"), 78, "cannot be made there"),
         (("storage",), 2, "TARGET"),
     ],
 )
@@ -237,6 +239,13 @@ def test_places_that_are_none(said, ends, code, reason):
     assert done.code == code
     assert reason in done.err
     assert "s3cr" not in done.err + done.out
+
+
+def test_a_source_without_anything_is_told(said, tmp_path):
+    (tmp_path / "wrong").mkdir()
+    done = said("migrate", tmp_path / "wrong", tmp_path / "target")
+    assert done.code == 0
+    assert "nothing was found" in done.err
 
 
 def test_the_environment_speaks_of_the_server_only(lab, said, used, mongodb, monkeypatch):

@@ -19,7 +19,9 @@ from spooler.errors import PayloadInvalid
         (b'{"a": 1, "a": 2}', "the name 'a' is there twice"),
         (b'{"a": "\xff"}', "not UTF-8"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (b'{"a": ' + b"9" * 5_000 + b"}", "not usable"),
+        (b'{"a": ' + b"9" * 5_000 + b"}", "a number of 5000 digits is too long"),
+        (b'{"a": "\\ud800"}', "half of a character"),
+        (b'{"\\udfff": 1}', "half of a character"),
     ],
 )
 def test_a_payload_that_is_none_is_refused_before_it_is_queued(tmp_path, content, complaint):
@@ -43,6 +45,15 @@ def test_a_payload_file_that_cannot_be_read(tmp_path):
         read_payload(str(tmp_path / "job.json"))
     with pytest.raises(PayloadInvalid, match="cannot be read: Is a directory"):
         read_payload(str(tmp_path))
+
+
+def test_a_time_limit_without_what_it_limits(lab, said):
+    for command in (["submit", "echo", "job.json"], ["status", "a" * 24]):
+        done = said(*command, "--timeout", "5s")
+        assert done.code == 2
+        assert "'--timeout': it goes with --wa" in done.err
+        wrong = said(*command, "--wait" if command[0] == "submit" else "--watch", "--timeout", "x")
+        assert "'--timeout'" in wrong.err
 
 
 def test_the_exit_code_of_a_bad_payload(lab, said):

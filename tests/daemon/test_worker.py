@@ -180,6 +180,20 @@ def test_once_ends_with_the_queue(make: Make) -> None:
     assert not loop.thread.is_alive()
 
 
+def test_once_says_what_a_device_that_rests_has_left(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, once=True)
+
+    def act(*_: object) -> Outcome:
+        raise DeviceUnusable("the laser is locked")
+
+    loop.parts.runner.act = act
+    loop.parts.submit()
+    loop.start()
+    loop.thread.join(PATIENCE)
+    assert not loop.thread.is_alive()
+    assert loop.worker.left == 1
+
+
 def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
     loop = make(poll=0.05, tickets=Tickets(2))
     for _ in range(5):

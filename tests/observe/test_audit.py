@@ -227,7 +227,9 @@ def test_without_a_key_the_chain_stands_alone(tmp_path: Path) -> None:
     assert (found.problems, found.checkpoints, found.lines) == ([], 0, 2)
 
 
-def test_a_full_disk_stops_nothing_and_shows(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_nothing_and_shows(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     trail.write(2)
     real = os.write
 
@@ -238,6 +240,9 @@ def test_a_full_disk_stops_nothing_and_shows(trail: Trail, monkeypatch: pytest.M
     with monkeypatch.context() as full:
         full.setattr(durable.os, "write", half)
         trail.write(3)
+    (told,) = caplog.messages
+    assert "audit trail has gaps" in told
+    assert "the disk is full" in told
     trail.write(1)
     found = trail.verify()
     assert found.problems == []

@@ -46,6 +46,14 @@ def test_an_event_is_one_json_line_with_its_fields_first(lines):
     assert ISO.fullmatch(line["timestamp"])
 
 
+def test_json_stays_json_in_every_encoding():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    log.configure("info", "json", stream)
+    Observer(log.LogEvents()).emit(EventName.JOB_FAILED, reason="\u00b5 \u2603 \U0001f389")
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue())["reason"] == "\u00b5 \u2603 \U0001f389"
+
+
 def test_the_time_of_a_line_is_the_time_of_the_event(lines):
     class Clock:
         def now(self):
