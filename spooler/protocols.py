@@ -217,7 +217,10 @@ class DeviceHandler(Protocol):
     params: Any
 
     def open(self) -> None:
-        """Connect to the instrument. An exception rests the device, its jobs stay queued."""
+        """Connect to the instrument. An exception rests the device, its jobs stay queued.
+
+        A ValueError says why in its text; any other exception leaves a traceback in the log.
+        """
 
     def run(self, params: Any, context: JobContext) -> Any:
         """Run one job; return a Result or a mapping of JSON values (its data).

@@ -15,7 +15,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from spooler.devices.context import HostContext
 from spooler.devices.encoding import NotJson, decode, encode
 from spooler.devices.registry import load_handler
-from spooler.devices.sentences import accident, one_line, problems, said
+from spooler.devices.sentences import accident, one_line, problems, said, without_paths
 from spooler.devices.spec import HandlerSpec
 from spooler.errors import ConfigError, DeviceUnusable, PayloadInvalid
 from spooler.model.artifact import Artifact
@@ -71,12 +71,16 @@ class HandlerHost:
             card = self._handler.card() if hasattr(self._handler, "card") else {}
         except Terminated:
             raise
+        except ValueError as error:
+            self._logger.error("it cannot be opened: %s", said(error))  # noqa: TRY400 - no accident
+            raise self._unusable(without_paths(said(error))) from error
         except BaseException as error:
             self._accident(error)
-            raise DeviceUnusable(
-                f"device {self._spec.device} cannot be opened: {accident(error)}"
-            ) from error
+            raise self._unusable(accident(error)) from error
         return self._checked_card(card)
+
+    def _unusable(self, why: str) -> DeviceUnusable:
+        return DeviceUnusable(f"device {self._spec.device} cannot be opened: {why}")
 
     def run(self, payload: bytes, context: HostContext) -> Reply:
         """Run the handler on a payload (JSON)."""

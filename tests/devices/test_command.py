@@ -157,6 +157,15 @@ def test_a_file_without_the_right_to_be_executed_says_so(bench: MakeBench, tmp_p
         bench("command", isolation="thread", options=options)
 
 
+def test_a_missing_program_is_told_in_words_and_without_a_traceback(
+    bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DeviceUnusable, match=r"cannot be opened: there is no program \./nowhere"):
+        bench("command", isolation="thread", options={"argv": ["./nowhere.sh"]})
+    assert "there is no program ./nowhere.sh" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_a_dry_run_looks_for_the_program_and_starts_nothing(
     bench: MakeBench, tmp_path: Path
 ) -> None:
