@@ -92,12 +92,10 @@ class MongoBackend:
             self._announcing.demand_ours(device)
 
     def depth(self, device: str) -> int:
-        """As the server estimates it, which is exact but after a crash of the server."""
         with self._translated():
             if device in self._endings.publishing.unfiled:
                 self._endings.publishing.settle(device)
-            self._claiming.queue(device).tell_of_foreign()
-            lying = self._layout.queue(device).estimated_document_count()
+            lying = self._claiming.queue(device).lying()
             return max(0, lying - self._ledger.held(device)) if lying else 0
 
     def ping(self) -> None:

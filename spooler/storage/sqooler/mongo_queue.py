@@ -47,6 +47,7 @@ _NO_JOB = [
     *("string", "int", "long", "double", "decimal", "object", "binData", "bool", "date"),
     *("null", "timestamp", "minKey", "maxKey"),
 ]
+_FOREIGN: Document = {"_id": {"$type": _NO_JOB}}
 _COUNTED = 1000
 _NOT_FINITE = "the job contains NaN or Infinity; send finite numbers"
 
@@ -137,22 +138,33 @@ class MongoQueue:
         """Have the next `refresh` ask the server."""
         self._waiting.clear()
 
-    def tell_of_foreign(self) -> None:
+    def lying(self) -> int:
+        """How many jobs lie in the queue, held ones too; what is nobody's job is not counted.
+
+        As the server estimates it, which is exact but after a crash of the server.
+        """
+        queue = self._layout.queue(self._device)
+        lying = queue.estimated_document_count()
+        if not lying or not (foreign := queue.count_documents(_FOREIGN, limit=_COUNTED)):
+            return lying
+        self._tell_of_foreign(foreign)
+        if foreign < _COUNTED:
+            return max(0, lying - foreign)
+        return queue.count_documents({"_id": {"$type": "objectId"}})
+
+    def _tell_of_foreign(self, count: int) -> None:
         """Log once that there are documents that nobody can ask for as a job; for people."""
         if self._told_of_foreign:
             return
         self._told_of_foreign = True
-        asked: Document = {"_id": {"$type": _NO_JOB}}
-        queue = self._layout.queue(self._device)
-        if (count := queue.count_documents(asked, limit=_COUNTED)) > 0:
-            first = queue.find_one(asked, {"_id": 1})
-            logger.warning(
-                "the queue of device %r holds %d%s documents whose ids are no ObjectIds, such as "
-                "%r; they are nobody's jobs and are left alone, but each look at the queue goes "
-                "past them: remove them from jobs/queued.%s",
-                *(self._device, count, "" if count < _COUNTED else " or more"),
-                *(first and first["_id"], self._device),
-            )
+        first = self._layout.queue(self._device).find_one(_FOREIGN, {"_id": 1})
+        logger.warning(
+            "the queue of device %r holds %d%s documents whose ids are no ObjectIds, such as "
+            "%r; they are nobody's jobs and are left alone, but each look at the queue goes "
+            "past them: remove them from jobs/queued.%s",
+            *(self._device, count, "" if count < _COUNTED else " or more"),
+            *(first and first["_id"], self._device),
+        )
 
     def every(self) -> Iterator[Waiting]:
         """All jobs that could be claimed now, in order."""

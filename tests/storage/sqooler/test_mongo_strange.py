@@ -145,8 +145,9 @@ def test_many_foreign_documents_are_not_read(
     backend.ack(claim, signed_report(claim))
     assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
     assert queue.count_documents({}) == MANY
-    backend.depth(DEVICE)
-    backend.depth(DEVICE)
+    assert backend.depth(DEVICE) == 0
+    backends.fill(2)
+    assert backend.depth(DEVICE) == 2, "they are not counted either"
     (told,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert "1000 or more documents whose ids are no ObjectIds, such as 'note-0'" in told
     assert f"remove them from jobs/queued.{DEVICE}" in told
@@ -167,7 +168,7 @@ def test_whatever_the_id_is_it_is_noticed(
     backends[f"jobs/queued.{DEVICE}"].insert_one({"_id": number})
     backend = backends()
     assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
-    backend.depth(DEVICE)
+    assert backend.depth(DEVICE) == 0
     assert "1 documents whose ids are no ObjectIds" in caplog.text
 
 
