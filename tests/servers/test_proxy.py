@@ -146,7 +146,7 @@ def test_delay_counts_in_each_direction_and_keeps_the_order(proxy: FaultProxy) -
             client.end.sendall(piece)
         assert client.read(200) == b"".join(pieces)
         took = time.monotonic() - began
-        assert 0.4 <= took < 20 * 0.4, "the pieces are under way together, not one after the other"
+        assert 0.4 <= took < 4.0, "the pieces are under way together, not one after the other"
         proxy.delay = 0.0
         assert client.ask(b"after") == b"after"
 
