@@ -25,13 +25,13 @@ from benchmarks.running import run_to_end
 from benchmarks.sizes import Sizes
 
 PEERS = (SPOOLER_DURABLE, REFERENCE_DURABLE, SPOOLER, REFERENCE, SQOOLER)
-FSYNCS, RENAMES, WRITES = "fsyncs", "renames", "opens for writing"
+FSYNCS, RENAMES, OPENS = "fsyncs", "renames", "opens for writing"
 LINKS, DELETIONS, READS, LOOKS = "links", "deletions", "opens for reading", "looks (stat)"
-BYTES, APPENDS = "bytes written", "writes"
+BYTES, WRITES = "bytes written", "writes"
 #: What changes the folder, the same for all who do the same; looks and reads are not compared.
-CHANGES = (FSYNCS, RENAMES, WRITES, APPENDS, LINKS, DELETIONS)
+CHANGES = (FSYNCS, RENAMES, OPENS, WRITES, LINKS, DELETIONS)
 #: In the order of the report.
-KINDS = (FSYNCS, RENAMES, WRITES, APPENDS, LINKS, DELETIONS, READS, LOOKS, BYTES)
+KINDS = (FSYNCS, RENAMES, OPENS, WRITES, LINKS, DELETIONS, READS, LOOKS, BYTES)
 
 _CALLS = {
     "fsync": FSYNCS,
@@ -107,7 +107,7 @@ def count(lines: Iterable[str], roots: Sequence[str]) -> Counter[str]:
         elif kind is LOOKS and '""' in line:
             continue  # fstat: at an open file, not for one
         if kind is BYTES:
-            found[APPENDS] += 1
+            found[WRITES] += 1
             length = _LENGTH.search(line)
             found[BYTES] += int(length[1]) if length else 0
         elif kind is not None:
@@ -118,7 +118,7 @@ def count(lines: Iterable[str], roots: Sequence[str]) -> Counter[str]:
 def _kind_of_open(line: str) -> str | None:
     if "O_DIRECTORY" in line:
         return None  # a folder: opened for its fsync, which is counted, or to be listed
-    return WRITES if re.search(r"O_WRONLY|O_RDWR", line) else READS
+    return OPENS if re.search(r"O_WRONLY|O_RDWR", line) else READS
 
 
 def differences(one: dict[str, float], other: dict[str, float]) -> list[str]:

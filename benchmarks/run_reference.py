@@ -60,8 +60,14 @@ _CLAIM = {
 }
 #: A line of the audit trail; a job has four.
 _LINE = {
-    **{"n": 12345, "at": _NOW, "who": f"host:12345:{uuid.uuid4().hex}", "what": "job.started"},
-    **{"device": DEVICE, "job": _ID, "attempt": 1, "prev": "0" * 64},
+    "n": 12345,
+    "at": _NOW,
+    "who": f"host:12345:{uuid.uuid4().hex}",
+    "what": "job.started",
+    "device": DEVICE,
+    "job": _ID,
+    "attempt": 1,
+    "prev": "0" * 64,
 }
 
 

@@ -103,17 +103,17 @@ def _rename_unless_there(source: Place, target: Place) -> None:
     os.rename(source, target)
 
 
-def demand_writable(folder: Place) -> None:
-    """Raise BackendUnavailable unless `folder` can be written, or made where it is missing."""
-    nearest = Path(folder)
-    while not os.path.exists(nearest) and nearest != nearest.parent:
-        nearest = nearest.parent
+def demand_writable(folder: Place) -> Path:
+    """Raise BackendUnavailable unless `folder` can be written, or made; what of it is there."""
+    wanted = Path(folder)
+    nearest = next(each for each in (wanted, *wanted.parents) if os.path.exists(each))
     if not os.path.isdir(nearest):
         raise BackendUnavailable(f"{nearest} is not a folder; name another place")
     if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
         raise BackendUnavailable(
             f"{nearest} cannot be read and written; give the user that runs spooler access"
         )
+    return nearest
 
 
 def staged(path: Place, mark: str) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from spooler.app import parts
 from spooler.clock import SystemClock
 from spooler.daemon.room import demand_room
-from spooler.devices.command import Command
 from spooler.durable import demand_writable, unavailable
 from spooler.errors import ConfigError, SpoolerError
 from spooler.settings import DeviceSettings, Settings
@@ -52,9 +51,9 @@ def _item(name: str, look: Callable[[], str]) -> CheckItem:
 
 
 def _state(folder: Path) -> str:
-    demand_writable(folder)
+    nearest = demand_writable(folder)
     try:
-        demand_room(next(each for each in (folder, *folder.parents) if each.exists()))
+        demand_room(nearest)
     except OSError as error:
         raise unavailable(error, folder) from error
     return str(folder)
@@ -107,6 +106,8 @@ def _missing_program(device: DeviceSettings) -> str:
     """
     if device.handler not in {"command", "spooler.devices.command:Command"}:
         return ""
+    from spooler.devices.command import Command  # noqa: PLC0415 - no command but this one needs it
+
     try:
         Command(**device.options).open()
     except ValueError as error:

@@ -50,11 +50,10 @@ class Room:
 
     def _look(self) -> None:
         try:
-            free = _free_bytes(self._folder)
+            demand_room(self._folder)
         except FileNotFoundError:  # somebody has removed it
             self._disk.make_folder(self._folder, mode=STATE_MODE)
-            free = _free_bytes(self._folder)
-        _demand(free)
+            demand_room(self._folder)
         if self._refused:
             place = f"{self._folder}/.room.tmp"
             self._disk.stage(place, _PROBE)
@@ -64,11 +63,7 @@ class Room:
 
 def demand_room(folder: Path) -> None:
     """Raise OSError where the disk of `folder` has too little room for a run to be begun."""
-    _demand(_free_bytes(folder))
-
-
-def _demand(free: int) -> None:
-    if free < LEAST:
+    if _free_bytes(folder) < LEAST:
         raise OSError(errno.ENOSPC, "less than 1 MiB is free")
 
 

@@ -205,20 +205,17 @@ class Worker:
 
     def _look_again(self) -> bool:
         """With `once`: whether to look on at jobs that wait and cannot be had (yet)."""
-        if not self._once or self._stopping.is_set() or not self._backend.depth(self.rules.name):
+        if not self._once or self._stopping.is_set():
+            return False
+        waiting = self._backend.depth(self.rules.name)
+        if not waiting:
             return False
         now = self._clock.monotonic()
         if self._in_vain_since is None:
             self._in_vain_since = now
-        return (
-            self.patience(_ONCE_LOOK)
-            if now - self._in_vain_since < _ONCE_PATIENCE
-            else self._leave()
-        )
-
-    def _leave(self) -> bool:
-        """With `once`: go, and remember what is left."""
-        self.left = self._backend.depth(self.rules.name)
+        if now - self._in_vain_since < _ONCE_PATIENCE:
+            return self.patience(_ONCE_LOOK)
+        self.left = waiting
         return False
 
     def _listen(self) -> None:
@@ -254,7 +251,7 @@ class Worker:
         """Try to bring the device up again, with growing pauses; False when we are stopping."""
         if self._once:
             with suppress(BackendUnavailable):
-                self._leave()
+                self.left = self._backend.depth(self.rules.name)
             return False
         backoff = Backoff(first=1.0, last=60.0)
         while self.patience(backoff.wait()):

@@ -17,6 +17,10 @@ pytestmark = pytest.mark.acceptance
 
 DEVICE = "singlequdit"
 
+needs_a_powerless_user = pytest.mark.skipif(
+    os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv"
+)
+
 
 def _with(**changes: object) -> bytes:
     return json.dumps({"experiment_0": {**RABI["experiment_0"], **changes}}).encode()
@@ -115,7 +119,7 @@ def test_once_ends_a_fresh_broken_job_too(lab: Lab) -> None:
     assert "cut off" in lab.ended(DEVICE, place.stem)["error_message"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+@needs_a_powerless_user
 def test_once_says_which_jobs_it_leaves(lab: Lab) -> None:
     place = _drop(lab, json.dumps(RABI).encode())
     place.chmod(0)
@@ -256,7 +260,7 @@ def _cram(source: Path, target: Path, filler: Path) -> None:
     raise AssertionError("the job does not fit")
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+@needs_a_powerless_user
 def test_permission_denied(lab: Lab) -> None:
     """A storage that may not be read is away, not the end."""
     process = lab.run(lab.configure(), powerless=True)
@@ -270,7 +274,7 @@ def test_permission_denied(lab: Lab) -> None:
     assert process.stop() == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+@needs_a_powerless_user
 def test_an_outbox_that_may_not_be_read_is_not_an_empty_one(lab: Lab) -> None:
     """Its reports would count as lost, and their jobs as failed, by who starts without them."""
     config = lab.configure()

@@ -132,9 +132,9 @@ def test_counting_lines_of_strace() -> None:
         "+++ exited with 0 +++",
     ]
     assert counts.count(lines, ["/s/"]) == {
-        counts.WRITES: 1,
+        counts.OPENS: 1,
         counts.READS: 1,
-        counts.APPENDS: 1,
+        counts.WRITES: 1,
         counts.BYTES: 42,
         counts.FSYNCS: 1,
         counts.RENAMES: 1,

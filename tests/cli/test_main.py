@@ -12,6 +12,9 @@ from spooler import cli, errors
 from spooler.cli import commands, exits, session
 
 HEAVY = ("numpy", "scipy", "pymongo", "apscheduler", "jwcrypto", "rich", "structlog", "watchdog")
+needs_dev_full = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="this system has no /dev/full"
+)
 
 
 def _all(kind):
@@ -116,7 +119,7 @@ def test_a_reader_that_has_gone_is_no_error():
 
 
 @pytest.mark.acceptance
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@needs_dev_full
 def test_an_answer_that_cannot_be_written_is_no_bug(process):
     with Path("/dev/full").open("w") as full:
         child = process("config", "schema", stdout=full)
@@ -129,7 +132,7 @@ def test_an_answer_that_cannot_be_written_is_no_bug(process):
 
 
 @pytest.mark.acceptance
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@needs_dev_full
 def test_a_job_whose_id_cannot_be_written_is_not_kept_from_its_submitter(lab, process):
     lab.drain()
     (lab.folder / "job.json").write_text("{}")
@@ -144,7 +147,7 @@ def test_a_job_whose_id_cannot_be_written_is_not_kept_from_its_submitter(lab, pr
 
 
 @pytest.mark.acceptance
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@needs_dev_full
 def test_notes_that_nobody_hears_fail_nothing(lab, process):
     with Path("/dev/full").open("w") as full:
         for command in (["devices"], ["run", "--dry-run"]):
