@@ -33,8 +33,8 @@ from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.signing.keys import PrivateKey, from_sqooler_text
 from spooler.storage.liveness import this_process
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
 
 _TTL = 60.0
 

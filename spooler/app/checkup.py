@@ -104,9 +104,9 @@ def _missing_program(device: DeviceSettings) -> str:
 
     Looked at from here because it needs none of the lab's code, and no instrument.
     """
-    if device.handler not in {"command", "spooler.devices.command:Command"}:
+    if device.handler not in {"command", "spooler.devices.handlers.command:Command"}:
         return ""
-    from spooler.devices.command import Command  # noqa: PLC0415 - no command but this one needs it
+    from spooler.devices.handlers.command import Command  # noqa: PLC0415 - no command but this one needs it
 
     try:
         Command(**device.options).open()

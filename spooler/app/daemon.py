@@ -14,17 +14,17 @@ from spooler import __version__
 from spooler.app import parts
 from spooler.clock import SystemClock
 from spooler.daemon.announcer import Announcer
-from spooler.daemon.delivery import Delivery
+from spooler.daemon.claims.leases import LeaseKeeper
+from spooler.daemon.claims.recovery import Recovery
 from spooler.daemon.executor import Executor
 from spooler.daemon.housekeeper import Bell, Housekeeper
-from spooler.daemon.leases import LeaseKeeper
 from spooler.daemon.outage import Outage
-from spooler.daemon.outbox import Outbox
-from spooler.daemon.recovery import Recovery
+from spooler.daemon.reports.delivery import Delivery
+from spooler.daemon.reports.outbox import Outbox
 from spooler.daemon.room import Room
+from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.supervisor import Supervisor
 from spooler.daemon.tickets import Tickets
-from spooler.daemon.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.durable import Disk
 from spooler.errors import BackendUnavailable, ConfigError

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spooler.app import parts
 from spooler.clock import SystemClock
-from spooler.daemon.outbox import Entry, Outbox, entry_of
+from spooler.daemon.reports.outbox import Entry, Outbox, entry_of
 from spooler.durable import read, unavailable
 from spooler.errors import BackendUnavailable, LeaseLost, StateInUse, UnknownJob
 from spooler.protocols import Backend

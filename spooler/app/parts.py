@@ -10,7 +10,7 @@ from pathlib import Path
 from spooler.clock import SystemClock
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.room import STATE_MODE
-from spooler.daemon.windows import Window
+from spooler.daemon.schedule.windows import Window
 from spooler.devices import HandlerSpec, open_runner
 from spooler.durable import Disk, unavailable
 from spooler.errors import ConfigError, StateInUse

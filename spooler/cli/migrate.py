@@ -13,7 +13,7 @@ from spooler.cli import exits, options, output, session
 from spooler.errors import BackendUnavailable, ConfigError
 
 if TYPE_CHECKING:
-    from spooler.app.migration import Progress, Summary
+    from spooler.migrate import Progress, Summary
     from spooler.storage.settings import StorageSettings
 
 _PLACE = "A settings file (its [storage]), a folder, or a mongodb:// URI."
@@ -41,7 +41,7 @@ def migrate(
     Passwords are better in a settings file or in the environment than in a URI on the command
     line, which others can see.
     """
-    from spooler.app import migration
+    from spooler.migrate import migrate as run_migration
 
     ends = _storage(source, must_exist=True), _storage(target, must_exist=False)
     with output.ticking(f"migrating {_shown(source)} to {_shown(target)}") as tell:
@@ -51,7 +51,7 @@ def migrate(
                 tell(f"{progress.path}: {progress.done} of {progress.total}")
 
         try:
-            done = migration.migrate(*ends, move=move, force=force, tell=told)
+            done = run_migration(*ends, move=move, force=force, tell=told)
         except BackendUnavailable as error:
             raise BackendUnavailable(
                 f"{error}; nothing is lost: run the same command again, and it goes on"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spooler.daemon.windows import Window
+from spooler.daemon.schedule.windows import Window
 from spooler.model.device import DeviceCard, Rerun
 
 

@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 from spooler.daemon.backoff import Backoff, spread
+from spooler.daemon.claims.leases import Held, LeaseKeeper
 from spooler.daemon.control import Control
-from spooler.daemon.delivery import Delivery
 from spooler.daemon.device_rules import DeviceRules
-from spooler.daemon.leases import Held, LeaseKeeper
 from spooler.daemon.outage import Outage
+from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.room import Room
 from spooler.durable import Disk, exists, unavailable
 from spooler.errors import (

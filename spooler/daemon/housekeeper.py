@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from spooler.daemon.announcer import Announcer
 from spooler.daemon.backoff import Backoff
-from spooler.daemon.delivery import Delivery
+from spooler.daemon.claims.recovery import Recovery
 from spooler.daemon.outage import Outage
-from spooler.daemon.recovery import Recovery
+from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.worker import Worker
 from spooler.errors import BackendUnavailable
 from spooler.protocols import Clock

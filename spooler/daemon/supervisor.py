@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from spooler.daemon.delivery import Delivery
+from spooler.daemon.claims.leases import LeaseKeeper
 from spooler.daemon.housekeeper import Housekeeper
-from spooler.daemon.leases import LeaseKeeper
-from spooler.daemon.timers import Timers
+from spooler.daemon.reports.delivery import Delivery
+from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.errors import ConfigError
 from spooler.observe.events import EventName, Observer

@@ -11,9 +11,9 @@ from dataclasses import replace
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
-from spooler.daemon.opening_hours import OpeningHours
 from spooler.daemon.outage import Outage
 from spooler.daemon.room import ROOM_AGAIN, Room
+from spooler.daemon.schedule.opening_hours import OpeningHours
 from spooler.daemon.tickets import Tickets
 from spooler.errors import (
     BackendUnavailable,

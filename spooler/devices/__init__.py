@@ -24,11 +24,11 @@ def open_runner(spec: HandlerSpec, on_output: Callable[[str], None] | None = Non
     `spooler.devices.<device>`. Raises ConfigError when the spec contradicts itself.
     """
     if spec.isolation == "process":
-        from spooler.devices.isolated import ProcessRunner  # noqa: PLC0415 - not in the child
+        from spooler.devices.runners.process import ProcessRunner  # noqa: PLC0415 - not in the child
 
         return ProcessRunner(spec, on_output)
     if spec.isolation == "thread":
-        from spooler.devices.inline import ThreadRunner  # noqa: PLC0415 - not in the child
+        from spooler.devices.runners.thread import ThreadRunner  # noqa: PLC0415 - not in the child
 
         return ThreadRunner(spec)
     raise ConfigError(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spooler.errors import ConfigError
 from spooler.protocols import Backend, Clock, Signer, Submitter
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
 from spooler.storage.settings import (
@@ -20,9 +19,8 @@ from spooler.storage.settings import (
 )
 
 if TYPE_CHECKING:
-    from spooler.storage.sqooler.local import LocalProviderExtended
-    from spooler.storage.sqooler.mongodb import MongodbProviderExtended
-    from spooler.storage.sqooler.transfer import Side
+    from spooler.storage.sqooler.client.local import LocalProviderExtended
+    from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
 
 #: The memory storages of this process, by name.
 _MEMORY: dict[str, MemoryStorage] = {}
@@ -43,7 +41,7 @@ def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
     """The daemon's view of the storage; nothing is written by opening it."""
     match settings:
         case SqoolerLocalSettings():
-            from spooler.storage.sqooler.folder_backend import (  # noqa: PLC0415 - on demand
+            from spooler.storage.sqooler.folder.backend import (  # noqa: PLC0415 - on demand
                 FolderBackend,
             )
 
@@ -56,8 +54,8 @@ def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
                 max_payload=opening.max_payload,
             )
         case SqoolerMongodbSettings():
-            from spooler.storage.sqooler.mongo_address import MongoAddress  # noqa: PLC0415 - on demand
-            from spooler.storage.sqooler.mongo_backend import (  # noqa: PLC0415 - on demand
+            from spooler.storage.sqooler.mongodb.address import MongoAddress  # noqa: PLC0415 - on demand
+            from spooler.storage.sqooler.mongodb.backend import (  # noqa: PLC0415 - on demand
                 MongoBackend,
             )
 
@@ -81,49 +79,34 @@ def open_submitter(settings: StorageSettings, clock: Clock) -> Submitter:
                 SqoolerSubmitter,
             )
 
-            return SqoolerSubmitter(_folder_documents(settings))
+            return SqoolerSubmitter(folder_documents(settings))
         case SqoolerMongodbSettings():
-            from spooler.storage.sqooler.mongo_submitter import (  # noqa: PLC0415 - on demand
+            from spooler.storage.sqooler.mongodb.submitter import (  # noqa: PLC0415 - on demand
                 MongoSubmitter,
             )
 
-            return MongoSubmitter(_mongodb_documents(settings))
+            return MongoSubmitter(mongodb_documents(settings))
         case MemorySettings():
             return MemorySubmitter(memory_storage(settings.name), clock)
 
 
-def open_side(settings: StorageSettings) -> Side:
-    """The storage as one end of a migration. Raises ConfigError where there is nothing to it."""
-    match settings:
-        case SqoolerLocalSettings():
-            from spooler.storage.sqooler.transfer import FolderSide  # noqa: PLC0415 - on demand
-
-            return FolderSide(_folder_documents(settings))
-        case SqoolerMongodbSettings():
-            from spooler.storage.sqooler.mongo_transfer import (  # noqa: PLC0415 - on demand
-                MongoSide,
-            )
-
-            return MongoSide(_mongodb_documents(settings))
-        case MemorySettings():
-            raise ConfigError("a storage in memory ends with its process; there is nothing in it")
-
-
-def _folder_documents(settings: SqoolerLocalSettings) -> LocalProviderExtended:
-    from spooler.storage.sqooler.documents import (  # noqa: PLC0415 - on demand
+def folder_documents(settings: SqoolerLocalSettings) -> LocalProviderExtended:
+    """The folder through sqooler's own verbs."""
+    from spooler.storage.sqooler.client.documents import (  # noqa: PLC0415 - on demand
         LocalLoginInformation,
     )
-    from spooler.storage.sqooler.local import LocalProviderExtended  # noqa: PLC0415 - on demand
+    from spooler.storage.sqooler.client.local import LocalProviderExtended  # noqa: PLC0415 - on demand
 
     login = LocalLoginInformation(base_path=str(settings.path))
     return LocalProviderExtended(login, settings.name)
 
 
-def _mongodb_documents(settings: SqoolerMongodbSettings) -> MongodbProviderExtended:
-    from spooler.storage.sqooler.mongo_address import MongoAddress  # noqa: PLC0415 - on demand
-    from spooler.storage.sqooler.mongodb import (  # noqa: PLC0415 - on demand
+def mongodb_documents(settings: SqoolerMongodbSettings) -> MongodbProviderExtended:
+    """The server through sqooler's own verbs."""
+    from spooler.storage.sqooler.client.mongodb import (  # noqa: PLC0415 - on demand
         MongodbProviderExtended,
     )
+    from spooler.storage.sqooler.mongodb.address import MongoAddress  # noqa: PLC0415 - on demand
 
     return MongodbProviderExtended(MongoAddress.of_settings(settings), settings.name)
 

@@ -9,7 +9,7 @@ import pytest
 
 from spooler.app import parts
 from spooler.clock import SystemClock
-from spooler.daemon.outbox import Entry, Outbox
+from spooler.daemon.reports.outbox import Entry, Outbox
 from spooler.model.result import Report, Result
 from spooler.model.state import State
 from spooler.model.status import Status

@@ -10,7 +10,7 @@ import pytest
 
 from spooler import durable
 from spooler.app.parts import lock_state
-from spooler.daemon.outbox import Entry, Outbox
+from spooler.daemon.reports.outbox import Entry, Outbox
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport

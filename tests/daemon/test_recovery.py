@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from spooler.daemon.announcer import Announcer
-from spooler.daemon.recovery import verdict
+from spooler.daemon.claims.recovery import verdict
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Attempt, Claim
 from spooler.model.device import DeviceCard, Rerun

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooler.clock import SystemClock
-from spooler.daemon.timers import SteadyTrigger, Timers
-from spooler.daemon.windows import Window
+from spooler.daemon.schedule.timers import SteadyTrigger, Timers
+from spooler.daemon.schedule.windows import Window
 
 PATIENCE = 20.0
 

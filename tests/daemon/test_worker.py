@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from spooler.clock import SystemClock
+from spooler.daemon.schedule.windows import Window
 from spooler.daemon.tickets import Tickets
-from spooler.daemon.windows import Window
 from spooler.daemon.worker import Worker
 from spooler.errors import ConfigError, DeviceUnusable
 from spooler.model.device import DeviceCard

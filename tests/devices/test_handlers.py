@@ -157,7 +157,7 @@ class _Plain:
 def test_params_that_check_nothing_are_refused_in_one_short_sentence(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch, params: object, said: str
 ) -> None:
-    monkeypatch.setattr("spooler.devices.echo.Echo.params", params)
+    monkeypatch.setattr("spooler.devices.handlers.echo.Echo.params", params)
     with pytest.raises(ConfigError, match="`params` of handler echo must be a pydantic") as refused:
         bench("echo", isolation="thread")
     assert said in str(refused.value)

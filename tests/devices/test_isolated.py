@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spooler.devices.isolated import ProcessRunner
+from spooler.devices.runners.process import ProcessRunner
 from spooler.errors import ConfigError, DeviceUnusable, RunStopped
 from spooler.model.result import Outcome
 from spooler.model.run import StopReason

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spooler.devices.echo import Echo
+from spooler.devices.handlers.echo import Echo
 from spooler.devices.registry import known_handlers, load_handler
 from spooler.errors import ConfigError
 from spooler.model.json import Json
@@ -24,7 +24,7 @@ def test_the_built_in_handlers_are_known() -> None:
 
 def test_by_entry_point_and_by_reference() -> None:
     assert isinstance(load_handler("echo", {}), Echo)
-    assert isinstance(load_handler("spooler.devices.echo:Echo", {"delay": 0.5}), Echo)
+    assert isinstance(load_handler("spooler.devices.handlers.echo:Echo", {"delay": 0.5}), Echo)
 
 
 def test_unknown_names_name_the_nearest() -> None:
@@ -64,8 +64,8 @@ def test_modules_that_break(
 
 
 def test_missing_attributes_name_the_nearest() -> None:
-    assert "spooler.devices.echo has no Ecko; did you mean Echo?" in refused(
-        "spooler.devices.echo:Ecko"
+    assert "spooler.devices.handlers.echo has no Ecko; did you mean Echo?" in refused(
+        "spooler.devices.handlers.echo:Ecko"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
-from spooler.devices.singlequdit import Instruction, final_state
+from spooler.devices.handlers.singlequdit import Instruction, final_state
 from spooler.errors import ConfigError, PayloadInvalid
 from spooler.model.json import Json
 from spooler.model.state import State

@@ -17,8 +17,8 @@ from scipy.linalg import expm
 from scipy.special import gammaln, xlog1py, xlogy
 from scipy.stats import chisquare
 
-from spooler.devices import spin
-from spooler.devices.spin import State
+from spooler.devices.handlers import spin
+from spooler.devices.handlers.spin import State
 
 ATOMS = st.integers(1, 60)
 ANGLE = st.floats(0, 2 * math.pi)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spooler.devices.encoding import NotJson, decode, encode
-from spooler.devices.frames import FrameError, Unpacker, pack
 from spooler.devices.output import BURST, TAIL, OutputLog
+from spooler.devices.runners.wire import FrameError, Unpacker, pack
 from spooler.devices.sentences import accident, one_line, problems, without_paths
 
 JSON = st.recursive(

@@ -25,9 +25,9 @@ from spooler.model.device import DeviceCard, Rerun
 from spooler.model.state import State
 from spooler.protocols import Backend, Submitter
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.folder_backend import FolderBackend
-from spooler.storage.sqooler.local import LocalProviderExtended
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalProviderExtended
+from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.submitter import SqoolerSubmitter
 from spooler.testing.bench import DEVICE, TTL
 from spooler.testing.clock import ManualClock

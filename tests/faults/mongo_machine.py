@@ -11,9 +11,9 @@ from pymongo import monitoring
 from pymongo.errors import OperationFailure
 
 from spooler.errors import BackendUnavailable
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_submitter import MongoSubmitter
-from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.submitter import MongoSubmitter
 from tests.faults.machine import Machine
 from tests.faults.nodes import Chaos
 from tests.faults.points import AFTER, BEFORE

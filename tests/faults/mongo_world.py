@@ -11,7 +11,7 @@ from bson.objectid import ObjectId
 from pymongo import MongoClient
 
 from spooler.protocols import Submitter
-from spooler.storage.sqooler.mongo_layout import Abilities, Phase
+from spooler.storage.sqooler.mongodb.layout import Abilities, Phase
 from tests.faults.commands import trace
 from tests.faults.points import TracedOs
 from tests.faults.world import DEVICE, At, World

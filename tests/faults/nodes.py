@@ -20,13 +20,13 @@ from typing import Any
 
 from spooler import durable
 from spooler.app.parts import report_signer
-from spooler.daemon.delivery import Delivery
+from spooler.daemon.claims.leases import LeaseKeeper
+from spooler.daemon.claims.recovery import Recovery
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
-from spooler.daemon.leases import LeaseKeeper
 from spooler.daemon.outage import Outage
-from spooler.daemon.outbox import Outbox
-from spooler.daemon.recovery import Recovery
+from spooler.daemon.reports.delivery import Delivery
+from spooler.daemon.reports.outbox import Outbox
 from spooler.daemon.room import Room
 from spooler.daemon.tickets import Tickets
 from spooler.daemon.worker import Worker

@@ -14,9 +14,9 @@ from bson.objectid import ObjectId
 
 from spooler.clock import SystemClock
 from spooler.errors import BackendUnavailable, LeaseLost
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_layout import Phase
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.layout import Phase
 from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.servers.proxy import FaultProxy

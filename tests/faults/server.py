@@ -39,7 +39,7 @@ PATIENCE = 20.0
 At = Callable[[Point, Callable[[], Any]], None]
 
 
-for each in ("spooler.devices.inline", "spooler.storage.sqooler.mongo_backend"):
+for each in ("spooler.devices.runners.thread", "spooler.storage.sqooler.mongodb.backend"):
     importlib.import_module(each)  # else each daemon would import it anew
 
 

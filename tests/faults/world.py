@@ -21,7 +21,7 @@ from spooler.model.state import State
 from spooler.protocols import Submitter
 from spooler.settings import Settings
 from spooler.signing.keys import generate, write_file
-from spooler.storage.sqooler.folder_watch import FolderWatch
+from spooler.storage.sqooler.folder.watch import FolderWatch
 from tests.faults.points import Point, TracedOs, install
 
 At = Callable[[Point, Callable[[], Any]], None]

@@ -9,9 +9,9 @@ from pathlib import Path
 from spooler.model.device import DeviceCard
 from spooler.protocols import Backend
 from spooler.signing.keys import generate
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.folder_backend import FolderBackend
-from spooler.storage.sqooler.local import LocalProviderExtended
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalProviderExtended
+from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.submitter import SqoolerSubmitter
 from spooler.testing.bench import DEVICE, Bench
 from spooler.testing.clock import ManualClock

@@ -12,11 +12,11 @@ from bson.objectid import ObjectId
 from spooler.clock import SystemClock
 from spooler.model.device import DeviceCard
 from spooler.signing.keys import generate
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_layout import Abilities
-from spooler.storage.sqooler.mongo_submitter import MongoSubmitter
-from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.layout import Abilities
+from spooler.storage.sqooler.mongodb.submitter import MongoSubmitter
 from spooler.testing.bench import DEVICE, Bench
 from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer

@@ -20,7 +20,7 @@ from spooler.clock import SystemClock
 from spooler.model.claim import Owner
 from spooler.model.state import State
 from spooler.storage.liveness import this_process
-from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.testing.bench import DEVICE, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import opener

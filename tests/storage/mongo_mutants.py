@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from spooler.storage.sqooler import mongo_ledger
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_endings import MongoEndings
-from spooler.storage.sqooler.mongo_ends import Writes
-from spooler.storage.sqooler.mongo_ledger import MongoLedger
-from spooler.storage.sqooler.mongo_publishing import Publishing
-from spooler.storage.sqooler.mongo_queue import MongoQueue
-from spooler.storage.sqooler.mongo_steps import change
-from spooler.storage.sqooler.mongo_watch import MongoWatch
+from spooler.storage.sqooler.mongodb import ledger as mongo_ledger
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.endings import MongoEndings
+from spooler.storage.sqooler.mongodb.ends import Writes
+from spooler.storage.sqooler.mongodb.ledger import MongoLedger
+from spooler.storage.sqooler.mongodb.publishing import Publishing
+from spooler.storage.sqooler.mongodb.queue import MongoQueue
+from spooler.storage.sqooler.mongodb.steps import change
+from spooler.storage.sqooler.mongodb.watch import MongoWatch
 
 Mutant = Callable[[], Any]
 
@@ -35,7 +35,7 @@ def claims_without_condition() -> Any:
     real = MongoLedger.take
 
     def take(self: MongoLedger, job: Any, owner: Any, ttl: float, token: str) -> Any:
-        from spooler.storage.sqooler.mongo_layout import number_of
+        from spooler.storage.sqooler.mongodb.layout import number_of
 
         self.of(job.device).update_one(
             {"_id": number_of(job.id), "phase": "held"}, {"$unset": {"phase": "", "until": ""}}
@@ -167,7 +167,7 @@ def waits_for_nothing() -> Any:
 
 def publishes_no_status() -> Any:
     """Leaves the status as it was."""
-    from spooler.storage.sqooler.mongo_steps import put
+    from spooler.storage.sqooler.mongodb.steps import put
 
     def placed(self: Writes, end: Any, *, make: bool = False) -> Any:
         return put(self._layout.replaced(end.device), {"_id": end.job_id}, {}, make=True)
@@ -177,7 +177,7 @@ def publishes_no_status() -> Any:
 
 def publishes_nothing() -> Any:
     """Decides the end, and leaves it at that."""
-    from spooler.storage.sqooler.mongo_steps import apart
+    from spooler.storage.sqooler.mongodb.steps import apart
 
     return _patched(
         MongoEndings,

@@ -18,12 +18,12 @@ import pytest
 
 from spooler.durable import Disk
 from spooler.storage.memory import MemoryBackend
-from spooler.storage.sqooler.folder_backend import FolderBackend
-from spooler.storage.sqooler.folder_claims import FolderClaims, Past
-from spooler.storage.sqooler.folder_endings import FolderEndings
-from spooler.storage.sqooler.folder_layout import ClaimName, Phase
-from spooler.storage.sqooler.folder_queue import FolderQueue
-from spooler.storage.sqooler.folder_watch import FolderWatch
+from spooler.storage.sqooler.folder.backend import FolderBackend
+from spooler.storage.sqooler.folder.claims import FolderClaims, Past
+from spooler.storage.sqooler.folder.endings import FolderEndings
+from spooler.storage.sqooler.folder.layout import ClaimName, Phase
+from spooler.storage.sqooler.folder.queue import FolderQueue
+from spooler.storage.sqooler.folder.watch import FolderWatch
 
 Mutant = Callable[[], Any]
 

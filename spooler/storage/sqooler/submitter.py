@@ -24,7 +24,7 @@ from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.model.storage import Verification
 from spooler.signing.sqooler_form import is_signed, payload_of, verify_document
-from spooler.storage.sqooler.core import NotADocument
+from spooler.storage.sqooler.client.core import NotADocument
 from spooler.storage.sqooler.rendering import CANCELLED, RECEIVED
 
 _CONFIGS, _KEYS = "backends/configs", "backends/public_keys"

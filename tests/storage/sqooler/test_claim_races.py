@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from spooler.durable import Disk
-from spooler.storage.sqooler.documents import BackendConfigSchemaIn, LocalLoginInformation
-from spooler.storage.sqooler.local import LocalProviderExtended
+from spooler.storage.sqooler.client.documents import BackendConfigSchemaIn, LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalProviderExtended
 
 TAKER = """
 import sys
 from spooler.durable import Disk
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.local import LocalProviderExtended
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalProviderExtended
 provider = LocalProviderExtended(
     LocalLoginInformation(base_path=sys.argv[1]), "lab", disk=Disk(sync=False)
 )

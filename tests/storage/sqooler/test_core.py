@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spooler.durable import Disk
-from spooler.storage.sqooler.core import StorageCore
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.local import LocalCore
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongodb import MongodbCore
+from spooler.storage.sqooler.client.core import StorageCore
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalCore
+from spooler.storage.sqooler.client.mongodb import MongodbCore
+from spooler.storage.sqooler.mongodb.address import MongoAddress
 
 X, Y = "a" * 24, "b" * 24
 Opener = Callable[..., StorageCore]

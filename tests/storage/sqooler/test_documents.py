@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 
 from spooler.signing.sqooler_form import sign_payload
-from spooler.storage.sqooler import documents as ours
+from spooler.storage.sqooler.client import documents as ours
 from tests.storage.sqooler.upstream import schemes, security
 
 pytestmark = pytest.mark.interop

@@ -22,9 +22,9 @@ from spooler.model.state import State
 from spooler.signing.keys import generate
 from spooler.signing.sqooler_form import public_jwk_of, sign_document, verify_document
 from spooler.storage.liveness import certainly_dead, this_process
-from spooler.storage.sqooler.folder_backend import FolderBackend
-from spooler.storage.sqooler.folder_layout import ClaimName, Phase
-from spooler.storage.sqooler.folder_watch import FolderWatch
+from spooler.storage.sqooler.folder.backend import FolderBackend
+from spooler.storage.sqooler.folder.layout import ClaimName, Phase
+from spooler.storage.sqooler.folder.watch import FolderWatch
 from spooler.testing.bench import (
     DEVICE,
     TTL,
@@ -125,7 +125,7 @@ def test_a_dead_predecessor_is_seen_at_once(tmp_path: Path, bench: Bench) -> Non
     code = (
         "import sys; from pathlib import Path; from spooler.clock import SystemClock\n"
         "from spooler.storage.liveness import this_process\n"
-        "from spooler.storage.sqooler.folder_backend import FolderBackend\n"
+        "from spooler.storage.sqooler.folder.backend import FolderBackend\n"
         "b = FolderBackend(Path(sys.argv[1]), SystemClock())\n"
         f"c = b.claim({DEVICE!r}, this_process(), 3600.0, 'abc')\n"
         "b.renew(c, 3600.0, started=True)\n"

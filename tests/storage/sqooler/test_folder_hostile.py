@@ -16,8 +16,8 @@ from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.protocols import Backend
 from spooler.storage.liveness import this_host, this_process
-from spooler.storage.sqooler import folder_claims
-from spooler.storage.sqooler.folder_backend import FolderBackend
+from spooler.storage.sqooler.folder import claims as folder_claims
+from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.testing.bench import DEVICE, TTL, Bench, new_token, other_owner, signed_report, take
 from tests.storage.folder_bench import KEY, folder_bench
 

@@ -13,10 +13,10 @@ import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 
-from spooler.storage.sqooler import documents as ours
-from spooler.storage.sqooler.local import LocalProviderExtended
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.client import documents as ours
+from spooler.storage.sqooler.client.local import LocalProviderExtended
+from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.mongodb.address import MongoAddress
 from tests.servers.mongodb import MongoServer
 from tests.storage.sqooler import upstream
 

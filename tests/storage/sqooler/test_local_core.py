@@ -13,9 +13,9 @@ import pytest
 
 from spooler import durable
 from spooler.errors import BackendUnavailable
-from spooler.storage.sqooler.core import NotADocument
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.local import LocalCore
+from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalCore
 
 
 def core_at(folder: Path, **options: Any) -> LocalCore:
@@ -133,8 +133,8 @@ def test_a_file_in_the_place_of_a_folder(core: LocalCore, tmp_path: Path) -> Non
 WRITER = """
 import sys, itertools
 from spooler.durable import Disk
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.local import LocalCore
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalCore
 core = LocalCore(LocalLoginInformation(base_path=sys.argv[1]), "lab", disk=Disk(sync=False))
 start = int(sys.argv[2])
 print("ready", flush=True)

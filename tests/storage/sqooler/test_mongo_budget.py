@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_layout import LEDGER_INDEX
-from spooler.storage.sqooler.mongo_ledger import OPEN
-from spooler.storage.sqooler.mongo_queue import LISTED, listing
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.layout import LEDGER_INDEX
+from spooler.storage.sqooler.mongodb.ledger import OPEN
+from spooler.storage.sqooler.mongodb.queue import LISTED, listing
 from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends

@@ -13,16 +13,20 @@ from pymongo.errors import NotPrimaryError, OperationFailure
 
 from spooler.errors import BackendUnavailable, ConfigError
 from spooler.storage.settings import SqoolerMongodbSettings
-from spooler.storage.sqooler.documents import MongodbLoginInformation
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_client import (
+from spooler.storage.sqooler.client.documents import MongodbLoginInformation
+from spooler.storage.sqooler.client.mongodb import (
+    MongodbCore,
+    MongodbProvider,
+    MongodbProviderExtended,
+)
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.client import (
     LoginRefused,
     check_login,
     open_client,
     translated,
     unavailable,
 )
-from spooler.storage.sqooler.mongodb import MongodbCore, MongodbProvider, MongodbProviderExtended
 from tests.servers.certificates import certificate
 from tests.servers.mongodb import MongoServer
 

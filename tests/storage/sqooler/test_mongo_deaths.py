@@ -15,7 +15,7 @@ from bson.objectid import ObjectId
 from spooler.clock import SystemClock
 from spooler.model.claim import Claim
 from spooler.storage.liveness import this_process
-from spooler.storage.sqooler.mongo_layout import Phase
+from spooler.storage.sqooler.mongodb.layout import Phase
 from spooler.testing.bench import DEVICE, new_token, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import WAYS, Backends, opener

@@ -17,11 +17,11 @@ from spooler.model.records import report_to_json
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.signing.jws import KeySet, b64encode
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_publishing import FIRST_STATUS_WITHIN
-from spooler.storage.sqooler.mongo_queue import decode
-from spooler.storage.sqooler.mongo_submitter import MongoSubmitter
-from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.publishing import FIRST_STATUS_WITHIN
+from spooler.storage.sqooler.mongodb.queue import decode
+from spooler.storage.sqooler.mongodb.submitter import MongoSubmitter
 from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report, take
 from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer

@@ -10,10 +10,10 @@ from spooler.clock import SystemClock
 from spooler.errors import BackendUnavailable, ConfigError
 from spooler.storage import open_submitter
 from spooler.storage.settings import SqoolerMongodbSettings
-from spooler.storage.sqooler.documents import MongodbLoginInformation
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_client import check_login, open_client
-from spooler.storage.sqooler.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.client.documents import MongodbLoginInformation
+from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.client import check_login, open_client
 from tests.servers.mongodb import MongoServer
 from tests.servers.names import HOST, NameServer, cluster
 from tests.servers.secured import PASSWORD, Secured, secured

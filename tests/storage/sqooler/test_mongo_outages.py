@@ -11,10 +11,10 @@ import pytest
 
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_layout import Phase
-from spooler.storage.sqooler.mongo_watch import MongoWatch
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.layout import Phase
+from spooler.storage.sqooler.mongodb.watch import MongoWatch
 from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
 from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer

@@ -26,8 +26,8 @@ TAKER = """
 import secrets, sys
 from spooler.clock import SystemClock
 from spooler.storage.liveness import this_process
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.errors import BackendUnavailable
 from spooler.testing.bench import DEVICE, signed_report
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from spooler.storage.sqooler.mongo_backend import MongoBackend
-from spooler.storage.sqooler.mongo_layout import passed
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.layout import passed
 from spooler.testing.bench import DEVICE, new_token, other_owner
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends

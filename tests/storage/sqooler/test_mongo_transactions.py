@@ -10,8 +10,8 @@ import pytest
 
 from spooler.clock import SystemClock
 from spooler.errors import BackendUnavailable
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_backend import MongoBackend
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends

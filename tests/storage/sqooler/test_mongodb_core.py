@@ -21,11 +21,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from spooler.errors import BackendUnavailable
-from spooler.storage.sqooler.core import NotADocument
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongo_documents import NotStorable, as_json
-from spooler.storage.sqooler.mongo_moving import Mover
-from spooler.storage.sqooler.mongodb import MongodbCore
+from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.client.mongodb import MongodbCore
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.documents import NotStorable, as_json
+from spooler.storage.sqooler.mongodb.moving import Mover
 from tests.servers.mongodb import MongoServer
 
 X, Y = "a" * 24, "b" * 24
@@ -478,7 +478,7 @@ def test_a_write_that_is_not_safe_yet_is_not_done(
 
 def test_a_client_is_only_made_where_it_is_needed() -> None:
     code = (
-        "import sys, spooler.storage.sqooler.mongo_address, spooler.settings, spooler.storage;"
+        "import sys, spooler.storage.sqooler.mongodb.address, spooler.settings, spooler.storage;"
         "print([name for name in sys.modules if name.split('.')[0] in ('pymongo', 'bson')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spooler.storage.sqooler.documents import LocalLoginInformation
-from spooler.storage.sqooler.local import LocalCore
-from spooler.storage.sqooler.names import (
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.local import LocalCore
+from spooler.storage.sqooler.client.names import (
     check_device,
     check_id,
     check_path,

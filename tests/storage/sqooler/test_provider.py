@@ -12,8 +12,8 @@ import pytest
 from spooler.durable import Disk
 from spooler.errors import KeyRefused
 from spooler.signing.sqooler_form import is_signed, verify_document
-from spooler.storage.sqooler.core import NotADocument
-from spooler.storage.sqooler.documents import (
+from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.client.documents import (
     JWK,
     BackendConfigSchemaIn,
     LocalLoginInformation,
@@ -22,11 +22,11 @@ from spooler.storage.sqooler.documents import (
     create_jwk_pair,
     get_init_results,
 )
-from spooler.storage.sqooler.local import LocalProvider, LocalProviderExtended
-from spooler.storage.sqooler.mongo_address import MongoAddress
-from spooler.storage.sqooler.mongodb import MongodbProviderExtended
-from spooler.storage.sqooler.names import is_id
-from spooler.storage.sqooler.provider import StorageProvider
+from spooler.storage.sqooler.client.local import LocalProvider, LocalProviderExtended
+from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.client.names import is_id
+from spooler.storage.sqooler.client.provider import StorageProvider
+from spooler.storage.sqooler.mongodb.address import MongoAddress
 
 PRIVATE, PUBLIC = create_jwk_pair("lab-1")
 OTHER = create_jwk_pair("lab-2")[0]

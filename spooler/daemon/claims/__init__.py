@@ -1,0 +1,1 @@
+"""The claims that this process holds, and those that dead ones left."""

@@ -1,0 +1,1 @@
+"""When a device works: polls, windows and calibrations."""

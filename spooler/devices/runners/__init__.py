@@ -1,0 +1,1 @@
+"""What runs a handler somewhere it can be stopped."""

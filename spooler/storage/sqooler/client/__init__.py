@@ -1,0 +1,1 @@
+"""The drop-in library under sqooler's names."""

@@ -1,0 +1,153 @@
+"""A storage as documents at paths: what sqooler calls the core.
+
+The public verbs check names and whether the storage is active, once for every storage; a storage
+supplies the verbs with an underscore, and is never asked about a name that was not checked.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from spooler.storage.sqooler.client.names import check_id, check_path, check_provider
+
+
+class Place(NamedTuple):
+    """Where a document lies: checked segments of its path, and its checked id."""
+
+    segments: tuple[str, ...]
+    id: str
+
+    def __str__(self) -> str:
+        return "/".join((*self.segments, self.id))
+
+
+class NotADocument(ValueError):
+    """What is stored is no JSON object, or not all of one."""
+
+
+class StorageCore(ABC):
+    """Documents (JSON objects) at slash-separated paths, each with an id.
+
+    Every verb raises ValueError for an unusable name or when the storage is not active, and
+    BackendUnavailable when the storage does not answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        is_active: bool = True,  # noqa: FBT001, FBT002 - sqooler's users pass it by position
+    ) -> None:
+        self.name = check_provider(name)
+        self.is_active = is_active
+
+    def upload(self, content_dict: Mapping[str, Any], storage_path: str, job_id: str) -> None:
+        """Write a new document; FileExistsError when there is one."""
+        self._create(self._place(storage_path, job_id), content_dict)
+
+    def get(self, storage_path: str, job_id: str) -> dict[str, Any]:
+        """Read a document; FileNotFoundError when there is none, NotADocument when damaged."""
+        return self._read(self._place(storage_path, job_id))
+
+    def update(self, content_dict: Mapping[str, Any], storage_path: str, job_id: str) -> None:
+        """Replace a document as a whole; FileNotFoundError when there is none."""
+        self._replace(self._place(storage_path, job_id), content_dict)
+
+    def move(self, start_path: str, final_path: str, job_id: str) -> None:
+        """Move a document in one step; of several movers exactly one succeeds.
+
+        FileNotFoundError when it is not (any more) at `start_path`, FileExistsError when there
+        is one at `final_path`.
+        """
+        source = self._place(start_path, job_id)
+        self._move(source, self._place(final_path, job_id))
+
+    def delete(self, storage_path: str, job_id: str) -> None:
+        """Delete a document; FileNotFoundError when there is none."""
+        self._remove(self._place(storage_path, job_id))
+
+    def ids(self, storage_path: str) -> list[str]:
+        """The ids of the documents at a path, oldest first; empty when there is no such path."""
+        return list(self._ids(self._path(storage_path)))
+
+    def exists(self, storage_path: str, job_id: str) -> bool:
+        """Whether there is a document."""
+        return self._exists(self._place(storage_path, job_id))
+
+    def find(self, storage_path: str, field: str, value: str) -> str:
+        """The id of the document at a path that is about `value`, which stands in its `field`.
+
+        In a signed document the field is looked for in the payload. FileNotFoundError when
+        there is none. Only asked for fields that are plain names (display_name, kid).
+        """
+        found = self._find(self._path(storage_path), field, check_id(value))
+        if found is None:
+            raise FileNotFoundError(f"there is nothing about {value!r} in {storage_path}")
+        return found
+
+    def id_for(self, value: str) -> str:
+        """The id for a new document that will be found by `value`: see `find`."""
+        return check_id(value)
+
+    def branches(self, storage_path: str) -> list[str]:
+        """The names of the paths right below a path, in order; empty when there are none."""
+        return self._branches(self._path(storage_path))
+
+    def close(self) -> None:  # noqa: B027 - a storage without connections has nothing to do
+        """Let go of connections; harmless to repeat."""
+
+    # The names of older sqooler releases.
+
+    def get_file_content(self, storage_path: str, job_id: str) -> dict[str, Any]:
+        """The older name of `get`."""
+        return self.get(storage_path, job_id)
+
+    def update_file(self, content_dict: Mapping[str, Any], storage_path: str, job_id: str) -> None:
+        """The older name of `update`."""
+        self.update(content_dict, storage_path, job_id)
+
+    def move_file(self, start_path: str, final_path: str, job_id: str) -> None:
+        """The older name of `move`."""
+        self.move(start_path, final_path, job_id)
+
+    def delete_file(self, storage_path: str, job_id: str) -> None:
+        """The older name of `delete`."""
+        self.delete(storage_path, job_id)
+
+    # What a storage supplies.
+
+    @abstractmethod
+    def _create(self, place: Place, content: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def _read(self, place: Place) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _replace(self, place: Place, content: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def _move(self, source: Place, target: Place) -> None: ...
+
+    @abstractmethod
+    def _remove(self, place: Place) -> None: ...
+
+    @abstractmethod
+    def _ids(self, segments: tuple[str, ...]) -> Sequence[str]: ...
+
+    @abstractmethod
+    def _exists(self, place: Place) -> bool: ...
+
+    @abstractmethod
+    def _find(self, segments: tuple[str, ...], field: str, value: str) -> str | None: ...
+
+    @abstractmethod
+    def _branches(self, segments: tuple[str, ...]) -> list[str]: ...
+
+    def _path(self, storage_path: str) -> tuple[str, ...]:
+        if not self.is_active:
+            raise ValueError(f"the storage {self.name!r} is not active; activate it to use it")
+        return check_path(storage_path)
+
+    def _place(self, storage_path: str, job_id: str) -> Place:
+        return Place(self._path(storage_path), check_id(job_id))

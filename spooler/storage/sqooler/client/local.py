@@ -1,0 +1,207 @@
+"""sqooler's local storage: one folder, one file per document.
+
+Files are written beside their place and renamed, so that no reader sees half of one. Clients of
+sqooler itself write in place; a file of theirs that is still growing is looked at again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spooler.clock import SystemClock
+from spooler.durable import Disk, exists, unavailable
+from spooler.protocols import Clock
+from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
+from spooler.storage.sqooler.client.documents import LocalLoginInformation
+from spooler.storage.sqooler.client.names import is_id
+from spooler.storage.sqooler.client.provider import StorageProvider
+
+_SUFFIX = ".json"
+#: Seconds before another look at a file that is no JSON: a client may be writing it just now.
+_LOOKS = (0.005, 0.02, 0.05, 0.1, 0.2)
+
+
+def encode(content: Mapping[str, Any]) -> bytes:
+    """A document as sqooler writes it; ValueError for what JSON does not have."""
+    try:
+        return json.dumps(content, default=_iso, allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the document cannot be written as JSON: {error}") from None
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    raise TypeError(f"there is a value of type {type(value).__name__} in it")
+
+
+class LocalCore(StorageCore):
+    """Documents in files below one folder."""
+
+    def __init__(
+        self,
+        login_dict: LocalLoginInformation,
+        name: str,
+        is_active: bool = True,  # noqa: FBT001, FBT002 - sqooler's users pass it by position
+        *,
+        disk: Disk | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the folder of `login_dict`; it is made with the first document.
+
+        `disk` decides whether writes wait for the disk; `pause` waits between two looks at a
+        file that somebody else is writing.
+        """
+        super().__init__(name, is_active)
+        self.base_path = login_dict.base_path
+        self._base = Path(login_dict.base_path)
+        self._disk = disk if disk is not None else Disk()
+        self._pause = pause
+
+    def _create(self, place: Place, content: Mapping[str, Any]) -> None:
+        data = encode(content)
+        with self._translated(place):
+            try:
+                self._disk.publish_new(self._file(place), data, mark=_mark())
+            except FileExistsError:
+                raise FileExistsError(f"{place}: there is a document already") from None
+
+    def _read(self, place: Place) -> dict[str, Any]:
+        file = self._file(place)
+        for pause in (*_LOOKS, None):
+            with self._translated(place):
+                data = file.read_bytes()
+            try:
+                document = json.loads(data)
+            except (ValueError, RecursionError):
+                document = None
+            if isinstance(document, dict):
+                return document
+            if pause is not None:
+                self._pause(pause)
+        raise NotADocument(
+            f"{place}: the file does not hold a whole JSON object; have it written again"
+        )
+
+    def _replace(self, place: Place, content: Mapping[str, Any]) -> None:
+        data = encode(content)
+        file = self._file(place)
+        with self._translated(place):
+            if not exists(file):
+                raise FileNotFoundError
+            self._disk.publish(file, data, mark=_mark())
+
+    def _move(self, source: Place, target: Place) -> None:
+        start, final = self._file(source), self._file(target)
+        with self._translated(source):
+            try:
+                self._disk.rename_new(start, final)
+            except FileExistsError:
+                raise FileExistsError(f"{target}: there is a document already") from None
+            # The new name first: after a power cut a job may lie in two places, never in none.
+            self._disk.settle(final.parent, start.parent)
+
+    def _remove(self, place: Place) -> None:
+        file = self._file(place)
+        with self._translated(place):
+            if not self._disk.remove(file):
+                raise FileNotFoundError
+            self._disk.settle(file.parent)
+
+    def _ids(self, segments: tuple[str, ...]) -> list[str]:
+        folder = self._base.joinpath(*segments)
+        aged: list[tuple[int, str]] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    found = _document_age(entry)
+                    if found is not None:
+                        aged.append(found)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise unavailable(error, folder) from error
+        return [name for _, name in sorted(aged)]
+
+    def _exists(self, place: Place) -> bool:
+        with self._translated(place):
+            return exists(self._file(place))
+
+    def _find(self, segments: tuple[str, ...], field: str, value: str) -> str | None:
+        # A local document about something has its name, whatever the field is called.
+        del field
+        return value if self._exists(Place(segments, value)) else None
+
+    def _branches(self, segments: tuple[str, ...]) -> list[str]:
+        folder = self._base.joinpath(*segments)
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(each.name for each in entries if each.is_dir() and is_id(each.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise unavailable(error, folder) from error
+
+    def _file(self, place: Place) -> Path:
+        return self._base.joinpath(*place.segments, place.id + _SUFFIX)
+
+    @contextmanager
+    def _translated(self, place: Place) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError:
+            raise
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{place}: there is no such document") from None
+        except OSError as error:
+            raise unavailable(error, self._file(place)) from error
+
+
+def _mark() -> str:
+    return uuid.uuid4().hex[:16]
+
+
+def _document_age(entry: os.DirEntry[str]) -> tuple[int, str] | None:
+    """When a document was written (ns) and its id; None for a foreign or a vanished file."""
+    name = entry.name.removesuffix(_SUFFIX)
+    if name == entry.name or not is_id(name):
+        return None
+    try:
+        if not entry.is_file():
+            return None
+        return entry.stat().st_mtime_ns, name
+    except FileNotFoundError:
+        return None
+
+
+class LocalProviderExtended(StorageProvider, LocalCore):
+    """A provider over a local folder, with a name of its own."""
+
+    def __init__(
+        self,
+        login_dict: LocalLoginInformation,
+        name: str,
+        is_active: bool = True,  # noqa: FBT001, FBT002 - sqooler's users pass it by position
+        *,
+        operational_within: float = 300.0,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        super().__init__(login_dict, name, is_active, disk=disk)
+        self.operational_within = operational_within
+        self.clock = clock if clock is not None else SystemClock()
+
+
+class LocalProvider(LocalProviderExtended):
+    """A provider over a local folder, called `default`."""
+
+    def __init__(self, login_dict: LocalLoginInformation) -> None:
+        super().__init__(login_dict, name="default", is_active=True)

@@ -1,0 +1,43 @@
+"""Whether the folder is there: a disk that is not mounted looks like an empty one.
+
+The first daemon leaves a marker, before its first claim. Once this process has seen it, or holds a
+claim that was made here by an earlier one, a folder without it is a storage that is away: nothing
+is made in its place, and nothing is concluded from what is missing in it.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from spooler.durable import Disk, exists
+from spooler.errors import BackendUnavailable
+from spooler.storage.sqooler.folder.layout import Layout
+
+
+class FolderPresence:
+    """Knows whether the storage's folder has been seen, and whether it is there."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._seen = False
+
+    def mark(self, disk: Disk) -> None:
+        """Leave the marker where there is none yet, before anything else is written."""
+        if not self._seen:
+            if not exists(self._layout.marker()):
+                # Two daemons may begin at once.
+                mark = uuid.uuid4().hex[:12]
+                disk.publish(self._layout.marker(), b'{"storage": "sqooler folder"}', mark=mark)
+            self._seen = True
+
+    def expect(self) -> None:
+        """There is a claim, so the folder has been used: from now on it must be there."""
+        self._seen = True
+
+    def demand(self) -> None:
+        """Raise BackendUnavailable when the folder that we have used is not there."""
+        if self._seen and not exists(self._layout.marker()):
+            raise BackendUnavailable(
+                f"{self._layout.base}: the storage's folder is not there, or was emptied: it "
+                "has no spooler/storage.json (not mounted?); nothing is lost meanwhile"
+            )

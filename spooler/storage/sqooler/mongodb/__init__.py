@@ -1,0 +1,1 @@
+"""The daemon's backend on a MongoDB server."""

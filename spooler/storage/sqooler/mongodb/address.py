@@ -1,0 +1,147 @@
+"""Where a MongoDB server is and how to log in there; nothing is imported that could connect."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote_plus
+
+from spooler.errors import ConfigError
+from spooler.storage.settings import SqoolerMongodbSettings
+from spooler.storage.sqooler.client.documents import MongodbLoginInformation
+
+_SCHEME = re.compile(r"mongodb(\+srv)?://")
+#: A name that stands for a cluster has no port, and is no list.
+_NO_CLUSTER = re.compile(r"[^A-Za-z0-9._-]")
+_NO_HOST = re.compile(r"[^A-Za-z0-9.:,_\[\]-]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MongoAddress:
+    """Where a server is and how to log in there. Times in seconds.
+
+    Either a whole `uri`, or `host` alone, which stands for `mongodb+srv://host`. `user` and
+    `password` go before those in the URI and are taken as they are, without %-escapes.
+    `prefix` goes before the name of each database, so that several labs share one server.
+    """
+
+    uri: str = field(default="", repr=False)
+    host: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    auth_mechanism: str = ""
+    auth_source: str = ""
+    tls: bool | None = None
+    tls_ca_file: str = ""
+    tls_certificate_file: str = ""
+    connect_timeout: float = 5.0
+    operation_timeout: float = 10.0
+    prefix: str = ""
+
+    @classmethod
+    def of_login(cls, login: MongodbLoginInformation, prefix: str = "") -> MongoAddress:
+        """What sqooler's users have: name and password as they would stand in a URI."""
+        url = login.mongodb_database_url.strip()
+        whole = _SCHEME.match(url) is not None
+        return cls(
+            uri=url if whole else "",
+            host="" if whole else url,
+            user=unquote_plus(login.mongodb_username),
+            password=unquote_plus(login.mongodb_password),
+            prefix=prefix,
+        )
+
+    @classmethod
+    def of_settings(cls, settings: SqoolerMongodbSettings) -> MongoAddress:
+        """What the section [storage] says."""
+        uri, password = settings.uri, settings.password
+        return cls(
+            uri="" if uri is None else uri.get_secret_value(),
+            host=settings.host or "",
+            user=settings.user or "",
+            password="" if password is None else password.get_secret_value(),
+            auth_mechanism=settings.auth_mechanism or "",
+            auth_source=settings.auth_source or "",
+            tls=settings.tls,
+            tls_ca_file=_file(settings.tls_ca_file),
+            tls_certificate_file=_file(settings.tls_certificate_file),
+            connect_timeout=settings.connect_timeout,
+            operation_timeout=settings.operation_timeout,
+            prefix=settings.prefix,
+        )
+
+    @property
+    def shown(self) -> str:
+        """The host, for people."""
+        # After the last @, wherever it is: a password that was not escaped is not shown either.
+        rest = _SCHEME.sub("", self.uri or self.host).rpartition("@")[2]
+        return _NO_HOST.sub("", re.split(r"[/?]", rest)[0]) or "(no host)"
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing says who logs in."""
+        return not self.user and not self.by_certificate and "@" not in self.uri
+
+    @property
+    def _lacks_password(self) -> bool:
+        """Whether a name is all that there is of a login that takes a password."""
+        elsewhere = "@" in self.uri or "authmechanism" in self._options()
+        return bool(self.user) and not (self.password or self.by_certificate or elsewhere)
+
+    @property
+    def by_certificate(self) -> bool:
+        """Whether the login is the certificate (X.509), and no password."""
+        said = self.auth_mechanism or self._options().get("authmechanism", "")
+        return said == "MONGODB-X509"
+
+    @property
+    def certificate(self) -> str:
+        """The file with our own certificate; empty when there is none."""
+        return self.tls_certificate_file or self._options().get("tlscertificatekeyfile", "")
+
+    def _options(self) -> dict[str, str]:
+        """What the URI says behind its question mark, the names in small letters."""
+        return {name.lower(): text for name, text in parse_qsl(self.uri.partition("?")[2])}
+
+    def secrets(self) -> list[str]:
+        """What must not be shown."""
+        in_uri = _SCHEME.sub("", self.uri).rpartition("@")[0].partition(":")[2]
+        return [each for each in (self.password, in_uri, unquote_plus(in_uri)) if each]
+
+    def full_uri(self) -> str:
+        """The URI to connect to; ConfigError when there is none, or half a login for it."""
+        if self._lacks_password:
+            raise ConfigError(
+                f"the MongoDB user {self.user!r} has no password; give it in the environment as "
+                "SPOOLER_STORAGE__PASSWORD or as a systemd credential spooler.storage.password"
+            )
+        if self.password and self.anonymous:
+            raise ConfigError("there is a password for MongoDB and no user; name the user")
+        if self.by_certificate and not self.certificate:
+            raise ConfigError(
+                "MONGODB-X509 logs in by a certificate and none is named; name the PEM file with "
+                "it and its key in tls_certificate_file"
+            )
+        if self.uri:
+            if not _SCHEME.match(self.uri):
+                raise ConfigError(
+                    "the MongoDB address is no URI: it must look like mongodb://HOST:27017/ or "
+                    "mongodb+srv://HOST/"
+                )
+            return self.uri
+        if _SCHEME.match(self.host):
+            raise ConfigError(
+                "the MongoDB host is a whole URI; give it as uri, or the name alone as host"
+            )
+        if not self.host or _NO_CLUSTER.search(self.host):
+            raise ConfigError(
+                f"the MongoDB host {self.shown!r} is not usable; give the name alone, as in "
+                "cluster0.abc.mongodb.net, or where there is no such name a whole uri, as in "
+                "mongodb://HOST:27017/"
+            )
+        return f"mongodb+srv://{self.host}/"
+
+
+def _file(path: Path | None) -> str:
+    return "" if path is None else str(path)

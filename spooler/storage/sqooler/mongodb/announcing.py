@@ -1,0 +1,126 @@
+"""Configuration and public key of a device on a MongoDB server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+
+from spooler.errors import KeyRefused
+from spooler.model.device import DeviceCard
+from spooler.signing.sqooler_form import public_jwk_of
+from spooler.storage.sqooler.approval import demand_ours, same_public_key
+from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.mongodb.client import Document
+from spooler.storage.sqooler.mongodb.documents import as_json, encode
+from spooler.storage.sqooler.mongodb.layout import Documents, MongoLayout
+from spooler.storage.sqooler.rendering import Renderer
+
+#: Configurations of one name that are looked at.
+_NAMESAKES = 20
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+_DECODING: CodecOptions[Document] = CodecOptions(tz_aware=True)
+
+
+class MongoAnnouncing:
+    """Publishes device cards, and refuses to put another key's signature in place of one."""
+
+    def __init__(
+        self, layout: MongoLayout, renderer: Renderer, former_keys: Sequence[dict[str, str]]
+    ) -> None:
+        self._layout = layout
+        self._renderer = renderer
+        self._former_keys = former_keys
+        #: The id of the one configuration of each device that was approved.
+        self._approved: dict[str, ObjectId] = {}
+
+    def announce(self, card: DeviceCard, at: datetime) -> None:
+        """Write the key first, then the configuration that names it."""
+        place = self._approved.get(card.name)
+        if place is None:
+            place = self._approve(card.name)
+            self._publish_key()
+            self._publish_succession(card.name)
+        content = json.loads(self._renderer.sealed(self._renderer.config(card, at)))
+        document: Any = encode(content, place)
+        self._layout.configs().replace_one({"_id": place}, document, upsert=True)
+        self._approved[card.name] = place
+
+    def _approve(self, device: str) -> ObjectId:
+        """The id to write to. KeyRefused when any configuration of this name is another key's.
+
+        sqooler's clients take whichever they find of several configurations of one name, so
+        all but one are removed.
+        """
+        configs = self._layout.configs()
+        found = self.demand_ours(device)
+        own = _id_for(device)
+        if not found:
+            return own
+        kept: ObjectId = next(
+            (each["_id"] for each in found if each["_id"] == own), found[0]["_id"]
+        )
+        others = [each["_id"] for each in found if each["_id"] != kept]
+        if others:
+            configs.delete_many({"_id": {"$in": others}})
+        return kept
+
+    def demand_ours(self, device: str) -> list[RawBSONDocument]:
+        """The configurations of this name; KeyRefused when one is signed with another's key."""
+        asked = {"$or": [{"display_name": device}, {"payload.display_name": device}]}
+        found = _found(self._layout.configs(), asked)
+        for standing in found:
+            demand_ours(_content(standing), device, self._renderer.signer, self._former_keys)
+        return found
+
+    def _publish_key(self) -> None:
+        signer = self._renderer.signer
+        if signer is None:
+            return
+        keys = self._layout.public_keys()
+        document = public_jwk_of(signer).model_dump(mode="json")
+        found = _found(keys, {"kid": signer.kid})
+        if any(not same_public_key(_content(each), document) for each in found):
+            raise KeyRefused(
+                f"another public key is already published under the kid {signer.kid!r}; "
+                "make a key with a kid of its own: spooler keys generate"
+            )
+        place = found[0]["_id"] if found else _id_for(f"kid {signer.kid}")
+        content: Any = encode(document, place)
+        keys.replace_one({"_id": place}, content, upsert=True)
+
+    def _publish_succession(self, device: str) -> None:
+        """Let older results be verified: they name a key that the configuration names no more."""
+        if self._renderer.signer is None or not self._former_keys:
+            return
+        place = _id_for(f"succession {device}")
+        said = json.loads(self._renderer.succession(device, self._former_keys))
+        content: Any = encode(said, place)
+        self._layout.successions().replace_one({"_id": place}, content, upsert=True)
+
+
+def _id_for(name: str) -> ObjectId:
+    """The same id from everyone who announces this name for the first time."""
+    return ObjectId(hashlib.sha256(name.encode()).digest()[:12])
+
+
+def _found(place: Documents, asked: Document) -> list[RawBSONDocument]:
+    """Undecoded: one that cannot be decoded must not hide the others."""
+    return list(place.with_options(codec_options=_RAW).find(asked).limit(_NAMESAKES))
+
+
+def _content(document: RawBSONDocument) -> Any:
+    """A stored document as JSON, so that what was signed can be verified; None when it is none."""
+    try:
+        content = bson.decode(document.raw, _DECODING)
+        return as_json({key: value for key, value in content.items() if key != "_id"})
+    except (NotADocument, BSONError):
+        return None

@@ -1,0 +1,96 @@
+"""Results that no document can hold: kept as files in the database (GridFS).
+
+The file holds the very bytes that the report's JWS signs. The result document says where the
+file is and what its SHA-256 is, and is signed itself; the JWS keeps its header and signature in
+the ledger, and the file is its payload (a detached JWS, RFC 7515 appendix F).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bson.errors import BSONError
+from gridfs import GridFSBucket
+from gridfs.errors import CorruptGridFile, NoFile
+
+from spooler.errors import UnknownJob
+from spooler.model.claim import Claim
+from spooler.model.json import Json, JsonObject
+from spooler.model.records import report_from_json, report_to_json
+from spooler.model.result import Report, Result, SignedReport
+from spooler.storage.sqooler.mongodb.layout import MongoLayout
+
+BUCKET = "large"
+#: The key of a result's header that says where the data is.
+STORED = "stored"
+
+
+class LargeResults:
+    """The files of one server."""
+
+    def __init__(self, layout: MongoLayout) -> None:
+        self._database = layout.large()
+        self._bucket = GridFSBucket(self._database, BUCKET)
+
+    def keep(self, claim: Claim, signed: SignedReport) -> SignedReport:
+        """Write the file, and return the report that a document can hold.
+
+        Harmless to repeat: the name is the claim's, and a file is complete when it is listed.
+        """
+        content = report_to_json(signed.report)
+        name = file_name(claim)
+        if self._database[f"{BUCKET}.files"].find_one({"_id": name}, {"_id": 1}) is None:
+            # What a crash has left of an earlier try.
+            self._database[f"{BUCKET}.chunks"].delete_many({"files_id": name})
+            self._bucket.upload_from_stream_with_id(name, name, content)
+        stored: dict[str, Json] = {
+            "bucket": BUCKET,
+            "file": name,
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        header, signature = signed.jws.partition(".")[0], signed.jws.rpartition(".")[2]
+        detached = f"{header}..{signature}" if signed.jws else ""
+        return SignedReport(_pointing(signed.report, stored), detached)
+
+    def drop(self, claim: Claim) -> None:
+        """Remove the file of a report that came too late."""
+        try:
+            self._bucket.delete(file_name(claim))
+        except NoFile:
+            return
+
+    def fetch(self, stored: Mapping[str, Any]) -> Result:
+        """The result that `keep` has put away; UnknownJob when it is not what was signed."""
+        name = stored.get("file")
+        try:
+            content = self._bucket.open_download_stream(name).read()
+            if hashlib.sha256(content).hexdigest() != stored.get("sha256"):
+                raise UnknownJob(
+                    f"the file {name!r} of the result is not the one that was signed; do not use it"
+                )
+            result = report_from_json(content).result
+        except (NoFile, CorruptGridFile, BSONError):
+            result = None
+        if result is None:
+            raise UnknownJob(f"the file {name!r} of the result is missing or damaged")
+        return result
+
+
+def file_name(claim: Claim) -> str:
+    """The id of a claim's file: another attempt has another."""
+    return f"{claim.job.device}/{claim.job.id}/{claim.attempt}.{claim.token}"
+
+
+def _pointing(report: Report, stored: JsonObject) -> Report:
+    """The report with the place of its data instead of the data."""
+    size = stored["size"]
+    text = (
+        f"The result has {size} bytes, more than one document can hold. It is kept beside them; "
+        f"read it with: spooler result {report.job_id} --device {report.device}"
+    )
+    data: JsonObject = {"error": text, STORED: stored, "results": []}
+    return replace(report, status=replace(report.status, reason=text), result=Result(data))
