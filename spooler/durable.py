@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, Scope
 
 #: Where a file is. Hot paths pass text: making a Path costs as much as a system call.
 Place: TypeAlias = str | Path
@@ -35,10 +35,26 @@ _REASONS = {
 }
 
 
-def unavailable(error: OSError, where: Place) -> BackendUnavailable:
-    """The error of the loop for an error of the operating system."""
+#: What concerns the whole of a disk, wherever on it somebody wrote.
+_WHOLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+
+
+def unavailable(error: OSError, where: Place, scope: Scope = Scope.STORAGE) -> BackendUnavailable:
+    """The error of the loop for an error of the operating system.
+
+    `scope` says what was asked about; a full or broken disk is trouble for all of it.
+    """
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    return BackendUnavailable(f"{where}: {reason}")
+    reach = Scope.STORAGE if error.errno in _WHOLE else scope
+    return BackendUnavailable(f"{where}: {reason}", scope=reach)
 
 
 def exists(path: Place) -> bool:

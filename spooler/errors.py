@@ -6,6 +6,8 @@ written for the person who reads it in a terminal or in a log, never for a debug
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class SpoolerError(Exception):
     """Root of the errors that spooler raises on purpose."""
@@ -33,16 +35,39 @@ class StateInUse(SpoolerError):
 # --- back off and try again ------------------------------------------------------------------
 
 
+class Scope(StrEnum):
+    """How far a trouble of a storage reaches."""
+
+    STORAGE = "storage"
+    QUEUE = "queue"
+    #: This job only: what was asked about it waits alone, and is no outage.
+    JOB = "job"
+
+
 class BackendUnavailable(SpoolerError):
-    """The storage did not do what was asked and may do it later (outage, full disk, timeout)."""
+    """The storage did not do what was asked and may do it later (outage, full disk, timeout).
 
+    `scope` says how far that reaches; `retry_after` (seconds) when it is worth asking again,
+    where the storage has said so.
+    """
 
-class Postponed(BackendUnavailable):
-    """The storage is well; what was asked should be asked again in a moment."""
+    def __init__(
+        self, why: str, *, scope: Scope = Scope.STORAGE, retry_after: float | None = None
+    ) -> None:
+        super().__init__(why)
+        self.scope = scope
+        self.retry_after = retry_after
 
 
 class PushUnavailable(BackendUnavailable):
     """The storage cannot tell of new jobs here; they are looked for instead."""
+
+
+# --- this report will never be taken ---------------------------------------------------------
+
+
+class ReportRefused(SpoolerError):
+    """The storage will never take this report; it is kept here, and answered by a smaller one."""
 
 
 # --- stop the handler and write nothing ------------------------------------------------------
@@ -50,6 +75,10 @@ class PushUnavailable(BackendUnavailable):
 
 class LeaseLost(SpoolerError):
     """Somebody else has taken the job over, or has finished it."""
+
+
+class JobGone(LeaseLost):
+    """The job's owner has deleted it."""
 
 
 # --- fail this job ---------------------------------------------------------------------------

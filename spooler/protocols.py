@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from spooler.model.artifact import Artifact
-from spooler.model.claim import Claim, Owner
+from spooler.model.claim import Claim, Lease
 from spooler.model.device import DeviceCard
-from spooler.model.job import Job
+from spooler.model.job import Job, Queue
 from spooler.model.json import JsonObject
 from spooler.model.result import Outcome, Report, Result, SignedReport
 from spooler.model.run import RunRequest, StopReason
 from spooler.model.status import Status
-from spooler.model.storage import Traits, Verification, Write
+from spooler.model.storage import Standing, Traits, Verification, Write
 
 
 class Clock(Protocol):
@@ -61,6 +61,23 @@ class Subscription(Protocol):
         """Stop calling back; harmless to repeat."""
 
 
+#: What is known of who holds a claim: see Standing.
+Judge: TypeAlias = Callable[[Claim], Standing]
+
+
+class Catalogue(Protocol):
+    """Where a storage shows its users which devices there are."""
+
+    def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
+        """Publish the device's configuration, public key and last-seen time.
+
+        Raises KeyRefused when the queue's device is already announced under another key.
+        """
+
+    def check_key_owner(self, queue: Queue) -> None:
+        """Raise KeyRefused when the device stands announced under another key; write nothing."""
+
+
 class Backend(Protocol):
     """A storage as the daemon sees it.
 
@@ -70,42 +87,51 @@ class Backend(Protocol):
     """
 
     @property
+    def address(self) -> str:
+        """Which storage this is, without secrets; equal for all daemons that use it."""
+
+    @property
     def traits(self) -> Traits:
         """What this storage promises."""
 
-    def announce(self, card: DeviceCard, at: datetime) -> None:
-        """Publish the device's configuration, public key and last-seen time.
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """Where devices are announced; None where the storage has no such place."""
 
-        Raises KeyRefused when the device is already announced under another key.
-        """
-
-    def demand_ours(self, device: str) -> None:
-        """Raise KeyRefused when the device stands announced under another key; write nothing."""
-
-    def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
+    def claim(self, queue: Queue, lease: Lease) -> Claim | None:
         """Atomically take the oldest eligible job; None when there is none. Never blocks.
 
-        `token` is new for each job wanted. Where an answer can be lost, a repeat with the same
-        token finds the claim that the first call made.
+        The token of `lease` is new for each job wanted. Where the storage keeps who holds what,
+        a repeat with the same token finds the claim that the first call made.
         """
 
-    def renew(
-        self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
-    ) -> Claim:
-        """Extend the lease; the returned claim replaces the old one.
+    def start(self, claim: Claim, seconds: float) -> Claim:
+        """Note that the instrument is about to be touched: the last moment to lose the lease.
 
-        `started` notes that the handler is about to touch the instrument; `progress` is shown
-        to the submitter where the storage has a place for it. The returned claim says whether
-        the submitter has withdrawn the job meanwhile. Raises LeaseLost when the token no longer
-        matches.
+        What the claim rests on is durable when this returns. Where the storage has a deadline
+        that `renew` cannot move, it covers `seconds` from now. Raises LeaseLost.
+        """
+
+    def renew(self, claim: Claim) -> Claim:
+        """Extend the lease where the storage can; the returned claim replaces the old one.
+
+        Says whether the job is still ours (else LeaseLost) and whether its submitter has
+        withdrawn it. May overlap an `ack` of the same claim.
+        """
+
+    def show(self, claim: Claim, text: str) -> None:
+        """Show the submitter how far the run is, where there is a place for it.
+
+        Best effort: it may be lost, and can never replace a final status, however late it comes.
         """
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
         """Write result and status, put the job to its final place, give up the lease.
 
-        Fenced by (owner, attempt, token), harmless to repeat. Raises LeaseLost when another
-        attempt has taken over; then nothing was written. Raises Postponed when the report should
-        be brought again in a moment.
+        Fenced by attempt and token, harmless to repeat, and takes any older handle of the token.
+        Raises LeaseLost when another attempt has taken over (JobGone when its owner has deleted
+        the job): then nothing was written. Raises ReportRefused when the storage will never take
+        this report, and BackendUnavailable of scope JOB when this report has to wait alone.
         """
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
@@ -115,37 +141,34 @@ class Backend(Protocol):
         `reason`. Raises LeaseLost when the job is no longer ours to give.
         """
 
-    def reclaim(
-        self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
-    ) -> Claim | None:
-        """Take over one claim whose lease ran out, or whose owner was a dead process of this host.
+    def reclaim(self, queue: Queue, lease: Lease, judge: Judge) -> Claim | None:
+        """Take over one claim, written under the fence: the same attempt, the token of `lease`.
 
-        Claims whose token is in `spare` are left alone (this process renews them, or has their
-        reports in its outbox); all others may be taken over, this process's own as well. The
-        new claim has the old attempt number and `started` flag; what becomes of the job is the
-        caller's decision. Calling it regularly is what makes leases run out:
-        a storage without a trustworthy clock measures from the first look at an unchanged lease.
-        Where an answer can be lost, a repeat with the same token finds what the first call took.
-        Steps that a crash left half done by `ack` are completed on the way.
+        `judge` is asked about each open claim: SPARED ones are left alone, LEASED ones are taken
+        over when their lease has run out, DEAD ones now. What becomes of the job is the caller's
+        decision. Calling this regularly is what makes leases run out: a storage without a
+        trustworthy clock measures from the first look at an unchanged lease. Where an answer can
+        be lost, a repeat with the same token finds what the first call took. Steps that a crash
+        left half done by `ack` are completed on the way.
         """
 
-    def depth(self, device: str) -> int:
+    def depth(self, queue: Queue) -> int:
         """How many jobs wait. May be a moment old."""
 
-    def ping(self) -> None:
-        """Return when the storage answers."""
-
-    def subscribe(self, device: str, wake: Callable[[], None]) -> Subscription | None:
-        """Call `wake` when a job may have come, from some thread; None where traits.push is not.
-
-        Raises PushUnavailable where this machine cannot do it; the worker polls then.
-        """
-
-    def peek(self, device: str) -> Iterator[Job]:
+    def peek(self, queue: Queue) -> Iterator[Job]:
         """The eligible jobs in the order of claims, changing nothing."""
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         """The documents that `ack` would write, writing nothing."""
+
+    def subscribe(self, queue: Queue, wake: Callable[[], None]) -> Subscription | None:
+        """Call `wake` when a job may have come, from some thread; None where nothing can tell.
+
+        Raises PushUnavailable where this machine cannot do it; the worker polls then.
+        """
+
+    def ping(self) -> None:
+        """Return when the storage answers."""
 
     def close(self) -> None:
         """Let go of connections and watches; harmless to repeat."""

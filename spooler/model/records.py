@@ -1,4 +1,4 @@
-"""Reports and claims as JSON: what is signed, and what waits in the outbox.
+"""Reports and claims as JSON: what is signed, and what is written down of a claim.
 
 The text of a report is what its JWS is made of: keys in a fixed order, compact separators,
 UTF-8. Readers take the bytes of the JWS and never make them again.
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from spooler.model.artifact import Artifact
-from spooler.model.claim import Claim, Owner
+from spooler.model.claim import Claim, Lease, Owner
 from spooler.model.job import Job
 from spooler.model.result import Report, Result
 from spooler.model.state import State
@@ -34,16 +34,19 @@ def report_to_json(report: Report) -> bytes:
     result = report.result
     content = {
         "job_id": report.job_id,
+        "queue": report.queue,
         "device": report.device,
         "device_version": report.device_version,
         "attempt": report.attempt,
         "owner": report.owner,
+        "digest": report.digest,
         "status": {
             "state": str(report.status.state),
             "reason": report.status.reason,
             "started_at": _time(report.status.started_at),
             "finished_at": _time(report.status.finished_at),
         },
+        "again": report.again,
         "result": None
         if result is None
         else {
@@ -58,11 +61,15 @@ def report_to_json(report: Report) -> bytes:
 
 
 def report_from_json(text: bytes | str) -> Report:
-    """The report in these bytes; ValueError, KeyError or TypeError when they are none."""
+    """The report in these bytes; ValueError, KeyError or TypeError when they are none.
+
+    Reports of the first edition name no queue: theirs was called like the device.
+    """
     content: dict[str, Any] = json.loads(text)
     status, result = content["status"], content["result"]
     return Report(
         content["job_id"],
+        content.get("queue", content["device"]),
         content["device"],
         content["device_version"],
         content["attempt"],
@@ -76,6 +83,8 @@ def report_from_json(text: bytes | str) -> Report:
         None
         if result is None
         else Result(result["data"], tuple(Artifact(**each) for each in result["artifacts"])),
+        digest=content.get("digest", ""),
+        again=bool(content.get("again", False)),
     )
 
 
@@ -83,13 +92,16 @@ def claim_to_json(claim: Claim) -> dict[str, Any]:
     """What an `ack` needs of a claim; the payload stays behind."""
     return {
         "job_id": claim.job.id,
-        "device": claim.job.device,
+        "queue": claim.job.queue,
         "submitted_at": _time(claim.job.submitted_at),
+        "digest": claim.job.digest,
         "host": claim.owner.host,
         "pid": claim.owner.pid,
         "process": claim.owner.process,
+        "estate": claim.owner.estate,
         "attempt": claim.attempt,
         "token": claim.token,
+        "ttl": claim.lease.ttl,
         "handle": claim.handle,
         "started": claim.started,
     }
@@ -97,11 +109,16 @@ def claim_to_json(claim: Claim) -> dict[str, Any]:
 
 def claim_from_json(content: dict[str, Any]) -> Claim:
     """The claim in a record; KeyError or TypeError when it is none."""
+    owner = Owner(content["host"], content["pid"], content["process"], content["estate"])
     return Claim(
-        Job(content["job_id"], content["device"], submitted_at=_moment(content["submitted_at"])),
-        Owner(content["host"], content["pid"], content["process"]),
+        Job(
+            content["job_id"],
+            content["queue"],
+            digest=content["digest"],
+            submitted_at=_moment(content["submitted_at"]),
+        ),
+        Lease(content["token"], owner, content["ttl"]),
         content["attempt"],
-        content["token"],
         content["handle"],
         started=content["started"],
     )

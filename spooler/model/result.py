@@ -24,24 +24,36 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: a final state, a reason for the submitter, a result when it is done."""
+    """How a run ended: a final state, a reason for the submitter, a result when it is done.
+
+    `again`: the storage's own rule for repeating failures may run the job once more. Without it
+    an error is final.
+    """
 
     state: State
     reason: str = ""
     result: Result | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is said about one job at its end: the thing signed."""
+    """Everything that is said about one job at its end: the thing signed.
+
+    `queue` is where the job waited, `digest` the SHA-256 of the request as it was queued ("" where
+    it was not read), `again` whether the storage's own rule may repeat it.
+    """
 
     job_id: str
+    queue: str
     device: str
     device_version: str
     attempt: int
     owner: str
     status: Status
     result: Result | None = None
+    digest: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

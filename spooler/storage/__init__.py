@@ -113,4 +113,4 @@ def mongodb_documents(settings: SqoolerMongodbSettings) -> MongodbProviderExtend
 
 def memory_storage(name: str) -> MemoryStorage:
     """The memory storage of that name in this process."""
-    return _MEMORY.setdefault(name, MemoryStorage())
+    return _MEMORY.setdefault(name, MemoryStorage(name))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from spooler.errors import LeaseLost, NotCancellable, UnknownDevice, UnknownJob
-from spooler.model.claim import Attempt, Claim, Owner
+from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.device import DeviceCard
-from spooler.model.job import Job
+from spooler.model.job import Job, Queue
 from spooler.model.json import JsonObject
 from spooler.model.result import Result, SignedReport
 from spooler.model.state import ENDING, Event, State, step
 from spooler.model.status import Status
-from spooler.model.storage import Traits, Verification, Write
-from spooler.protocols import Clock
-from spooler.storage.liveness import certainly_dead
+from spooler.model.storage import Standing, Traits, Verification, Write
+from spooler.protocols import Clock, Judge
 
 
 @dataclass
@@ -41,6 +40,7 @@ class _Entry:
 class MemoryStorage:
     """What several memory backends and submitters share."""
 
+    name: str = "memory"
     lock: threading.RLock = field(default_factory=threading.RLock)
     entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
     cards: dict[str, DeviceCard] = field(default_factory=dict)
@@ -50,67 +50,90 @@ class MemoryStorage:
 class _Waking:
     """A subscription of one callback."""
 
-    def __init__(self, storage: MemoryStorage, device: str, wake: Callable[[], None]) -> None:
-        self._storage, self._device, self._wake = storage, device, wake
+    def __init__(self, storage: MemoryStorage, queue: str, wake: Callable[[], None]) -> None:
+        self._storage, self._queue, self._wake = storage, queue, wake
         with storage.lock:
-            storage.wakers.setdefault(device, []).append(wake)
+            storage.wakers.setdefault(queue, []).append(wake)
 
     def close(self) -> None:
         with self._storage.lock:
-            wakers = self._storage.wakers.get(self._device, [])
+            wakers = self._storage.wakers.get(self._queue, [])
             if self._wake in wakers:
                 wakers.remove(self._wake)
 
 
-class MemoryBackend:
-    """The daemon's view."""
+class MemoryCatalogue:
+    """The announced devices; a memory storage knows no keys."""
 
-    traits = Traits(renewable=True, fenced=True, ordered=True, push=True)
-
-    def __init__(self, storage: MemoryStorage, clock: Clock) -> None:
+    def __init__(self, storage: MemoryStorage) -> None:
         self._storage = storage
-        self._clock = clock
 
-    def announce(self, card: DeviceCard, at: datetime) -> None:
+    def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
         with self._storage.lock:
-            self._storage.cards[card.name] = replace(card, last_seen=at)
+            self._storage.cards[queue.name] = replace(card, name=queue.name, last_seen=at)
 
-    def demand_ours(self, device: str) -> None:
+    def check_key_owner(self, queue: Queue) -> None:
         return
 
-    def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
+
+class MemoryBackend:
+    """The daemon's view. `traits` may promise less than the storage keeps, for tests."""
+
+    def __init__(self, storage: MemoryStorage, clock: Clock, traits: Traits | None = None) -> None:
+        self._storage = storage
+        self._clock = clock
+        self.traits = traits or Traits()
+        self.catalogue = MemoryCatalogue(storage)
+
+    @property
+    def address(self) -> str:
+        return f"memory:{self._storage.name}"
+
+    def claim(self, queue: Queue, lease: Lease) -> Claim | None:
         with self._storage.lock:
-            for entry in self._of(device):
-                if entry.claim is not None and entry.claim.token == token:
+            for entry in self._of(queue):
+                if entry.claim is not None and entry.claim.token == lease.token:
                     return entry.claim
-            for entry in self._of(device):
+            for entry in self._of(queue):
                 if entry.state is State.QUEUED and entry.eligible <= self._clock.monotonic():
-                    return self._take(entry, owner, ttl, token)
+                    return self._take(entry, lease)
         return None
 
-    def _take(self, entry: _Entry, owner: Owner, ttl: float, token: str) -> Claim:
+    def _take(self, entry: _Entry, lease: Lease) -> Claim:
         entry.state = step(entry.state, Event.CLAIM)
         attempt = 1 + max((past.number for past in entry.history), default=0)
         entry.claim = Claim(
-            entry.job, owner, attempt, token, cancelled=entry.cancelled, history=entry.history
+            entry.job, lease, attempt, cancelled=entry.cancelled, history=entry.history
         )
-        entry.expires = self._clock.monotonic() + ttl
+        entry.expires = self._clock.monotonic() + lease.ttl
         return entry.claim
 
-    def renew(
-        self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
-    ) -> Claim:
+    def start(self, claim: Claim, seconds: float) -> Claim:
+        del seconds  # a lease has no end that a renewal could not move
+        return self._renewed(claim, started=True)
+
+    def renew(self, claim: Claim) -> Claim:
+        return self._renewed(claim, started=False)
+
+    def _renewed(self, claim: Claim, *, started: bool) -> Claim:
         with self._storage.lock:
             entry, held = self._held(claim)
             entry.state = step(entry.state, Event.RENEW)
-            entry.expires = self._clock.monotonic() + ttl
-            entry.progress = progress or entry.progress
+            entry.expires = self._clock.monotonic() + claim.lease.ttl
             entry.claim = replace(held, started=held.started or started, cancelled=entry.cancelled)
             return entry.claim
 
+    def show(self, claim: Claim, text: str) -> None:
+        with self._storage.lock:
+            try:
+                entry, _ = self._held(claim)
+            except LeaseLost:
+                return
+            entry.progress = text
+
     def ack(self, claim: Claim, signed: SignedReport) -> None:
         with self._storage.lock:
-            entry = self._storage.entries.get((claim.job.device, claim.job.id))
+            entry = self._storage.entries.get((claim.job.queue, claim.job.id))
             if entry is not None and entry.acked_token == claim.token:
                 return
             entry, _ = self._held(claim)
@@ -125,68 +148,73 @@ class MemoryBackend:
             entry, held = self._held(claim)
             entry.state = step(entry.state, Event.RELEASE)
             if not refund:
-                ended = Attempt(held.attempt, str(held.owner), self._clock.now(), reason)
+                now, owner = self._clock.now(), str(held.owner)
+                ended = Attempt(held.attempt, owner, now, reason, started=held.started)
                 entry.history = (*entry.history, ended)
             entry.eligible = self._clock.monotonic() + delay
             entry.claim = None
-        self.wake(claim.job.device)
+        self.wake(claim.job.queue)
 
-    def reclaim(
-        self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
-    ) -> Claim | None:
+    def reclaim(self, queue: Queue, lease: Lease, judge: Judge) -> Claim | None:
         with self._storage.lock:
-            for entry in self._of(device):
+            for entry in self._of(queue):
                 held = entry.claim
-                if held is not None and held.token == token:
+                if held is not None and held.token == lease.token:
                     return held
-                if held is None or held.token in spare:
+            for entry in self._of(queue):
+                held = entry.claim
+                if held is None:
                     continue
+                standing = judge(held)
                 ran_out = entry.expires <= self._clock.monotonic()
-                if ran_out or certainly_dead(held.owner, owner):
+                if standing is Standing.DEAD or (standing is Standing.LEASED and ran_out):
                     entry.state = step(entry.state, Event.RECLAIM)
-                    entry.expires = self._clock.monotonic() + ttl
-                    entry.claim = replace(held, owner=owner, token=token, cancelled=entry.cancelled)
+                    entry.expires = self._clock.monotonic() + lease.ttl
+                    entry.claim = replace(held, lease=lease, cancelled=entry.cancelled)
                     return entry.claim
         return None
 
-    def depth(self, device: str) -> int:
+    def depth(self, queue: Queue) -> int:
         with self._storage.lock:
-            return sum(entry.state is State.QUEUED for entry in self._of(device))
+            return sum(entry.state is State.QUEUED for entry in self._of(queue))
 
     def ping(self) -> None:
         return
 
-    def subscribe(self, device: str, wake: Callable[[], None]) -> _Waking:
-        return _Waking(self._storage, device, wake)
+    def subscribe(self, queue: Queue, wake: Callable[[], None]) -> _Waking:
+        return _Waking(self._storage, queue.name, wake)
 
-    def wake(self, device: str) -> None:
-        """Call everyone who waits for jobs of `device`."""
+    def wake(self, queue: str) -> None:
+        """Call everyone who waits for jobs of `queue`."""
         with self._storage.lock:
-            wakers = tuple(self._storage.wakers.get(device, ()))
+            wakers = tuple(self._storage.wakers.get(queue, ()))
         for each in wakers:
             each()
 
-    def peek(self, device: str) -> Iterator[Job]:
+    def peek(self, queue: Queue) -> Iterator[Job]:
         with self._storage.lock:
-            waiting = [entry.job for entry in self._of(device) if entry.state is State.QUEUED]
+            waiting = [entry.job for entry in self._of(queue) if entry.state is State.QUEUED]
         yield from waiting
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         status = signed.report.status
         content = {"state": status.state, "reason": status.reason, "jws": signed.jws}
-        return (Write(f"memory/{claim.job.device}/{claim.job.id}", content),)
+        return (Write(f"memory/{claim.job.queue}/{claim.job.id}", content),)
 
     def close(self) -> None:
         return
 
-    def _of(self, device: str) -> list[_Entry]:
-        return [entry for (name, _), entry in self._storage.entries.items() if name == device]
+    def _of(self, queue: Queue) -> list[_Entry]:
+        return [entry for (name, _), entry in self._storage.entries.items() if name == queue.name]
 
     def _held(self, claim: Claim) -> tuple[_Entry, Claim]:
-        entry = self._storage.entries.get((claim.job.device, claim.job.id))
+        entry = self._storage.entries.get((claim.job.queue, claim.job.id))
         held = entry.claim if entry is not None else None
-        mine = (claim.owner, claim.attempt, claim.token)
-        if entry is None or held is None or (held.owner, held.attempt, held.token) != mine:
+        if (
+            entry is None
+            or held is None
+            or (held.attempt, held.token) != (claim.attempt, claim.token)
+        ):
             raise LeaseLost(f"job {claim.job.id} is no longer held by {claim.owner}")
         return entry, held
 
@@ -198,8 +226,9 @@ class MemorySubmitter:
         self._storage = storage
         self._clock = clock
 
-    def submit(self, device: str, payload: JsonObject) -> str:
-        job_id = uuid.uuid4().hex[:24]
+    def submit(self, device: str, payload: JsonObject, *, job_id: str = "") -> str:
+        """Queue a job; `job_id` may be given here, so that tests can bring any."""
+        job_id = job_id or uuid.uuid4().hex[:24]
         with self._storage.lock:
             if device not in self._storage.cards:
                 raise UnknownDevice(f"no device {device!r} is announced")

@@ -11,7 +11,7 @@ from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.testing.bench import (
     DEVICE,
-    TTL,
+    QUEUE,
     Bench,
     no_result,
     signed_report,
@@ -34,10 +34,10 @@ class OutsideChecks:
     def test_a_job_cancelled_while_it_runs_says_so_at_renewal(self, bench: Bench) -> None:
         (job_id,) = bench.submit()
         backend = bench.backend()
-        claim = backend.renew(take(backend), TTL, started=True)
+        claim = backend.start(take(backend), 600.0)
         assert not claim.cancelled
         assert bench.submitter.cancel(DEVICE, job_id) is False
-        claim = backend.renew(claim, TTL)
+        claim = backend.renew(claim)
         assert claim.cancelled
         backend.ack(claim, signed_report(claim, State.CANCELLED, reason="withdrawn"))
         assert bench.submitter.status(DEVICE, job_id).state is State.CANCELLED
@@ -62,7 +62,11 @@ class OutsideChecks:
 
     def test_announced_devices_are_seen(self, bench: Bench) -> None:
         backend, at = bench.backend(), bench.clock.now()
-        backend.announce(DeviceCard(DEVICE, version="1.2.3", simulator=True, pending=4), at)
+        if backend.catalogue is None:
+            assert bench.submitter.devices() == []
+            return
+        card = DeviceCard(DEVICE, version="1.2.3", simulator=True, pending=4)
+        backend.catalogue.announce(QUEUE, card, at)
         (card,) = [each for each in bench.submitter.devices() if each.name == DEVICE]
         assert (card.version, card.simulator, card.pending) == ("1.2.3", True, 4)
         assert card.last_seen is not None
@@ -72,20 +76,19 @@ class OutsideChecks:
         ids = bench.submit(3)
         backend = bench.backend()
         for _ in range(2):
-            seen = [job.id for job in backend.peek(DEVICE)]
+            seen = [job.id for job in backend.peek(QUEUE)]
             assert sorted(seen) == sorted(ids)
             if backend.traits.ordered:
                 assert seen == ids
         claim = take(backend)
         assert backend.preview(claim, signed_report(claim))
         no_result(bench, claim.job.id)
-        assert backend.depth(DEVICE) == 2
+        assert backend.depth(QUEUE) == 2
 
     def test_a_new_job_wakes(self, bench: Bench) -> None:
         backend = bench.backend()
         woken = threading.Event()
-        subscription = backend.subscribe(DEVICE, woken.set)
-        assert (subscription is not None) == backend.traits.push
+        subscription = backend.subscribe(QUEUE, woken.set)
         if subscription is None:
             return
         bench.submit()

@@ -79,7 +79,7 @@ class Renderer:
         return self.sealed(
             {
                 "backend_name": None,
-                "display_name": report.device,
+                "display_name": report.queue,
                 "backend_version": report.device_version,
                 "job_id": report.job_id,
                 "qobj_id": None,

@@ -16,7 +16,7 @@ from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Owner
 from spooler.model.job import Job
 from spooler.protocols import Clock
-from spooler.storage.payloads import Decoded, decode, too_large
+from spooler.storage.kit.payloads import Decoded, decode, too_large
 from spooler.storage.sqooler.folder.documents import document
 from spooler.storage.sqooler.folder.layout import (
     JOB_ID,

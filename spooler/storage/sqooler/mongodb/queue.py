@@ -27,7 +27,7 @@ from bson.raw_bson import RawBSONDocument
 from spooler.model.job import Job
 from spooler.model.json import Json
 from spooler.protocols import Clock
-from spooler.storage.payloads import Decoded, too_large
+from spooler.storage.kit.payloads import Decoded, too_large
 from spooler.storage.sqooler.client.core import NotADocument
 from spooler.storage.sqooler.mongodb.client import Document
 from spooler.storage.sqooler.mongodb.documents import as_json
