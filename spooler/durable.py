@@ -254,6 +254,14 @@ class Disk:
             self.put_aside(path)
         return True
 
+    def remove_empty(self, *folders: Place) -> None:
+        """Delete folders that are empty, the innermost first; stop at the first that is not."""
+        for folder in folders:
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return
+
     def settle(self, *folders: Place) -> None:
         """Make the renames, creations and deletions in `folders` survive a power cut."""
         if not self.sync:

@@ -1,46 +1,51 @@
-"""Says which devices there are, under which key, and that they are alive."""
+"""Says in one storage which devices there are, under which key, and that they are alive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from spooler.daemon.outage import Outage
-from spooler.daemon.worker import Worker
+from spooler.daemon.feed import Feed
+from spooler.daemon.shared import Shared
 from spooler.errors import BackendUnavailable
-from spooler.observe.events import EventName, Observer
-from spooler.protocols import Backend, Clock
+from spooler.model.device import DeviceCard
+from spooler.model.job import Queue
+from spooler.observe.events import EventName
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A queue, and the card of the device that serves it as it is now."""
+
+    queue: Queue
+    card: Callable[[], DeviceCard]
 
 
 class Announcer:
-    """Announces the devices of all workers."""
+    """Announces the devices that serve queues of one storage."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        workers: Sequence[Worker],
-        clock: Clock,
-        observer: Observer,
-        outage: Outage,
-    ) -> None:
-        self._outage = outage
-        self._backend = backend
-        self._workers = workers
-        self._clock = clock
-        self._observer = observer
+    def __init__(self, feed: Feed, announced: Sequence[Announced], shared: Shared) -> None:
+        self._feed = feed
+        self._announced = announced
+        self._shared = shared
 
-    def announce(self) -> bool:
-        """Announce each device; False when the storage is away. Raises KeyRefused."""
-        done = True
-        for worker in self._workers:
-            device = worker.rules.name
+    def announce(self) -> None:
+        """Announce each device; one that cannot be keeps no other from it. Raises KeyRefused."""
+        feed, catalogue = self._feed, self._feed.backend.catalogue
+        if catalogue is None:
+            return
+        for each in self._announced:
+            queue = each.queue
+            if feed.outage.lasts:
+                return
+            about = {"device": queue.device, "storage": feed.name}
             try:
-                card = replace(worker.card, pending=self._backend.depth(device))
-                self._backend.announce(card, self._clock.now())
+                card = replace(each.card(), pending=feed.backend.depth(queue))
+                catalogue.announce(queue, card, self._shared.clock.now())
             except BackendUnavailable as error:
-                self._observer.emit(EventName.ANNOUNCE_FAILED, device=device, error=str(error))
-                done = False
+                feed.outage.noticed(error, queue.name, device=queue.device)
+                fields = {**about, "error": str(error)}
+                self._shared.observer.emit(EventName.ANNOUNCEMENT_FAILED, **fields)
             else:
-                self._outage.over(device=device)
-                self._observer.emit(EventName.ANNOUNCE_DONE, device=device)
-        return done
+                feed.outage.over(queue.name)
+                self._shared.observer.emit(EventName.DEVICE_ANNOUNCED, **about)

@@ -1,20 +1,30 @@
-"""One job, from claim to report: check, run, publish, sign, deliver."""
+"""One job, from claim to report, as a line of named steps through which one record flows.
+
+    admit -> start -> run                                   stops at the first step that sets an end
+    publish -> report -> sign -> keep -> deliver            for a job that has come to an outcome
+
+`start` is the last moment at which the lease must be ours. After `keep` nothing can be lost. No
+step tries again by itself: `persist` repeats those that may wait.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
-from spooler.daemon.backoff import Backoff, spread
-from spooler.daemon.claims.leases import Held, LeaseKeeper
+from pydantic_core import to_json
+
+from spooler.daemon.claims.leases import Held
+from spooler.daemon.claims.records import Phase, Record
 from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
-from spooler.daemon.outage import Outage
-from spooler.daemon.reports.delivery import Delivery
-from spooler.daemon.room import Room
+from spooler.daemon.feed import Feed
+from spooler.daemon.persist import persist
+from spooler.daemon.shared import Patience, Shared
 from spooler.durable import Disk, exists, unavailable
 from spooler.errors import (
     BackendUnavailable,
@@ -26,15 +36,16 @@ from spooler.errors import (
 from spooler.model.artifact import Artifact
 from spooler.model.claim import Claim
 from spooler.model.device import Rerun
-from spooler.model.result import Outcome, Report, Result
+from spooler.model.job import key_of
+from spooler.model.result import Outcome, Report, Result, SignedReport
 from spooler.model.run import RunRequest, StopReason
 from spooler.model.state import State
 from spooler.model.status import Status
-from spooler.observe.events import EventName, Observer
-from spooler.protocols import Backend, Clock, ReportSigner, Runner
+from spooler.observe.events import EventName
+from spooler.protocols import Runner
 
-#: Seconds that a job waits after an attempt that its device's policy lets run again.
-RETRY_AFTER = 5.0
+#: Seconds that staging, stopping and delivery may take beyond the run itself.
+_AROUND_A_RUN = 60.0
 
 _TOLD = {
     State.DONE: EventName.JOB_FINISHED,
@@ -44,51 +55,74 @@ _TOLD = {
 
 
 @dataclass(frozen=True, slots=True)
-class _GiveBack:
+class GiveBack:
     """The job goes back to its queue, to be run later."""
 
     reason: str
-    refund: bool
-    delay: float = 0.0
 
 
-#: What becomes of a claim: an outcome to report, a release, or None when it is not ours any more.
-_Verdict = Outcome | _GiveBack | None
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The job is not ours any more, or cannot be known to be."""
+
+    reason: str
+
+
+#: What becomes of a claim.
+End: TypeAlias = Outcome | GiveBack | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One job on its way: what a step takes, and, changed, what it returns."""
+
+    feed: Feed
+    held: Held
+    rules: DeviceRules
+    version: str
+    control: Control
+    scratch: str
+    began: datetime
+    since: float
+    end: End | None = None
+    signed: SignedReport | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """The claim, as it is by now."""
+        return self.held.claim
+
+    @property
+    def outcome(self) -> Outcome:
+        """The end of a job that has come to one."""
+        if not isinstance(self.end, Outcome):
+            raise TypeError(f"job {self.claim.job.id} has no outcome")
+        return self.end
+
+
+Step: TypeAlias = Callable[[Work], Work]
 
 
 class Executor:
     """Executes the claims of one device, one after the other. Nothing is carried over."""
 
-    def __init__(
-        self,
-        *,
-        backend: Backend,
-        runner: Runner,
-        keeper: LeaseKeeper,
-        delivery: Delivery,
-        sign: ReportSigner,
-        observer: Observer,
-        outage: Outage,
-        room: Room,
-        clock: Clock,
-        state: Path,
-        disk: Disk,
-        patience: Callable[[float], bool],
-    ) -> None:
-        self._backend = backend
+    def __init__(self, runner: Runner, shared: Shared, state: Path, patience: Patience) -> None:
+        """`state` is the daemon's folder; `patience` ends when the run is not to be finished."""
         self._runner = runner
-        self._keeper = keeper
-        self._delivery = delivery
-        self._sign = sign
-        self._observer = observer
-        self._outage = outage
-        self._room = room
-        self._clock = clock
+        self._shared = shared
         self._scratch = state / "scratch"
         self._files = state / "files"
-        self._disk = disk
+        self._disk = Disk()
         self._patience = patience
         self._control: Control | None = None
+        self.before: tuple[Step, ...] = (self.admit, self.start, self.run)
+        self.after: tuple[Step, ...] = (
+            self.publish,
+            self.report,
+            self.sign,
+            self.keep,
+            self.deliver,
+        )
 
     def interrupt(self, reason: StopReason) -> None:
         """End the run that is going on, if any."""
@@ -96,84 +130,162 @@ class Executor:
         if control is not None:
             control.stop(reason)
 
-    def execute(self, claim: Claim, rules: DeviceRules, version: str) -> None:
+    def execute(self, feed: Feed, claim: Claim, rules: DeviceRules, version: str) -> None:
         """See a claimed job through to its end. Raises DeviceUnusable after giving it back."""
-        began = self._clock.now()
-        since = self._clock.monotonic()
-        self._tell(EventName.JOB_CLAIMED, claim)
-        held: Held | None = None
-
-        def note(text: str) -> None:
-            self._tell(EventName.JOB_PROGRESS, claim, text=text)
-            if held is not None:
-                held.progress = text
-
-        control = Control(note)
-        self._control = control
-        held = self._keeper.hold(claim, control.stop)
+        work = self._take_on(feed, claim, rules, version)
         unusable: DeviceUnusable | None = None
         try:
-            verdict = self._run(held, rules, control)
+            for step in self.before:
+                work = step(work)
+                if work.end is not None:
+                    break
         except DeviceUnusable as error:
-            unusable, verdict = error, _GiveBack(str(error), refund=True)
+            unusable, work = error, replace(work, end=GiveBack(str(error)))
         self._control = None
-        if isinstance(verdict, Outcome):
-            self._report(held, verdict, version, began, self._clock.monotonic() - since)
-        elif verdict is not None:
-            self._give_back(held, verdict)
-        self._keeper_done(held, verdict)
+        match work.end:
+            case Outcome():
+                self._see_through(work)
+            case GiveBack(reason):
+                self._give_back(work, reason)
+            case Lost(reason):
+                feed.leases.drop(claim.token)
+                self._tell(EventName.JOB_LOST, work, reason=reason)
+        if exists(work.scratch):  # made by whoever uses it: most runs need none
+            shutil.rmtree(work.scratch, ignore_errors=True)
         if unusable is not None:
             raise unusable
 
-    def _run(self, held: Held, rules: DeviceRules, control: Control) -> _Verdict:
-        claim = held.claim
-        if claim.cancelled:
-            return Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
-        if claim.job.defect:
-            return Outcome(State.ERROR, claim.job.defect)
-        # Made by whoever uses it: most runs need none.
-        scratch = f"{self._scratch}/{claim.job.id}.{claim.token}"
-        try:
-            if not self._start(held):
-                return None
-            self._tell(EventName.JOB_STARTED, claim)
-            request = RunRequest(
-                claim.job.id, claim.attempt, claim.job.payload, rules.timeout, scratch
-            )
-            return self._with_files(claim, self._runner.run(request, control), scratch)
-        except PayloadInvalid as error:
-            return Outcome(State.ERROR, str(error))
-        except RunStopped as stopped:
-            return self._stopped(StopReason(stopped.reason), claim, rules)
-        finally:
-            if exists(scratch):
-                shutil.rmtree(scratch, ignore_errors=True)
+    def _see_through(self, work: Work) -> None:
+        for step in self.after:
+            work = step(work)
+        seconds = round(self._shared.clock.monotonic() - work.since, 6)
+        reason = work.outcome.reason or None
+        self._tell(_TOLD[work.outcome.state], work, seconds=seconds, reason=reason)
 
-    def _with_files(self, claim: Claim, outcome: Outcome, scratch: str) -> Outcome:
+    def _take_on(self, feed: Feed, claim: Claim, rules: DeviceRules, version: str) -> Work:
+        """Keep the lease from now on, and listen to what may stop the run."""
+        held: Held | None = None
+
+        def note(text: str) -> None:
+            about = {"device": rules.name, "job": claim.job.id, "attempt": claim.attempt}
+            self._shared.observer.emit(EventName.JOB_PROGRESS, **about, text=text)
+            if held is not None:
+                feed.leases.show(held, text)
+
+        control = Control(note)
+        self._control = control
+        held = feed.leases.hold(claim, control.stop)
+        scratch = f"{self._scratch}/{claim.job.key}.{claim.token}"
+        began = self._shared.clock.now()
+        since = self._shared.clock.monotonic()
+        work = Work(feed, held, rules, version, control, scratch, began, since)
+        self._tell(EventName.JOB_CLAIMED, work)
+        return work
+
+    # --- before there is an outcome ---------------------------------------------------------
+
+    def admit(self, work: Work) -> Work:
+        """Refuse what is not to be run at all."""
+        claim = work.claim
+        if claim.cancelled:
+            end = Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
+            return replace(work, end=end)
+        if claim.job.defect:
+            return replace(work, end=Outcome(State.ERROR, claim.job.defect))
+        return work
+
+    def start(self, work: Work) -> Work:
+        """Note in the storage that hardware is about to be touched; the lease must be ours."""
+        seconds = self._allowed(work) + _AROUND_A_RUN
+        queue = work.claim.job.queue
+
+        def trouble(error: BackendUnavailable) -> None:
+            work.feed.outage.noticed(error, queue, device=work.rules.name)
+
+        try:
+            persist(lambda: work.feed.leases.started(work.held, seconds), self._patience, trouble)
+        except LeaseLost as error:
+            return replace(work, end=Lost(str(error)))
+        except BackendUnavailable as error:
+            # Stopping: the next process finds the claim and gives it back.
+            return replace(work, end=Lost(str(error)))
+        self._tell(EventName.JOB_STARTED, work)
+        return work
+
+    def run(self, work: Work) -> Work:
+        """Have the handler run the job, for as long as device, job and lease allow."""
+        claim = work.claim
+        request = RunRequest(
+            claim.job.id, claim.attempt, claim.job.payload, self._allowed(work), work.scratch
+        )
+        try:
+            return replace(work, end=self._runner.run(request, work.control))
+        except PayloadInvalid as error:
+            return replace(work, end=Outcome(State.ERROR, str(error)))
+        except RunStopped as stopped:
+            return replace(work, end=self._stopped(StopReason(stopped.reason), work))
+
+    def _allowed(self, work: Work) -> float:
+        """Seconds that this run may take."""
+        claim, seconds = work.claim, work.rules.timeout
+        if claim.job.limits.timeout is not None:
+            seconds = min(seconds, claim.job.limits.timeout)
+        if claim.until is not None:
+            left = claim.until - self._shared.clock.monotonic() - _AROUND_A_RUN
+            seconds = min(seconds, max(left, 0.0))
+        return seconds
+
+    def _stopped(self, reason: StopReason, work: Work) -> End:
+        if reason is StopReason.LEASE_LOST:
+            return Lost("another daemon has taken the job over")
+        if reason is StopReason.CANCELLED:
+            return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
+        if reason is StopReason.TIMEOUT:
+            seconds = self._allowed(work)
+            whose = "device" if seconds == work.rules.timeout else "job"
+            return Outcome(State.ERROR, f"timed out after {seconds:g} s ({whose} limit)")
+        if work.rules.rerun is Rerun.ALWAYS:
+            return GiveBack("the daemon was stopped")
+        return Outcome(
+            State.ERROR,
+            "the daemon was stopped during the run, and this device does not re-run started "
+            "jobs. Submit the job again.",
+        )
+
+    # --- after there is one -----------------------------------------------------------------
+
+    def publish(self, work: Work) -> Work:
         """Move published files out of the scratch folder, before anything is said of them.
 
         They stay on this machine, below `files`, until a broker carries them further. One that is
         gone costs its own place in the result, and not the data that were measured with it.
         """
-        result = outcome.result
+        result = work.outcome.result
         if result is None or not result.artifacts:
-            return outcome
-        folder = f"{self._files}/{claim.job.device}/{claim.job.id}.{claim.attempt}"
+            return work
+        folder = self._kept_at(work)
         kept: list[Artifact] = []
         lost: list[Artifact] = []
         for each in result.artifacts:
-            there = self._keep(f"{scratch}/{each.path}", f"{folder}/{each.path}", claim)
+            there = self._move(f"{work.scratch}/{each.path}", f"{folder}/{each.path}", work)
             (kept if there else lost).append(each)
         if not lost:
-            return outcome
+            return work
         names = ", ".join(each.path for each in lost)
         reason = f"Done, without files that were published and then not there any more: {names}"
-        return Outcome(outcome.state, reason, Result(result.data, tuple(kept)))
+        return replace(
+            work, end=replace(work.outcome, reason=reason, result=Result(result.data, tuple(kept)))
+        )
 
-    def _keep(self, source: str, target: str, claim: Claim) -> bool:
+    def _kept_at(self, work: Work) -> str:
+        job = work.claim.job
+        device = key_of(work.rules.name)
+        return f"{self._files}/{device}/{job.key}.{work.claim.attempt}"
+
+    def _move(self, source: str, target: str, work: Work) -> bool:
         """A full disk is waited for: the run is over, and its files are part of its result."""
-        backoff = Backoff()
-        while True:
+
+        def move() -> bool:
             try:
                 if exists(target) and not exists(source):  # moved before something failed
                     self._disk.settle(Path(target).parent)
@@ -182,96 +294,99 @@ class Executor:
             except FileNotFoundError:
                 return False
             except OSError as error:
-                self._room.missing(unavailable(error, target), job=claim.job.id)
-                if not self._patience(backoff.wait()):
-                    return False
-            else:
-                return True
+                raise unavailable(error, target) from error
+            return True
 
-    def _start(self, held: Held) -> bool:
-        """Note in the storage that hardware is about to be touched; the lease must be ours."""
-        backoff = Backoff()
-        while True:
+        def full(error: BackendUnavailable) -> None:
+            self._shared.room.missing(error, job=work.claim.job.id)
+
+        try:
+            return persist(move, self._patience, full)
+        except BackendUnavailable:
+            return False
+
+    def report(self, work: Work) -> Work:
+        """See that the storage can hold the result; data that it cannot hold stay with us."""
+        outcome, largest = work.outcome, work.feed.backend.traits.largest_report
+        if largest is None or outcome.result is None:
+            return work
+        data = to_json(outcome.result.data)
+        if len(data) <= largest:
+            return work
+        place = f"{self._kept_at(work)}/result.json"
+
+        def keep() -> None:
             try:
-                self._keeper.started(held)
-            except LeaseLost as error:
-                self._tell(EventName.JOB_LOST, held.claim, reason=str(error))
-                return False
-            except BackendUnavailable as error:
-                self._outage.noticed(error, device=held.claim.job.device)
-                if not self._patience(backoff.wait()):
-                    return False  # stopping: the next process finds the claim and gives it back
-            else:
-                return True
+                self._disk.make_folder(Path(place).parent)
+                self._disk.publish(place, data, mark=work.claim.token)
+            except OSError as error:
+                raise unavailable(error, place) from error
 
-    def _stopped(self, reason: StopReason, claim: Claim, rules: DeviceRules) -> _Verdict:
-        if reason is StopReason.LEASE_LOST:
-            self._tell(EventName.JOB_LOST, claim, reason="another daemon has taken the job over")
-            return None
-        if reason is StopReason.CANCELLED:
-            return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
-        if reason is StopReason.TIMEOUT:
-            limit = f"{rules.timeout:g} s"
-            return Outcome(
-                State.ERROR, f"stopped after {limit}, the longest that this device allows"
-            )
-        if rules.rerun is Rerun.ALWAYS:
-            return _GiveBack("the daemon was stopped", refund=True)
-        return Outcome(
-            State.ERROR,
-            "the daemon was stopped while the job ran, and this device does not repeat "
-            "a job that has started; submit it again",
+        def full(error: BackendUnavailable) -> None:
+            self._shared.room.missing(error, job=work.claim.job.id)
+
+        where = f"it is kept on the daemon's machine: {place}"
+        try:
+            persist(keep, self._patience, full)
+        except BackendUnavailable as error:
+            where = f"it could not be kept either: {error}"
+        reason = (
+            f"The run is done, but its result has {len(data)} bytes and the storage holds at most "
+            f"{largest}; {where}"
         )
+        return replace(work, end=Outcome(State.ERROR, reason))
 
-    def _report(
-        self, held: Held, outcome: Outcome, version: str, began: datetime, seconds: float
-    ) -> None:
-        claim = held.claim
-        status = Status(outcome.state, outcome.reason, began, self._clock.now())
+    def sign(self, work: Work) -> Work:
+        """Make the report, and sign it."""
+        claim, outcome = work.claim, work.outcome
         report = Report(
             claim.job.id,
-            claim.job.device,
-            version,
+            claim.job.queue,
+            work.rules.name,
+            work.version,
             claim.attempt,
             str(claim.owner),
-            status,
+            Status(outcome.state, outcome.reason, work.began, self._shared.clock.now()),
             outcome.result,
+            digest=claim.job.digest,
+            again=outcome.again,
         )
-        self._delivery.finish(held, self._sign(report), self._patience)
-        reason = outcome.reason or None
-        self._tell(_TOLD[outcome.state], claim, seconds=round(seconds, 6), reason=reason)
+        return replace(work, signed=self._shared.sign(report))
 
-    def _give_back(self, held: Held, why: _GiveBack) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                with held.lock:
-                    self._backend.release(
-                        held.claim, why.reason, refund=why.refund, delay=why.delay
-                    )
-                    held.over = True
-            except LeaseLost as error:
-                self._tell(EventName.JOB_LOST, held.claim, reason=str(error))
-                return
-            except BackendUnavailable as error:
-                self._outage.noticed(error, device=held.claim.job.device)
-                if not self._patience(backoff.wait()):
-                    return
-            else:
-                self._tell(EventName.JOB_RELEASED, held.claim, reason=why.reason)
-                return
+    def keep(self, work: Work) -> Work:
+        """Make the report safe; from now on nothing of it can be lost."""
+        record = Record(work.claim, work.rules.name, Phase.REPORT, work.signed)
+        work.feed.delivery.keep(record, self._patience)
+        return work
 
-    def _keeper_done(self, held: Held, verdict: _Verdict) -> None:
-        """A report that could not be delivered keeps its lease; everything else lets go."""
-        if not isinstance(verdict, Outcome):
-            self._keeper.drop(held)
+    def deliver(self, work: Work) -> Work:
+        """Bring the report to the storage, or leave it to the feed's thread."""
+        work.feed.delivery.deliver(work.claim.token)
+        return work
 
-    def _tell(self, event: EventName, claim: Claim, **fields: object) -> None:
-        self._observer.emit(
-            event, device=claim.job.device, job=claim.job.id, attempt=claim.attempt, **fields
+    # --- back to the queue ------------------------------------------------------------------
+
+    def _give_back(self, work: Work, reason: str) -> None:
+        queue = work.claim.job.queue
+
+        def trouble(error: BackendUnavailable) -> None:
+            work.feed.outage.noticed(error, queue, device=work.rules.name)
+
+        def give_back() -> None:
+            work.feed.returns.give_back(work.claim, reason, refund=True)
+
+        try:
+            persist(give_back, self._patience, trouble)
+        except LeaseLost as error:
+            self._tell(EventName.JOB_LOST, work, reason=str(error))
+        except BackendUnavailable:
+            pass  # stopping: the lease runs out, and the next daemon finds the claim
+        else:
+            self._tell(EventName.JOB_RELEASED, work, reason=reason)
+        work.feed.leases.drop(work.claim.token)
+
+    def _tell(self, event: EventName, work: Work, **fields: object) -> None:
+        claim = work.claim
+        self._shared.observer.emit(
+            event, device=work.rules.name, job=claim.job.id, attempt=claim.attempt, **fields
         )
-
-
-def retry_delay(attempt: int) -> float:
-    """Seconds before the next attempt after attempt number `attempt`, doubling, with jitter."""
-    return spread(RETRY_AFTER * 2.0 ** min(attempt - 1, 6))

@@ -1,62 +1,81 @@
-"""Tells once that the storage is away, and once that it is back, whoever notices."""
+"""Tells once that a storage, or one of its queues, is away, and once that it is back."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, Scope
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Clock
 
+#: What is away when it is not one queue alone.
+_ALL = ""
+
 
 class Outage:
-    """One storage, as all threads of one daemon find it. Safe to use from any thread."""
+    """One storage, as all threads of one daemon find it. Safe to use from any thread.
+
+    Trouble with one job is none: it waits alone, and nobody else is kept waiting.
+    """
 
     def __init__(
         self,
         observer: Observer,
         clock: Clock,
         *,
-        away: EventName = EventName.STORAGE_AWAY,
-        back: EventName = EventName.STORAGE_BACK,
         ended: Callable[[], None] = lambda: None,
+        **about: object,
     ) -> None:
-        """`ended` is called when an outage is over, by whoever notices it."""
+        """`ended` is called when the storage is back; `about` goes with each event."""
         self._ended = ended
         self._ended_at = float("-inf")
-        self._away, self._back = away, back
+        self._about = about
         self._observer = observer
         self._clock = clock
         self._lock = threading.Lock()
-        self._since: float | None = None
+        self._since: dict[str, float] = {}
 
     @property
     def lasts(self) -> bool:
         """Whether the storage was away when somebody last asked it."""
-        return self._since is not None
+        return _ALL in self._since
+
+    def away(self, queue: str) -> bool:
+        """Whether a queue was away when somebody last asked for it, with its storage or alone."""
+        return bool(self._since) and (_ALL in self._since or queue in self._since)
 
     def over_for(self, seconds: float) -> bool:
-        """Whether no outage lasts, and none was over less than `seconds` ago."""
-        return self._since is None and self._clock.monotonic() - self._ended_at >= seconds
+        """Whether no outage of the storage lasts, and none was over less than `seconds` ago."""
+        return not self.lasts and self._clock.monotonic() - self._ended_at >= seconds
 
-    def noticed(self, error: BackendUnavailable, **fields: object) -> None:
-        """The storage did not do what was asked; `fields` say what that was about."""
-        with self._lock:
-            if self._since is not None:
-                return
-            self._since = self._clock.monotonic()
-        self._observer.emit(self._away, error=str(error), **fields)
-
-    def over(self, **fields: object) -> None:
-        """The storage has done what was asked."""
-        if self._since is None:  # the usual case costs no lock
+    def noticed(self, error: BackendUnavailable, queue: str = _ALL, **fields: object) -> None:
+        """What was asked was not done; `fields` say what that was about."""
+        if error.scope is Scope.JOB:
             return
+        what = _ALL if error.scope is Scope.STORAGE else queue
         with self._lock:
-            since, self._since = self._since, None
-            if since is not None:
-                self._ended_at = self._clock.monotonic()
-        if since is not None:
+            if what in self._since:
+                return
+            self._since[what] = self._clock.monotonic()
+        event = EventName.QUEUE_UNAVAILABLE if what else EventName.STORAGE_UNAVAILABLE
+        named = {"queue": what} if what else {}
+        self._observer.emit(event, error=str(error), **self._about, **named, **fields)
+
+    def over(self, queue: str = _ALL, **fields: object) -> None:
+        """What was asked of the storage, and of `queue` where one is named, has been done."""
+        if not self._since:  # the usual case costs no lock
+            return
+        for what in {_ALL, queue}:
+            with self._lock:
+                since = self._since.pop(what, None)
+                if since is not None and not what:
+                    self._ended_at = self._clock.monotonic()
+            if since is None:
+                continue
+            event = EventName.QUEUE_RECOVERED if what else EventName.STORAGE_RECOVERED
+            named = {"queue": what} if what else {}
             seconds = round(self._clock.monotonic() - since, 1)
-            self._observer.emit(self._back, seconds=seconds, **fields)
-            self._ended()
+            self._observer.emit(event, seconds=seconds, **self._about, **named, **fields)
+            if not what:
+                self._ended()

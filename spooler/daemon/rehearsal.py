@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
 from spooler.errors import PayloadInvalid, RunStopped
-from spooler.model.claim import Claim, Owner
-from spooler.model.job import Job
+from spooler.model.claim import Claim, Lease, Owner
+from spooler.model.job import Job, Queue
 from spooler.model.result import Outcome, Report, SignedReport
 from spooler.model.run import RunRequest
 from spooler.model.state import State
@@ -32,6 +32,7 @@ class Rehearsed:
 def rehearse(
     *,
     backend: Backend,
+    queue: Queue,
     runner: Runner,
     rules: DeviceRules,
     owner: Owner,
@@ -39,16 +40,25 @@ def rehearse(
     clock: Clock,
     more: Callable[[], bool],
 ) -> Iterator[Rehearsed]:
-    """Go through the waiting jobs of one device for as long as `more` says so."""
+    """Go through the waiting jobs of one queue for as long as `more` says so."""
     version = "dry-run"
-    for job in backend.peek(rules.name):
+    for job in backend.peek(queue):
         if not more():
             return
-        claim = Claim(job, owner, 1, uuid.uuid4().hex[:16])
+        claim = Claim(job, Lease(uuid.uuid4().hex[:16], owner, 0.0), 1)
         began = clock.now()
         outcome = _outcome(runner, claim, rules)
-        status = Status(outcome.state, outcome.reason, began, clock.now())
-        report = Report(job.id, job.device, version, 1, str(owner), status, outcome.result)
+        report = Report(
+            job.id,
+            job.queue,
+            rules.name,
+            version,
+            1,
+            str(owner),
+            Status(outcome.state, outcome.reason, began, clock.now()),
+            outcome.result,
+            digest=job.digest,
+        )
         signed = sign(report)
         yield Rehearsed(job, signed, backend.preview(claim, signed))
 

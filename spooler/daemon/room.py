@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
-from spooler.daemon.outage import Outage
 from spooler.durable import Disk, unavailable
 from spooler.errors import BackendUnavailable
 from spooler.observe.events import EventName, Observer
@@ -29,24 +29,41 @@ class Room:
         self._folder = folder
         self._disk = disk
         self._refused = False
-        self._outage = Outage(
-            observer, clock, away=EventName.OUTBOX_FULL, back=EventName.OUTBOX_ROOM
-        )
+        self._observer = observer
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._full_since: float | None = None
 
     def missing(self, error: BackendUnavailable, **fields: object) -> None:
         """Something of a run was not taken; `fields` say what that was about."""
         self._refused = True
-        self._outage.noticed(error, **fields)
+        self._full(error, **fields)
 
     def there(self) -> bool:
         """Whether there is room for what a run brings."""
         try:
             self._look()
         except OSError as error:
-            self._outage.noticed(unavailable(error, self._folder))
+            self._full(unavailable(error, self._folder))
             return False
-        self._outage.over()
+        self._recovered()
         return True
+
+    def _full(self, error: BackendUnavailable, **fields: object) -> None:
+        with self._guard:
+            if self._full_since is not None:
+                return
+            self._full_since = self._clock.monotonic()
+        self._observer.emit(EventName.DISK_FULL, error=str(error), **fields)
+
+    def _recovered(self) -> None:
+        if self._full_since is None:  # the usual case costs no lock
+            return
+        with self._guard:
+            since, self._full_since = self._full_since, None
+        if since is not None:
+            seconds = round(self._clock.monotonic() - since, 1)
+            self._observer.emit(EventName.DISK_RECOVERED, seconds=seconds)
 
     def _look(self) -> None:
         try:

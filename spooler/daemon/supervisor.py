@@ -7,11 +7,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-from spooler.daemon.claims.leases import LeaseKeeper
 from spooler.daemon.housekeeper import Housekeeper
-from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.errors import ConfigError
@@ -24,9 +23,23 @@ OK, DEAD_THREAD, NOT_DELIVERED, REFUSED = 0, 70, 75, 78
 #: Seconds that an interrupted run may take to be stopped by force and reported, beyond its own
 #: device's grace periods.
 _AFTER_INTERRUPT = 30.0
-#: Seconds that reports which the storage has postponed may take at the end.
-_FOR_THE_POSTPONED = 5.0
+#: Seconds that reports which have to wait for a moment may take at the end.
+_FOR_THE_DELAYED = 5.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the main thread does while it waits: show life, and read the settings again.
+
+    `beat` is called every `every` seconds at least, `stopping` once when the end begins.
+    """
+
+    grace: Callable[[], float]
+    reload: Callable[[], None]
+    beat: Callable[[], None] = lambda: None
+    every: float | None = None
+    stopping: Callable[[], object] = lambda: None
 
 
 class Supervisor:
@@ -36,30 +49,18 @@ class Supervisor:
         self,
         *,
         workers: Sequence[Worker],
-        keeper: LeaseKeeper,
-        housekeeper: Housekeeper,
-        delivery: Delivery,
+        housekeepers: Sequence[Housekeeper],
         timers: Timers,
         observer: Observer,
         clock: Clock,
-        grace: Callable[[], float],
-        reload: Callable[[], None],
-        beat: Callable[[], None] = lambda: None,
-        beat_every: float | None = None,
-        stopping: Callable[[], object] = lambda: None,
+        watch: Watch,
     ) -> None:
         self._workers = workers
-        self._keeper = keeper
-        self._housekeeper = housekeeper
-        self._delivery = delivery
+        self._housekeepers = housekeepers
         self._timers = timers
         self._observer = observer
         self._clock = clock
-        self._grace = grace
-        self._reload = reload
-        self._beat = beat
-        self._beat_every = beat_every
-        self._stopping = stopping
+        self._watching = watch
         self._news = threading.Event()
         self._stop_requests = 0
         self._reload_requests = 0
@@ -106,15 +107,17 @@ class Supervisor:
             ready()
             self._watch()
             self._observer.emit(EventName.DAEMON_STOPPING, reason=self._why())
-            self._stopping()
+            self._watching.stopping()
             self._wind_down()
         if isinstance(self._failure, ConfigError):
             return REFUSED
         return OK if self._failure is None else DEAD_THREAD
 
     def _start(self) -> None:
-        self._thread("leases", self._keeper.run)
-        self._thread("outbox", self._housekeeper.run)
+        for housekeeper in self._housekeepers:
+            feed = housekeeper.feed
+            self._thread(f"leases-{feed.name}", feed.leases.run)
+            self._thread(f"feed-{feed.name}", housekeeper.run)
         self._timers.start()
         for worker in self._workers:
             self._worker_threads.append(self._thread(f"worker-{worker.rules.name}", worker.run))
@@ -126,7 +129,7 @@ class Supervisor:
             except BaseException as failure:
                 self._failure = self._failure or failure
                 logging.getLogger("spooler").critical(
-                    "the thread %s has died: %s", name, failure, exc_info=failure
+                    "thread %s died: %s", name, failure, exc_info=failure
                 )
             finally:
                 self._news.set()
@@ -139,7 +142,7 @@ class Supervisor:
     def _watch(self) -> None:
         """Wait for a reason to stop; reload and show life meanwhile."""
         while True:
-            self._news.wait(self._beat_every)
+            self._news.wait(self._watching.every)
             self._news.clear()
             if self._stop_requests or self._failure is not None:
                 return
@@ -147,16 +150,16 @@ class Supervisor:
                 return
             if self._reload_requests:
                 self._reload_requests = 0
-                self._reload()
-            self._beat()
+                self._watching.reload()
+            self._watching.beat()
 
     def _why(self) -> str:
         if self._failure is not None:
-            return f"a thread has died: {self._failure}"
+            return f"a thread died: {self._failure}"
         if self._stop_requests:
             return "asked to stop"
-        left = sum(worker.left for worker in self._workers)
-        return f"{left} waiting jobs cannot be run now" if left else "nothing is left to do"
+        left = sum(worker.policy.left for worker in self._workers)
+        return f"{left} queued jobs cannot run now" if left else "nothing left to do"
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -166,18 +169,25 @@ class Supervisor:
         for worker in self._workers:
             worker.stop()
         patient = self._failure is None
-        if patient and not self._wait_for_workers(self._grace(), hurried_by_signal=True):
+        if patient and not self._wait_for_workers(self._watching.grace(), hurried_by_signal=True):
             patient = False
         if not patient:
             for worker in self._workers:
                 worker.interrupt()
             self._wait_for_workers(_AFTER_INTERRUPT, hurried_by_signal=False)
-        self._housekeeper.close()
-        self._delivery.retry_for(_FOR_THE_POSTPONED)
-        self._keeper.close()
+        self._close_feeds()
         for thread in self._threads:
             if thread not in self._worker_threads:
                 thread.join(timeout=5.0)
+
+    def _close_feeds(self) -> None:
+        for housekeeper in self._housekeepers:
+            housekeeper.close()
+        for housekeeper in self._housekeepers:
+            feed = housekeeper.feed
+            feed.returns.try_all()
+            feed.delivery.retry_for(_FOR_THE_DELAYED)
+            feed.leases.close()
 
     def _wait_for_workers(self, seconds: float, *, hurried_by_signal: bool) -> bool:
         """Whether all workers have ended within `seconds`, or before a second signal."""
@@ -186,7 +196,7 @@ class Supervisor:
             left = deadline - self._clock.monotonic()
             if left <= 0 or (hurried_by_signal and self._stop_requests > 1):
                 return False
-            self._beat()
+            self._watching.beat()
             self._news.wait(min(left, 1.0))
             self._news.clear()
         return True

@@ -1,4 +1,4 @@
-"""One device: wait, claim, execute. The main loop."""
+"""One device: wait, claim from the queue whose turn it is, execute. The main loop."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from spooler.daemon.backoff import Backoff
+from spooler.daemon.backoff import Backoff, spread
+from spooler.daemon.claims.records import Record
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
-from spooler.daemon.outage import Outage
-from spooler.daemon.room import ROOM_AGAIN, Room
+from spooler.daemon.room import ROOM_AGAIN
+from spooler.daemon.schedule.drain import Policy, Tickets
 from spooler.daemon.schedule.opening_hours import OpeningHours
-from spooler.daemon.tickets import Tickets
-from spooler.errors import (
-    BackendUnavailable,
-    DeviceUnusable,
-    PushUnavailable,
-)
-from spooler.model.claim import Claim, Owner
+from spooler.daemon.schedule.turns import Source, Turns
+from spooler.daemon.shared import Shared
+from spooler.errors import BackendUnavailable, DeviceUnusable, LeaseLost
+from spooler.model.claim import Claim, Lease
 from spooler.model.device import DeviceCard
 from spooler.model.run import StopReason
-from spooler.observe.events import EventName, Observer
-from spooler.protocols import Backend, Clock, Runner, Subscription
+from spooler.observe.events import EventName
+from spooler.protocols import Runner
 
-#: A tick that is this many poll intervals late, by the monotonic clock, is taken for lost.
-_LATE = 2.0
-_SLACK = 0.5
-#: A job older than this (seconds) that no push has told of shows that the push is silent.
-_PUSH_WITHIN = 2.0
-#: With `once`, seconds to look on at jobs that wait and cannot be had, and between two looks: more
-#: than a storage takes to see that a job file is broken, and not half written.
-_ONCE_PATIENCE, _ONCE_LOOK = 3.0, 0.25
+#: Seconds that a queue with trouble of its own is left alone.
+_QUEUE_RESTS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What ends the work of one device: `claims` the taking of jobs, `waits` all patience."""
+
+    claims: threading.Event
+    waits: threading.Event
+
+    @classmethod
+    def new(cls) -> Stops:
+        return cls(threading.Event(), threading.Event())
 
 
 class Worker:
@@ -43,58 +47,41 @@ class Worker:
         self,
         *,
         rules: DeviceRules,
-        backend: Backend,
         runner: Runner,
         executor: Executor,
-        owner: Owner,
-        ttl: float,
-        clock: Clock,
-        observer: Observer,
+        policy: Policy,
         tickets: Tickets,
-        hurry: threading.Event,
-        once: bool = False,
-        outage: Outage,
-        room: Room,
-        keeps_up: Callable[[], bool] = lambda: True,
-        late: Callable[[], None] = lambda: None,
+        shared: Shared,
+        stops: Stops,
         news: Callable[[], None] = lambda: None,
     ) -> None:
+        """`news` is called when outsiders should be told of the device now."""
         self.rules = rules
         self.version = DeviceCard(rules.name).version
+        self.policy = policy
+        #: Called when a tick has not come: the timers may have fallen silent.
+        self.late: Callable[[], None] = lambda: None
         self._handler_card = DeviceCard(rules.name)
         self._note = ""
-        self._backend = backend
         self._runner = runner
         self._executor = executor
-        self._owner = owner
-        self._ttl = ttl
-        self._clock = clock
-        self._observer = observer
         self._tickets = tickets
-        self._once = once
-        self._keeps_up = keeps_up
-        self._late = late
+        self._shared = shared
+        self._stops = stops
         self._news = news
-        self._outage = outage
-        self._room = room
+        self._turns = Turns(())
         self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._hurry = hurry
         self._opened = self._closed = False
-        #: With `once`: the jobs that waited when this device went, and could not be had.
-        self.left = 0
-        self._in_vain_since: float | None = None
-        # What waits from before the first look was never pushed to us.
-        self._pushed = True
-        self._subscription: Subscription | None = None
-        self._deaf = False
-        self._token = ""
-        self._hours = OpeningHours(runner, clock, observer, self._tell_note)
+        self._hours = OpeningHours(runner, shared.clock, shared.observer, self._tell_note)
 
     @property
     def card(self) -> DeviceCard:
-        """What is announced of the device: its handler's word, and the settings' in its place."""
+        """What is announced of the device: its handler's card, overridden by the settings."""
         return replace(self.rules.dressed(self._handler_card), note=self._note)
+
+    def serve(self, sources: list[Source]) -> None:
+        """Say which queues are served; before `run`."""
+        self._turns = Turns(sources)
 
     def _tell_note(self, note: str) -> None:
         """Have outsiders told now, and not at the next announcement."""
@@ -105,34 +92,29 @@ class Worker:
     # --- called by others -------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Look at the queue now: a tick, or a changed rule."""
-        self._wake.set()
-
-    def push(self) -> None:
-        """Look at the queue now: the storage says that there may be a job."""
-        self._pushed = True
+        """Look at the queues now: a tick, a push, or a changed rule."""
         self._wake.set()
 
     def stop(self) -> None:
         """Claim no more; a run that is going on may end by itself."""
-        self._stopping.set()
+        self._stops.claims.set()
         self._wake.set()
 
     def interrupt(self) -> None:
         """End the run that is going on as well, and wait for nothing any more."""
         self.stop()
-        self._hurry.set()
+        self._stops.waits.set()
         self._executor.interrupt(StopReason.SHUTDOWN)
         self._hours.interrupt()
 
     def patience(self, seconds: float) -> bool:
         """Wait, unless we are stopping; whether to go on."""
-        return not self._stopping.wait(seconds)
+        return not self._stops.claims.wait(seconds)
 
     # --- the thread -------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Bring the handler up and listen; raises ConfigError. A device that rests is no error."""
+        """Bring the handler up; raises ConfigError. A device that rests is no error."""
         try:
             self._open()
         except DeviceUnusable as error:
@@ -143,18 +125,13 @@ class Worker:
         self._opened = True
         self.version = self._handler_card.version
         self._tell_note("")
-        self._observer.emit(EventName.DEVICE_OPEN, device=self.rules.name)
+        self._shared.observer.emit(EventName.DEVICE_OPENED, device=self.rules.name)
 
     def run(self) -> None:
-        """Work until stopped, or until the queue is empty when that is what was asked for."""
-        backoff = Backoff()
-        while not self._stopping.is_set():
+        """Work until stopped, or until the policy says that the work is over."""
+        while not self._stops.claims.is_set():
             try:
-                going_on = self._turn() or self._look_again()
-                backoff.reset()
-            except BackendUnavailable as error:
-                self._outage.noticed(error, device=self.rules.name)
-                going_on = self.patience(backoff.wait())
+                going_on = self._turn()
             except DeviceUnusable as error:
                 self._rest(error)
                 going_on = self._reopen()
@@ -163,95 +140,110 @@ class Worker:
         self.close()
 
     def _turn(self) -> bool:
-        """One look at the queue; whether to go on."""
-        self._listen()
-        if self._hours.closed(self.rules):
-            return not self._once and self._sleep()
+        """One look at the queues; whether to go on."""
         self._wake.clear()
-        if not self._room.there() or not self._keeps_up():
+        if self._hours.closed(self.rules):
+            return self._look_later()
+        if not self._shared.room.there():
             return self.patience(ROOM_AGAIN)
-        pushed, self._pushed = self._pushed, False
-        claim = self._claim()
-        self._outage.over(device=self.rules.name)
-        if claim is None:
-            return not self._once and self._sleep()
-        self._in_vain_since = None
-        self._mistrust(claim, pushed=pushed)
-        self._executor.execute(claim, self.rules, self.version)
-        self._pushed = True  # a drained queue says nothing about the push
-        return True
+        for source in self._turns.order():
+            claim = self._claim_from(source)
+            if self._stops.claims.is_set() and claim is None:
+                return False
+            if claim is None:
+                continue
+            self._turns.served(source)
+            self.policy.worked()
+            self._executor.execute(source.feed, claim, self.rules, self.version)
+            source.ear.drained()
+            return True
+        return self._look_later()
 
-    def _claim(self) -> Claim | None:
-        """A job, if there is one and one more is wanted. A repeat finds a claim that was lost."""
-        if not self._tickets.take():
-            if self._tickets.used_up:
-                self._stopping.set()
-            return None
-        self._token = self._token or secrets.token_hex(8)
-        claim = None
-        try:
-            claim = self._backend.claim(self.rules.name, self._owner, self._ttl, self._token)
-        finally:
-            (self._tickets.use if claim is not None else self._tickets.give_back)()
-        self._token = ""
-        return claim
-
-    def _sleep(self) -> bool:
+    def _look_later(self) -> bool:
         """Wait for a tick or a push; a tick that does not come is made up for."""
-        if not self._wake.wait(_LATE * self.rules.poll_interval + _SLACK):
-            self._late()
+        wait = self.policy.look_again(self._depth)
+        if wait is None or self._stops.claims.is_set():
+            return False
+        if not self._wake.wait(wait) and wait > self.rules.poll_interval:
+            self.late()
         self._runner.drain_output()
         return True
 
-    def _look_again(self) -> bool:
-        """With `once`: whether to look on at jobs that wait and cannot be had (yet)."""
-        if not self._once or self._stopping.is_set():
-            return False
-        waiting = self._backend.depth(self.rules.name)
-        if not waiting:
-            return False
-        now = self._clock.monotonic()
-        if self._in_vain_since is None:
-            self._in_vain_since = now
-        if now - self._in_vain_since < _ONCE_PATIENCE:
-            return self.patience(_ONCE_LOOK)
-        self.left = waiting
-        return False
+    def _depth(self) -> int | None:
+        """How many jobs wait in all queues; None when one of them cannot be asked."""
+        waiting = 0
+        for source in self._turns.order():
+            if source.feed.outage.lasts:
+                return None
+            try:
+                waiting += source.feed.backend.depth(source.queue)
+            except BackendUnavailable as error:
+                source.feed.outage.noticed(error, source.queue.name, device=self.rules.name)
+                return None
+        return waiting
 
-    def _listen(self) -> None:
-        if self._subscription is not None or self._deaf or not self._backend.traits.push:
-            return
+    def _claim_from(self, source: Source) -> Claim | None:
+        """A job of one queue, unless the queue is away, or lags behind with its reports."""
+        feed, queue, now = source.feed, source.queue, self._shared.clock.monotonic()
+        if feed.outage.lasts or now < source.rests_until:
+            return None
+        if not feed.delivery.keeps_up(queue.name):
+            return None
         try:
-            self._subscription = self._backend.subscribe(self.rules.name, self.push)
-        except PushUnavailable as error:
-            self._deaf = True
-            name = self.rules.name
-            self._observer.emit(EventName.PUSH_SILENT, device=name, reason=f"{error}; polling")
+            source.ear.listen()
+            pushed = source.ear.looking()
+            claim = self._claim(source)
+        except BackendUnavailable as error:
+            feed.outage.noticed(error, queue.name, device=self.rules.name)
+            source.rests_until = now + (error.retry_after or spread(_QUEUE_RESTS))
+            return None
+        feed.outage.over(queue.name)
+        if claim is not None:
+            source.ear.mistrust(claim, pushed=pushed)
+        return claim
 
-    def _mistrust(self, claim: Claim, *, pushed: bool) -> None:
-        """Renew a push that said nothing of a job that has been waiting for a while."""
-        submitted = claim.job.submitted_at
-        if pushed or self._subscription is None or submitted is None:
-            return
-        if claim.attempt > 1 or claim.job.defect:
-            return  # told of before, and made to wait since
-        if (self._clock.now() - submitted).total_seconds() > _PUSH_WITHIN:
-            self._observer.emit(EventName.PUSH_SILENT, device=self.rules.name)
-            self._subscription.close()
-            self._subscription = None
-            self._pushed = True
+    def _claim(self, source: Source) -> Claim | None:
+        """A job, if there is one and one more is wanted. A repeat finds a claim that was lost."""
+        if not self._tickets.take():
+            if self._tickets.used_up:
+                self._stops.claims.set()
+            return None
+        feed = source.feed
+        source.token = source.token or secrets.token_hex(8)
+        claim = None
+        try:
+            lease = Lease(source.token, feed.owner, feed.leases.ttl)
+            claim = feed.backend.claim(source.queue, lease)
+        finally:
+            self._tickets.settle(used=claim is not None)
+        source.token = ""
+        if claim is None or feed.backend.traits.keeps_claims:
+            return claim
+        return self._write_down(source, claim)
+
+    def _write_down(self, source: Source, claim: Claim) -> Claim | None:
+        """Where the storage forgets who holds what, our own disk has to know."""
+        feed = source.feed
+        try:
+            feed.records.keep(Record(claim, self.rules.name))
+        except BackendUnavailable as error:
+            self._shared.room.missing(error, job=claim.job.id)
+            with suppress(LeaseLost):
+                feed.returns.give_back(claim, str(error), refund=True)
+            return None
+        return claim
 
     # --- a device that rests ----------------------------------------------------------------
 
     def _rest(self, error: DeviceUnusable) -> None:
         self._tell_note(str(error))
-        self._observer.emit(EventName.DEVICE_UNUSABLE, device=self.rules.name, error=str(error))
+        self._shared.observer.emit(
+            EventName.DEVICE_RESTED, device=self.rules.name, error=str(error)
+        )
 
     def _reopen(self) -> bool:
         """Try to bring the device up again, with growing pauses; False when we are stopping."""
-        if self._once:
-            with suppress(BackendUnavailable):
-                self.left = self._backend.depth(self.rules.name)
+        if not self.policy.cannot_work(self._depth):
             return False
         backoff = Backoff(first=1.0, last=60.0)
         while self.patience(backoff.wait()):
@@ -270,9 +262,8 @@ class Worker:
         if self._closed:
             return
         self._closed = True
-        if self._subscription is not None:
-            self._subscription.close()
-            self._subscription = None
+        for source in self._turns.order():
+            source.ear.close()
         self._runner.close()
         if self._opened:
-            self._observer.emit(EventName.DEVICE_CLOSED, device=self.rules.name)
+            self._shared.observer.emit(EventName.DEVICE_CLOSED, device=self.rules.name)

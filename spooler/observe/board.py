@@ -46,8 +46,8 @@ class Snapshot:
     started_at: datetime | None = None
     stopping: bool = False
     devices: Mapping[str, DeviceView] = field(default_factory=dict)
-    storage_up: bool = True
-    storage_since: datetime | None = None
+    #: What is away, and since when: storages, and queues as "storage:queue".
+    away: Mapping[str, datetime] = field(default_factory=dict)
     #: This machine's own disk takes no reports, so no job is begun.
     disk_full: bool = False
     #: Signed reports on disk that the storage does not have yet.
@@ -59,7 +59,7 @@ class Snapshot:
     def healthy(self) -> bool:
         """Whether nobody has to come: storage and own disk are well, every device can work."""
         return (
-            self.storage_up
+            not self.away
             and not self.disk_full
             and all(device.activity is not Activity.UNUSABLE for device in self.devices.values())
         )
@@ -77,8 +77,8 @@ class Snapshot:
             f"{failed} failed",
         ]
         words += [f"{self.waiting} reports waiting"] if self.waiting else []
-        words += [f"unusable: {' '.join(unusable)}"] if unusable else []
-        words += [] if self.storage_up else ["storage away"]
+        words += [f"resting: {' '.join(unusable)}"] if unusable else []
+        words += [f"unavailable: {' '.join(sorted(self.away))}"] if self.away else []
         words += ["own disk full"] if self.disk_full else []
         return ", ".join(words)
 
@@ -94,12 +94,19 @@ class Board:
         self._lock = threading.Lock()
         self._daemon: dict[str, Any] = {}
         self._devices: dict[str, dict[str, Any]] = {}
+        self._away: dict[str, datetime] = {}
+        #: Undelivered reports by storage.
+        self._waiting: dict[str, int] = {}
 
     def snapshot(self) -> Snapshot:
         """The latest state; a value that never changes."""
         with self._lock:
             devices = {name: DeviceView(**noted) for name, noted in self._devices.items()}
-            return Snapshot(**self._daemon, devices=MappingProxyType(devices))
+            away = MappingProxyType(dict(self._away))
+            waiting = sum(self._waiting.values())
+            return Snapshot(
+                **self._daemon, away=away, waiting=waiting, devices=MappingProxyType(devices)
+            )
 
     def __call__(self, seen: Observation) -> None:
         with self._lock:
@@ -109,20 +116,36 @@ class Board:
             if isinstance(name, str) and (move := _DEVICE.get(seen.name)):
                 noted = self._devices.setdefault(name, {"name": name})
                 noted.update(move(noted, seen))
-            # What any event may carry: the length of the outbox, an error.
+            if seen.name in _OUTAGES:
+                self._outage(seen)
+            # What any event may carry: how many reports wait, an error.
             if isinstance(waiting := seen.fields.get("waiting"), int):
-                self._daemon["waiting"] = waiting
+                self._waiting[str(seen.fields.get("storage", ""))] = waiting
             if error := seen.fields.get("error"):
                 self._daemon.update(last_error=str(error), last_error_at=seen.at)
 
 
+    def _outage(self, seen: Observation) -> None:
+        names = (seen.fields.get("storage"), seen.fields.get("queue"))
+        what = ":".join(str(each) for each in names if each)
+        if _OUTAGES[seen.name]:
+            self._away.setdefault(what, seen.at)
+        else:
+            self._away.pop(what, None)
+
+
+#: Whether something has gone away, or has come back.
+_OUTAGES = {
+    EventName.STORAGE_UNAVAILABLE: True,
+    EventName.STORAGE_RECOVERED: False,
+    EventName.QUEUE_UNAVAILABLE: True,
+    EventName.QUEUE_RECOVERED: False,
+}
 _DAEMON: Mapping[EventName, Callable[[Observation], dict[str, Any]]] = {
     EventName.DAEMON_STARTED: lambda seen: {"started_at": seen.at, "stopping": False},
     EventName.DAEMON_STOPPING: lambda _: {"stopping": True},
-    EventName.STORAGE_AWAY: lambda seen: {"storage_up": False, "storage_since": seen.at},
-    EventName.STORAGE_BACK: lambda seen: {"storage_up": True, "storage_since": seen.at},
-    EventName.OUTBOX_FULL: lambda _: {"disk_full": True},
-    EventName.OUTBOX_ROOM: lambda _: {"disk_full": False},
+    EventName.DISK_FULL: lambda _: {"disk_full": True},
+    EventName.DISK_RECOVERED: lambda _: {"disk_full": False},
 }
 
 
@@ -153,8 +176,6 @@ def _ended(count: str = "") -> Callable[[_Noted, Observation], dict[str, Any]]:
 
 
 def _window(_: _Noted, seen: Observation) -> dict[str, Any]:
-    if not seen.fields.get("open", True):
-        return _now(Activity.IDLE, seen)
     note = str(seen.fields.get("note", "") or seen.fields.get("kind", ""))
     return _now(Activity.WINDOW, seen, note=note)
 
@@ -169,11 +190,11 @@ _DEVICE: Mapping[EventName, Callable[[_Noted, Observation], dict[str, Any]]] = {
     EventName.JOB_RELEASED: _ended(),
     EventName.JOB_REQUEUED: _ended(),
     EventName.JOB_LOST: _ended(),
-    EventName.JOB_PREVIEWED: _ended(),
-    EventName.DEVICE_OPEN: lambda _, seen: _now(Activity.IDLE, seen),
+    EventName.DEVICE_OPENED: lambda _, seen: _now(Activity.IDLE, seen),
     EventName.DEVICE_CLOSED: lambda _, seen: _now(Activity.CLOSED, seen),
-    EventName.DEVICE_UNUSABLE: lambda _, seen: _now(
+    EventName.DEVICE_RESTED: lambda _, seen: _now(
         Activity.UNUSABLE, seen, note=str(seen.fields.get("error", ""))
     ),
-    EventName.DEVICE_WINDOW: _window,
+    EventName.WINDOW_OPENED: _window,
+    EventName.WINDOW_CLOSED: lambda _, seen: _now(Activity.IDLE, seen),
 }

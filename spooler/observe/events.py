@@ -35,31 +35,33 @@ class EventName(StrEnum):
     JOB_RELEASED = "job.released"  # attempt, reason: given back unrun
     JOB_REQUEUED = "job.requeued"  # attempt, reason: taken from a dead owner, will run again
     JOB_LOST = "job.lost"  # attempt, reason: somebody else has taken the lease over
-    JOB_PREVIEWED = "job.previewed"  # seconds: a dry run
 
-    REPORT_KEPT = "report.kept"  # waiting
-    REPORT_DELIVERED = "report.delivered"  # waiting, seconds, digest (SHA-256 of what is signed)
+    REPORT_DELIVERED = "report.delivered"  # waiting, digest (SHA-256 of what is signed)
+    REPORT_DELAYED = "report.delayed"  # waiting, reason: this report waits alone, it is no outage
     REPORT_PARKED = "report.parked"  # waiting, digest, reason: it cannot be delivered, is kept
 
-    OUTBOX_FULL = "outbox.full"  # error: this machine's disk takes no reports; no claims meanwhile
-    OUTBOX_ROOM = "outbox.room"  # seconds: it takes them again
+    DISK_FULL = "disk.full"  # error: this machine's disk takes no reports; no claims meanwhile
+    DISK_RECOVERED = "disk.recovered"  # seconds: it takes them again
 
-    STORAGE_AWAY = "storage.away"  # error
-    STORAGE_BACK = "storage.back"  # seconds it was away
+    STORAGE_UNAVAILABLE = "storage.unavailable"  # storage, error
+    STORAGE_RECOVERED = "storage.recovered"  # storage, seconds it was away
+    QUEUE_UNAVAILABLE = "queue.unavailable"  # storage, queue, error: the storage itself is well
+    QUEUE_RECOVERED = "queue.recovered"  # storage, queue, seconds
 
-    DEVICE_OPEN = "device.open"
+    DEVICE_OPENED = "device.opened"
     DEVICE_CLOSED = "device.closed"
-    DEVICE_UNUSABLE = "device.unusable"  # error
-    DEVICE_WINDOW = "device.window"  # kind, note, open (bool): a window begins or ends
-    DEVICE_CALIBRATED = "device.calibrated"  # seconds, reason when it failed
+    DEVICE_RESTED = "device.rested"  # error: its handler cannot be opened; its jobs stay queued
+    DEVICE_ANNOUNCED = "device.announced"  # storage
+    WINDOW_OPENED = "window.opened"  # kind, note
+    WINDOW_CLOSED = "window.closed"  # kind, note
+    DEVICE_CALIBRATED = "device.calibrated"  # seconds
+    CALIBRATION_FAILED = "calibration.failed"  # seconds, reason
 
-    PUSH_SILENT = "push.silent"
-    CLOCK_STEPPED = "clock.stepped"  # seconds
+    PUSH_LOST = "push.lost"  # storage, reason where it is known
+    ANNOUNCEMENT_FAILED = "announcement.failed"  # storage, error
+    STORAGE_CALLS = "storage.calls"  # storage, calls: at the end, how often each verb was asked
 
-    ANNOUNCE_DONE = "announce.done"
-    ANNOUNCE_FAILED = "announce.failed"  # error
-
-    DAEMON_STARTED = "daemon.started"  # version, devices, storage
+    DAEMON_STARTED = "daemon.started"  # version, devices, storages
     DAEMON_RELOADED = "daemon.reloaded"  # reason: what changed
     DAEMON_RESTART_NEEDED = "daemon.restart_needed"  # reason: what was not taken over
     DAEMON_RELOAD_REFUSED = "daemon.reload_refused"  # error

@@ -1,14 +1,15 @@
-"""Renews the held claims, from a thread that does nothing else.
+"""Renews the held claims of one storage, from a thread that does nothing else.
 
-One writer per claim: whoever writes about a claim holds its lock, so that a renewal and the
-final write exclude each other. A storage that is away does not end a run: the fence decides,
-when the report is delivered, whether somebody else has taken over meanwhile.
+A storage that is away does not end a run: the fence decides, when the report is delivered, whether
+somebody else has taken over meanwhile. A delivery is no reason not to renew: the storage sorts out
+which of the two comes first.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim
@@ -22,59 +23,93 @@ _NOTICE_WITHIN = 5.0
 
 
 class Held:
-    """A claim that is being kept alive. `claim` is its newest value; `lock` guards it."""
+    """A claim that is being kept alive; `claim` is its newest value."""
 
     def __init__(self, claim: Claim, stop: Callable[[StopReason], None], due: float) -> None:
-        self.claim = claim
+        self._claim = claim
+        self._lock = threading.Lock()
         self.stop = stop
         self.due = due
+        #: What is to be shown of its run; "" when that has been shown.
         self.progress = ""
-        self.lock = threading.Lock()
-        self.over = False
+
+    @property
+    def claim(self) -> Claim:
+        return self._claim
+
+    def update(self, claim: Claim) -> None:
+        """Take a newer value; what was known once stays known, whichever answer came last."""
+        with self._lock:
+            started = claim.started or self._claim.started
+            cancelled = claim.cancelled or self._claim.cancelled
+            self._claim = replace(claim, started=started, cancelled=cancelled)
+        if cancelled:
+            self.stop(StopReason.CANCELLED)
 
 
-class LeaseKeeper:
+class Leases:
     """Keeps claims alive from `hold` to `drop`."""
 
-    def __init__(self, backend: Backend, clock: Clock, ttl: float) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        clock: Clock,
+        ttl: float,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`progress` is called when there is something to be shown of a run."""
+        self._progress = progress
         self._backend = backend
         self._clock = clock
         self.ttl = ttl
         self._every = min(ttl / _RENEWALS, _NOTICE_WITHIN)
-        self._held: set[Held] = set()
+        self._held: dict[str, Held] = {}
         self._guard = threading.Lock()
         self._closing = threading.Event()
 
-    def hold(self, claim: Claim, stop: Callable[[StopReason], None]) -> Held:
+    def hold(self, claim: Claim, stop: Callable[[StopReason], None] = lambda _: None) -> Held:
         """Renew `claim` from now on; `stop` is called when its run should end."""
         held = Held(claim, stop, self._clock.monotonic() + self._every)
         with self._guard:
-            self._held.add(held)
+            self._held[claim.token] = held
         return held
 
-    def started(self, held: Held) -> None:
-        """Note that the handler is about to run; raises what `renew` raises."""
-        with held.lock:
-            held.claim = self._backend.renew(held.claim, self.ttl, started=True)
-            held.due = self._clock.monotonic() + self._every
-        if held.claim.cancelled:
-            held.stop(StopReason.CANCELLED)
+    def started(self, held: Held, seconds: float) -> None:
+        """Note that the handler is about to run for `seconds`; raises what `start` raises."""
+        held.update(self._backend.start(held.claim, seconds))
+        held.due = self._clock.monotonic() + self._every
 
-    def drop(self, held: Held) -> None:
+    def show(self, held: Held, text: str) -> None:
+        """Have the progress of a run shown, by another thread than the one that renews."""
+        held.progress = text
+        self._progress()
+
+    def of(self, token: str) -> Held | None:
+        """What is kept alive under a token."""
+        with self._guard:
+            return self._held.get(token)
+
+    def drop(self, token: str) -> None:
         """Renew no more; harmless to repeat."""
         with self._guard:
-            self._held.discard(held)
+            self._held.pop(token, None)
 
-    def held_tokens(self) -> set[str]:
+    def all(self) -> list[Held]:
+        """Everything that is kept alive here."""
+        with self._guard:
+            return list(self._held.values())
+
+    def tokens(self) -> set[str]:
         """The tokens of all claims that are kept alive here."""
         with self._guard:
-            return {held.claim.token for held in self._held}
+            return set(self._held)
+
+    # --- the thread -------------------------------------------------------------------------
 
     def run(self) -> None:
         """Renew what is due, until `close`."""
         while not self._closing.is_set():
-            wait = self.renew_due()
-            self._closing.wait(wait)
+            self._closing.wait(self.renew_due())
 
     def renew_due(self) -> float:
         """One pass; seconds until the next.
@@ -83,35 +118,24 @@ class LeaseKeeper:
         for each new claim: most are given up long before their first renewal is due.
         """
         now = self._clock.monotonic()
-        with self._guard:
-            due = [held for held in self._held if held.due <= now]
-        for held in due:
-            self._renew(held)
-        with self._guard:
-            nearest = min((held.due for held in self._held), default=now + self._every)
+        for held in self.all():
+            if held.due <= now:
+                self._renew(held)
+        nearest = min((held.due for held in self.all()), default=now + self._every)
         return min(self._every, max(0.01, nearest - self._clock.monotonic()))
 
     def _renew(self, held: Held) -> None:
-        if not held.lock.acquire(blocking=False):
-            held.due = self._clock.monotonic() + self._every / 10
-            return  # it is being written about, which is a sign of life itself
         try:
-            if held.over:
-                return
-            progress, held.progress = held.progress, ""
-            held.claim = self._backend.renew(held.claim, self.ttl, progress=progress)
-            held.due = self._clock.monotonic() + self._every
+            renewed = self._backend.renew(held.claim)
         except BackendUnavailable:
             held.due = self._clock.monotonic() + self._every / 2
             return
         except LeaseLost:
-            self.drop(held)
+            self.drop(held.claim.token)
             held.stop(StopReason.LEASE_LOST)
             return
-        finally:
-            held.lock.release()
-        if held.claim.cancelled:
-            held.stop(StopReason.CANCELLED)
+        held.due = self._clock.monotonic() + self._every
+        held.update(renewed)
 
     def close(self) -> None:
         """End `run`."""

@@ -4,205 +4,274 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from spooler.daemon.backoff import Backoff
-from spooler.daemon.claims.leases import Held, LeaseKeeper
+from spooler.daemon.claims.estates import Estates
+from spooler.daemon.claims.leases import Leases
+from spooler.daemon.claims.records import Phase, Record, Records
 from spooler.daemon.outage import Outage
-from spooler.daemon.reports.outbox import Entry, Outbox
-from spooler.daemon.room import Room
-from spooler.errors import BackendUnavailable, LeaseLost, Postponed
-from spooler.model.claim import Claim
-from spooler.model.result import SignedReport
-from spooler.observe.events import EventName, Observer
-from spooler.protocols import Backend, Clock
+from spooler.daemon.persist import persist
+from spooler.daemon.shared import Patience, Shared
+from spooler.errors import BackendUnavailable, LeaseLost, ReportRefused, Scope
+from spooler.model.result import Report
+from spooler.model.state import State
+from spooler.model.status import Status
+from spooler.observe.events import EventName
+from spooler.protocols import Backend
 
-#: Seconds until a postponed report is brought again.
+#: The shortest pause (seconds) between two tries.
 _A_MOMENT = 0.02
-#: A delivery that takes longer than this (seconds) is left to the thread "outbox", and the device
+#: A delivery that takes longer than this (seconds) is left to the feed's thread, and the device
 #: goes on to its next job meanwhile; a shorter one costs less than handing it over.
 _WORTH_HANDING_OVER = 0.005
 #: So many reports may wait for that thread; who brings another one delivers it himself.
 _AHEAD = 4
-#: Seconds after which a job is begun although more reports than that are refused.
+#: Seconds after which a job is begun although more reports than that are not taken.
 _ONE_MORE_AFTER = 60.0
 
 
+@dataclass
+class _Waiting:
+    """When a report that waits alone is brought again, and what has been said of it."""
+
+    backoff: Backoff
+    due: float
+    told: bool = False
+
+
 class Delivery:
-    """Brings each report to the storage exactly once, whatever is away meanwhile."""
+    """Brings each report to its storage exactly once, whatever is away meanwhile."""
 
     def __init__(
         self,
         *,
         backend: Backend,
-        outbox: Outbox,
-        keeper: LeaseKeeper,
-        observer: Observer,
+        records: Records,
+        estates: Estates,
+        leases: Leases,
         outage: Outage,
-        clock: Clock,
-        room: Room,
-        soon: Callable[[], None] = lambda: None,
+        shared: Shared,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
+        """`wake` is called when the feed's thread has something to deliver."""
         self._backend = backend
-        self._outbox = outbox
-        self._keeper = keeper
-        self._observer = observer
-        self._held: dict[str, Held] = {}
+        self._records = records
+        self._estates = estates
+        self._leases = leases
+        self._outage = outage
+        self._shared = shared
+        self._clock = shared.clock
+        self._guard = threading.Lock()
         #: Reports being delivered: a retry must not meet the first try of the same report.
         self._busy: set[str] = set()
-        self._guard = threading.Lock()
-        self._outage = outage
-        self._clock = clock
-        self._room = room
-        self._soon = soon
-        self._pause = threading.Event()
+        self._alone: dict[str, _Waiting] = {}
         self._slow = False
-        #: Since when (monotonic) the storage takes no reports; None while it does.
-        self._refused_since: float | None = None
+        #: By queue: since when (monotonic) its storage takes no reports.
+        self._refused_since: dict[str, float] = {}
+        self._wake = wake
+        self._pause = threading.Event()
 
     @property
     def waiting(self) -> int:
         """How many reports are not delivered yet."""
-        return len(self._outbox)
+        return sum(len(each.of(Phase.REPORT)) for each in self._estates)
 
-    def keeps_up(self) -> bool:
-        """Whether another job may be begun.
+    def keeps_up(self, queue: str) -> bool:
+        """Whether another job of a queue may be begun.
 
-        Not while reports pile up that the storage does not take, though it gives jobs away (a
+        Not while its reports pile up that the storage does not take, though it gives jobs away (a
         full disk); but one job now and then, for it may be these very reports.
         """
-        since = self._refused_since
-        if since is None or len(self._outbox) <= _AHEAD:
+        since = self._refused_since.get(queue)
+        if since is None:
+            return True
+        reports = self._records.of(Phase.REPORT)
+        if sum(each.claim.job.queue == queue for each in reports) <= _AHEAD:
             return True
         now = self._clock.monotonic()
         if now - since < _ONE_MORE_AFTER:
             return False
-        self._refused_since = now
+        self._refused_since[queue] = now
         return True
 
-    def finish(self, held: Held, signed: SignedReport, patience: Callable[[float], bool]) -> None:
-        """Deliver the report on a held claim, or leave it safely in the outbox.
+    # --- from a worker ----------------------------------------------------------------------
 
-        A slow storage is served by the thread of the outbox, a few reports behind at most.
-        While neither the own disk nor the storage takes it, `patience(seconds)` waits and says
-        whether to go on; the lease is renewed meanwhile. When it says no, the report is lost with
-        the process and the device's re-run policy decides about the job.
+    def keep(self, record: Record, patience: Patience) -> bool:
+        """Make a report safe: on our own disk, or else in the storage; False when neither.
+
+        While neither takes it, `patience(seconds)` waits and says whether to go on; the lease is
+        renewed meanwhile. When it says no, the report is lost with the process, and the device's
+        re-run policy decides about the job.
         """
-        backoff = Backoff()
-        while not self._finish_once(held, signed):
-            if not patience(backoff.wait()):
-                return
 
-    def _finish_once(self, held: Held, signed: SignedReport) -> bool:
-        entry = Entry(held.claim, signed)
-        self._held[entry.name] = held
+        def safe() -> None:
+            try:
+                self._records.keep(record)
+            except BackendUnavailable as error:
+                self._shared.room.missing(error, job=record.claim.job.id)
+                if not self._deliver(self._records, record, kept=False):
+                    raise
+
         try:
-            self._outbox.keep(entry)
-        except BackendUnavailable as error:
-            self._room.missing(error, job=entry.claim.job.id)
-            return self._deliver(entry, kept=False)
-        if self._slow and len(self._outbox) <= _AHEAD:
-            self._soon()
-        else:
-            self._deliver(entry, kept=True)
+            persist(safe, patience)
+        except BackendUnavailable:
+            return False
         return True
 
-    def restore(self) -> int:
-        """Take up what earlier processes left; the number of reports.
+    def deliver(self, token: str) -> None:
+        """Bring a report that was kept; a slow storage is served by the feed's thread."""
+        record = self._records.get(token)
+        if record is None:
+            return  # it could not be kept, and the storage has taken it
+        if self._slow and len(self._records) <= _AHEAD:
+            self._wake()
+        else:
+            self._deliver(self._records, record)
 
-        Their leases are renewed like those of our own: a storage that is slow to take them must
-        not have another daemon take the jobs over meanwhile.
+    # --- from the feed's thread -------------------------------------------------------------
+
+    def retry(self) -> float | None:
+        """Try each report that is due once, oldest first; an outage ends the pass.
+
+        Returns the seconds until the next one is due, or None when none is.
         """
-        found = self._outbox.restore()
-        for entry in found:
-            self._held[entry.name] = self._keeper.hold(entry.claim, lambda _: None)
-        return len(found)
-
-    def retry(self) -> None:
-        """Try each waiting report once, oldest first; an outage ends the pass.
-
-        What could not be brought goes to the end of the line: it may be the one report that the
-        storage does not take, and the others must not wait behind it.
-        """
-        for entry in self._outbox.entries():
-            if not self._deliver(entry, kept=True) and self._outage.lasts:
-                self._outbox.put_last(entry)
-                return
+        for records in self._estates:
+            for record in records.of(Phase.REPORT):
+                alone = self._alone.get(record.token)
+                if alone is not None and alone.due > self._clock.monotonic():
+                    continue
+                if not self._deliver(records, record) and self._outage.lasts:
+                    records.put_last(record.token)
+                    return None
+        now = self._clock.monotonic()
+        with self._guard:
+            return min((max(0.0, each.due - now) for each in self._alone.values()), default=None)
 
     def retry_for(self, seconds: float) -> None:
-        """Before the end: wait a little for reports that were only postponed."""
+        """Before the end: wait a little for reports that have to wait only for a moment."""
         deadline = self._clock.monotonic() + seconds
-        self.retry()
-        while self.waiting and not self._outage.lasts and self._clock.monotonic() < deadline:
-            self._pause.wait(_A_MOMENT)
-            self.retry()
+        while (wait := self.retry()) is not None and not self._outage.lasts:
+            if self._clock.monotonic() + wait > deadline:
+                return
+            self._pause.wait(max(wait, _A_MOMENT))
 
-    def _deliver(self, entry: Entry, *, kept: bool) -> bool:
+    def renew_adopted(self) -> None:
+        """Renew the leases of reports that earlier processes have left, like those of our own.
+
+        A storage that is slow to take them must not have others take the jobs over meanwhile.
+        """
+        held = self._leases.tokens()
+        for records in self._estates:
+            for record in records.of(Phase.REPORT):
+                if record.token not in held and record.token not in self._alone:
+                    self._leases.hold(record.claim)
+
+    # --- one report -------------------------------------------------------------------------
+
+    def _deliver(self, records: Records, record: Record, *, kept: bool = True) -> bool:
         """Whether the report is off our hands."""
         with self._guard:
-            if entry.name in self._busy or (kept and entry.name not in self._outbox):
+            if record.token in self._busy or (kept and record.token not in records):
                 return True  # in the hands of another thread, or delivered by it
-            self._busy.add(entry.name)
+            self._busy.add(record.token)
         try:
-            return self._bring(entry, kept=kept)
-        except Postponed:
-            self._soon()
-            return False
+            return self._bring(records, record, kept=kept)
         except BackendUnavailable as error:
-            if self._refused_since is None:
-                self._refused_since = self._clock.monotonic()
-            self._outage.noticed(error, waiting=len(self._outbox))
+            self._delay(records, record, error, kept=kept)
             return False
         finally:
             with self._guard:
-                self._busy.discard(entry.name)
+                self._busy.discard(record.token)
 
-    def _bring(self, entry: Entry, *, kept: bool) -> bool:
-        """Deliver or park; what a full disk interrupts here is done again at the next try."""
+    def _bring(self, records: Records, record: Record, *, kept: bool) -> bool:
+        """Deliver, park or substitute; what a full disk interrupts is done at the next try."""
         try:
-            self._ack(entry)
+            self._ack(record)
         except LeaseLost as error:
-            self._close(entry)
             if not kept:
                 return False  # neither delivered nor on the disk: it waits until it can be parked
-            self._outbox.park(entry, str(error))
-            self._tell(EventName.REPORT_PARKED, entry, reason=str(error))
+            self._leases.drop(record.token)
+            records.park(record, str(error))
+            records.drop(record.token)
+            self._tell(EventName.REPORT_PARKED, record, reason=str(error))
             return True
-        self._close(entry)
+        except ReportRefused as error:
+            return kept and self._refused(records, record, error)
+        self._leases.drop(record.token)
         if kept:
-            self._outbox.drop(entry)
-        self._refused_since = None
-        self._outage.over(waiting=len(self._outbox))
-        self._tell(EventName.REPORT_DELIVERED, entry)
+            records.drop(record.token)
+        with self._guard:
+            self._alone.pop(record.token, None)
+        queue = record.claim.job.queue
+        self._refused_since.pop(queue, None)
+        self._outage.over(queue)
+        self._tell(EventName.REPORT_DELIVERED, record)
         return True
 
-    def _ack(self, entry: Entry) -> None:
+    def _ack(self, record: Record) -> None:
+        if record.signed is None:
+            raise ValueError(f"the record {record.token} has no report")
+        held = self._leases.of(record.token)
         began = self._clock.monotonic()
-        held = self._held.get(entry.name)
-        if held is None:
-            self._backend.ack(entry.claim, entry.signed)
-        else:
-            with held.lock:
-                self._backend.ack(held.claim, entry.signed)
-                held.over = True
+        self._backend.ack(record.claim if held is None else held.claim, record.signed)
         self._slow = self._clock.monotonic() - began > _WORTH_HANDING_OVER
 
-    def _close(self, entry: Entry) -> None:
-        held = self._held.pop(entry.name, None)
-        if held is not None:
-            self._keeper.drop(held)
+    def _refused(self, records: Records, record: Record, error: ReportRefused) -> bool:
+        """Keep what will never be taken aside, and answer the submitter all the same."""
+        if record.substitute or record.signed is None:
+            raise BackendUnavailable(str(error), scope=Scope.JOB)
+        records.park(record, str(error))
+        self._tell(EventName.REPORT_PARKED, record, reason=str(error))
+        reason = (
+            f"The run has ended ({record.signed.report.status.state}), but the storage does not "
+            f"take its report: {error}. The report is kept on the daemon's machine."
+        )
+        signed = self._shared.sign(_instead(record.signed.report, reason))
+        substitute = replace(record, signed=signed, reason=str(error), substitute=True)
+        records.keep(substitute)
+        return self._bring(records, substitute, kept=True)
 
-    def spared(self) -> set[str]:
-        """The tokens of claims that recovery must leave to us."""
-        return self._outbox.tokens() | self._keeper.held_tokens()
+    def _delay(
+        self, records: Records, record: Record, error: BackendUnavailable, *, kept: bool
+    ) -> None:
+        """Note when a report that was not taken is due again, and why it waits."""
+        queue = record.claim.job.queue
+        with self._guard:
+            self._refused_since.setdefault(queue, self._clock.monotonic())
+        self._outage.noticed(error, queue, waiting=self.waiting)
+        if error.scope is Scope.STORAGE or not kept:
+            return  # all wait together, until the storage is back
+        with self._guard:
+            alone = self._alone.setdefault(record.token, _Waiting(Backoff(first=0.5), 0.0))
+            wait = error.retry_after or alone.backoff.wait()
+            alone.due = self._clock.monotonic() + wait
+            tell = not alone.told and error.retry_after is None
+            alone.told = alone.told or tell
+        self._wake()
+        if not tell:
+            return
+        if error.scope is Scope.JOB:
+            self._tell(EventName.REPORT_DELAYED, record, reason=str(error))
+        try:  # so that people find the reason beside the report
+            records.keep(replace(record, reason=str(error)))
+        except BackendUnavailable as full:
+            self._shared.room.missing(full, job=record.claim.job.id)
 
-    def _tell(self, event: EventName, entry: Entry, reason: str | None = None) -> None:
-        claim: Claim = entry.claim
-        self._observer.emit(
+    def _tell(self, event: EventName, record: Record, reason: str | None = None) -> None:
+        claim = record.claim
+        self._shared.observer.emit(
             event,
-            device=claim.job.device,
+            device=record.device,
             job=claim.job.id,
             attempt=claim.attempt,
-            waiting=len(self._outbox),
-            digest=entry.digest,
+            waiting=self.waiting,
+            digest=record.digest,
             reason=reason,
         )
+
+
+def _instead(report: Report, reason: str) -> Report:
+    """A report without the data that cannot be stored."""
+    status = Status(State.ERROR, reason, report.status.started_at, report.status.finished_at)
+    return replace(report, status=status, result=None)

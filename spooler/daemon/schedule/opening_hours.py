@@ -58,8 +58,8 @@ class OpeningHours:
             return
         kind, is_open = window.kind, opened is not None
         self._note((window.note or kind) if is_open else "")
-        fields = {"kind": kind, "note": window.note or None, "open": is_open}
-        self._observer.emit(EventName.DEVICE_WINDOW, device=device, **fields)
+        event = EventName.WINDOW_OPENED if is_open else EventName.WINDOW_CLOSED
+        self._observer.emit(event, device=device, kind=kind, note=window.note or None)
         if is_open and kind == "calibration":
             self._calibrate(window, device)
 
@@ -75,11 +75,11 @@ class OpeningHours:
             outcome = Outcome(State.ERROR, str(error))
         finally:
             self._calibration = None
-        failed = f"calibration failed: {outcome.reason}"
-        self._note("" if outcome.state is State.DONE else failed)
-        self._observer.emit(
-            EventName.DEVICE_CALIBRATED,
-            device=device,
-            seconds=round(self._clock.monotonic() - since, 3),
-            reason=outcome.reason or None,
-        )
+        seconds = round(self._clock.monotonic() - since, 3)
+        if outcome.state is State.DONE:
+            self._note("")
+            self._observer.emit(EventName.DEVICE_CALIBRATED, device=device, seconds=seconds)
+            return
+        self._note(f"calibration failed: {outcome.reason}")
+        fields = {"seconds": seconds, "reason": outcome.reason}
+        self._observer.emit(EventName.CALIBRATION_FAILED, device=device, **fields)

@@ -1,0 +1,149 @@
+"""Proof of death: who can lock what a process leaves behind knows that it is dead.
+
+A claim names the estate of its owner: `<state>/records/<process>`. Busy, missing, or another
+mount under the same path: then nothing is known, and the lease decides. Where the lock can be
+had, the process is dead, and its legacy is cared for first: a report of that claim is delivered
+in place; without one the claim is nobody's, now.
+
+A path in a claim is foreign bytes. It counts only below the folders that are given as roots, where
+each step is a real folder of our own user.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from spooler.daemon.claims.records import PARKED, Opened, Phase, Records
+from spooler.durable import unavailable
+from spooler.model.claim import Claim, Owner
+from spooler.model.storage import Standing
+
+
+class Estates:
+    """The estates of dead processes that are cared for here, as far as one storage goes."""
+
+    def __init__(
+        self,
+        mine: Records,
+        roots: tuple[Path, ...],
+        opened: Opened,
+        unreadable: Callable[[Path, str], None],
+    ) -> None:
+        """`roots` hold the state folders whose daemons may be cared for."""
+        self._mine = mine
+        self._records = mine.folder.parent.parent
+        self._roots = roots
+        self._opened = opened
+        self._unreadable = unreadable
+        self._guard = threading.Lock()
+        #: By the folder of the process.
+        self._legacies: dict[Path, Records] = {}
+        #: Files that cannot be used, by the folder of the process.
+        self._doubtful: dict[Path, set[str]] = {}
+
+    def __iter__(self) -> Iterator[Records]:
+        """Our own records, and those that are cared for."""
+        with self._guard:
+            legacies = list(self._legacies.values())
+        return iter((self._mine, *legacies))
+
+    def tokens(self) -> set[str]:
+        """The tokens of all claims that are written down in them."""
+        return set().union(*(each.tokens() for each in self))
+
+    def standing(self, claim: Claim) -> Standing:
+        """What is known of the holder of somebody's claim."""
+        estate = self._estate_of(claim.owner)
+        if estate is None or estate == self._mine.folder.parent:
+            return Standing.LEASED
+        legacy = self._adopted(estate)
+        if legacy is None or claim.token in self._doubtful.get(estate, ()):
+            return Standing.LEASED
+        record = legacy.get(claim.token)
+        if record is not None and record.phase is not Phase.HELD:
+            return Standing.SPARED
+        return Standing.DEAD
+
+    def adopt_siblings(self) -> None:
+        """Take up what earlier processes of this state folder have left.
+
+        Raises BackendUnavailable when the folder cannot be read: it may hold a report.
+        """
+        try:
+            found = sorted(self._records.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unavailable(error, self._records) from error
+        for process in found:
+            if process.name != PARKED and process != self._mine.folder.parent:
+                self._adopted(process)
+
+    def let_go(self) -> None:
+        """Close the estates in which nothing is left to be done."""
+        with self._guard:
+            done = [folder for folder, each in self._legacies.items() if not len(each)]
+            closing = [self._legacies.pop(folder) for folder in done]
+        for each in closing:
+            each.let_go()
+
+    def close(self) -> None:
+        """Let go of everything; what is not done is left to the next who comes."""
+        with self._guard:
+            closing, self._legacies = list(self._legacies.values()), {}
+        for each in (*closing, self._mine):
+            each.let_go()
+
+    # --- one estate -------------------------------------------------------------------------
+
+    def _adopted(self, process: Path) -> Records | None:
+        """The records of a dead process; None when it lives, or nothing can be known."""
+        folder = process / self._mine.folder.name
+        with self._guard:
+            known = self._legacies.get(process)
+            if known is not None:
+                return known
+            legacy = Records(folder)
+            try:
+                if not _is_ours(folder) or not legacy.lock():
+                    return None
+                doubtful: set[str] = set()
+
+                def unreadable(path: Path, why: str) -> None:
+                    doubtful.add(path.stem)
+                    self._unreadable(path, why)
+
+                legacy.load(self._opened, unreadable)
+            except OSError:
+                legacy.let_go()
+                return None
+            self._doubtful[process] = doubtful
+            self._legacies[process] = legacy
+            return legacy
+
+    def _estate_of(self, owner: Owner) -> Path | None:
+        """The folder of a process as its claim names it, when that may be looked at."""
+        text = owner.estate
+        if not text.startswith("/") or "\0" in text or os.path.normpath(text) != text:
+            return None
+        estate = Path(text)
+        if estate.name != owner.process or estate.parent.name != self._records.name:
+            return None
+        root = estate.parent.parent.parent
+        if root not in self._roots:
+            return None
+        steps = (estate.parent.parent, estate.parent, estate)
+        return estate if all(map(_is_ours, steps)) else None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether this is a folder of our own user, and no link to one."""
+    try:
+        found = os.lstat(folder)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()

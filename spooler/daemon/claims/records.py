@@ -1,0 +1,264 @@
+"""What this process has written down about its claims in one storage, one file for each.
+
+The file is written whole and durable, and says how far the claim is: `held` (where the storage
+forgets who holds what), `report` (signed, on its way to the storage), `parked` (the storage will
+never take it). It is named after the claim's token; a job's id never names a file.
+
+The folder is this process's estate: whoever can lock it knows that the process is dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic_core import to_json
+
+from spooler.durable import Disk, read, unavailable
+from spooler.model.claim import Claim
+from spooler.model.records import (
+    claim_from_json,
+    claim_to_json,
+    report_from_json,
+    report_to_json,
+)
+from spooler.model.result import SignedReport
+
+#: Results that wait are for the user that runs the daemon and its group.
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+#: Where the reports lie that no storage will take, beside the estates.
+PARKED = "parked"
+_LOCK = "lock"
+#: Bytes that a record may have: a report is bounded by the device's `max_output`.
+_LARGEST = 2**31
+
+
+class Phase(StrEnum):
+    """How far the claim of a record is."""
+
+    HELD = "held"
+    REPORT = "report"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One claim, and its report when there is one. `reason` says why that waits or was parked."""
+
+    claim: Claim
+    device: str
+    phase: Phase = Phase.HELD
+    signed: SignedReport | None = None
+    reason: str = ""
+    #: Whether the report stands in for one that the storage has refused.
+    substitute: bool = False
+
+    @property
+    def token(self) -> str:
+        return self.claim.token
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of what is signed, as the storage gets it: the JWS, or else the JSON."""
+        if self.signed is None:
+            return ""
+        text = self.signed.jws.encode() or report_to_json(self.signed.report)
+        return hashlib.sha256(text).hexdigest()
+
+
+#: Returns the bytes that a compact JWS signs; raises SpoolerError or ValueError for a bad one.
+Opened: TypeAlias = Callable[[str], bytes]
+
+
+def record_to_json(record: Record) -> bytes:
+    """The content of a record's file."""
+    content: dict[str, Any] = {
+        "phase": record.phase,
+        "device": record.device,
+        "claim": claim_to_json(record.claim),
+        "reason": record.reason,
+        "substitute": record.substitute,
+    }
+    if record.phase is Phase.HELD:
+        content["payload"] = record.claim.job.payload
+    if record.signed is not None:
+        content["jws"] = record.signed.jws
+        if not record.signed.jws:
+            content["report"] = report_to_json(record.signed.report).decode()
+    return to_json(content)
+
+
+def record_from_json(content: bytes, opened: Opened) -> Record:
+    """The record in a file; ValueError when it is none, or not one that `opened` vouches for."""
+    try:
+        said = json.loads(content)
+        claim = claim_from_json(said["claim"])
+        phase, signed = Phase(said["phase"]), None
+        if phase is Phase.HELD:
+            claim = replace(claim, job=replace(claim.job, payload=said.get("payload")))
+        else:
+            jws = str(said["jws"])
+            report = report_from_json(opened(jws) if jws else said["report"])
+            signed = SignedReport(report, jws)
+        reason, substitute = str(said["reason"]), bool(said["substitute"])
+        return Record(claim, str(said["device"]), phase, signed, reason, substitute)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a record of spooler: {error}") from error
+
+
+class Records:
+    """The records of one process about one storage, on disk and in memory. For any thread."""
+
+    def __init__(self, folder: Path, *, disk: Disk | None = None) -> None:
+        """`folder` is `<state>/records/<process>/<storage>`."""
+        self.folder = folder
+        self._parked = folder.parent.parent / PARKED / folder.name
+        self._disk = disk or Disk()
+        self._guard = threading.Lock()
+        self._records: dict[str, Record] = {}
+        self._lock: int | None = None
+
+    # --- the estate -------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the folder and lock it for the life of this process. Raises BackendUnavailable."""
+        try:
+            self._disk.make_folder(self.folder, mode=FOLDER_MODE)
+            if not self.lock():
+                raise RuntimeError(f"{self.folder} is locked, and nobody else can know of it")
+        except OSError as error:
+            raise unavailable(error, error.filename or self.folder) from error
+
+    def lock(self) -> bool:
+        """Whether the folder is ours now: its process is dead, or we are that process."""
+        if self._lock is not None:
+            return True
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(self.folder / _LOCK, flags, 0o600)
+        if not self._locked(handle):
+            os.close(handle)
+            return False
+        self._lock = handle
+        return True
+
+    def _locked(self, handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it before may have removed the folder: then this is a lock on nothing.
+            return os.path.samestat(os.fstat(handle), (self.folder / _LOCK).stat())
+        except OSError:
+            return False
+
+    def load(self, opened: Opened, unreadable: Callable[[Path, str], None]) -> None:
+        """Read what the files say, oldest first; what cannot be used stays and is told of."""
+        for half in self.folder.glob(".*.tmp"):  # of a process that died while it wrote
+            self._disk.remove(half)
+        found = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
+        for path in found:
+            try:
+                record = record_from_json(read(path, limit=_LARGEST), opened)
+                if path.name != f"{record.token}.json":
+                    raise ValueError("it is named after another claim")  # noqa: TRY301 - told of like the rest
+            except ValueError as error:
+                unreadable(path, str(error))
+                continue
+            with self._guard:
+                self._records[record.token] = record
+
+    def let_go(self) -> None:
+        """Unlock, and remove the folder when nothing is in it any more; harmless to repeat."""
+        if self._lock is None:
+            return
+        try:
+            if not any(path.name != _LOCK for path in self.folder.iterdir()):
+                self._disk.remove(self.folder / _LOCK)
+                self._disk.remove_empty(self.folder, self.folder.parent)
+        except OSError:
+            pass  # a lock that stays behind says no more than that its process is dead
+        os.close(self._lock)
+        self._lock = None
+
+    # --- the records ------------------------------------------------------------------------
+
+    def keep(self, record: Record) -> None:
+        """Make a record durable; raises BackendUnavailable when this disk does not take it."""
+        place = f"{self.folder}/{record.token}.json"
+        try:
+            self._disk.publish(place, record_to_json(record), mark="new", mode=FILE_MODE)
+        except OSError as error:
+            raise unavailable(error, self.folder) from error
+        with self._guard:
+            self._records[record.token] = record
+
+    def drop(self, token: str) -> None:
+        """Forget a claim. When a crash undoes this, its report is delivered again."""
+        try:
+            self._disk.remove(f"{self.folder}/{token}.json")
+        except OSError as error:
+            raise unavailable(error, self.folder) from error
+        with self._guard:
+            self._records.pop(token, None)
+
+    def park(self, record: Record, reason: str) -> None:
+        """Keep a report that the storage will never take aside; it is never thrown away.
+
+        The record itself stays until it is dropped or replaced: die in between, and it is parked
+        once more.
+        """
+        parked = replace(record, phase=Phase.PARKED, reason=reason)
+        place = self._parked / f"{record.token}.json"
+        try:
+            self._disk.make_folder(self._parked, mode=FOLDER_MODE)
+            self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)
+        except OSError as error:
+            raise unavailable(error, self._parked) from error
+
+    def unpark(self, token: str, opened: Opened) -> Record:
+        """Have a parked report wait again. Raises ValueError when it is none."""
+        place = self._parked / f"{token}.json"
+        record = record_from_json(read(place, limit=_LARGEST), opened)
+        waiting = replace(record, phase=Phase.REPORT, reason="")
+        self.keep(waiting)
+        try:
+            self._disk.remove(place)
+            self._disk.settle(self._parked)
+        except OSError as error:
+            raise unavailable(error, self._parked) from error
+        return waiting
+
+    def put_last(self, token: str) -> None:
+        """Let the others go first, where it still waits."""
+        with self._guard:
+            if token in self._records:
+                self._records[token] = self._records.pop(token)
+
+    def get(self, token: str) -> Record | None:
+        with self._guard:
+            return self._records.get(token)
+
+    def of(self, phase: Phase) -> list[Record]:
+        """The records of one phase, oldest first, after what was put last."""
+        with self._guard:
+            return [each for each in self._records.values() if each.phase is phase]
+
+    def tokens(self) -> set[str]:
+        """The tokens of all claims that are written down here."""
+        with self._guard:
+            return set(self._records)
+
+    def __contains__(self, token: object) -> bool:
+        with self._guard:
+            return token in self._records
+
+    def __len__(self) -> int:
+        with self._guard:
+            return len(self._records)

@@ -1,0 +1,86 @@
+"""Gives jobs back to their queues, and holds those that have to wait where a storage cannot."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from spooler.daemon.claims.leases import Leases
+from spooler.daemon.claims.records import Records
+from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.model.claim import Claim
+from spooler.protocols import Backend, Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A claim that is held until its job may run again."""
+
+    claim: Claim
+    reason: str
+    refund: bool
+    due: float
+
+
+class Returns:
+    """The way back, for one storage. Safe in any thread."""
+
+    def __init__(self, backend: Backend, records: Records, leases: Leases, clock: Clock) -> None:
+        self._backend = backend
+        self._records = records
+        self._leases = leases
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._waiting: dict[str, _Waiting] = {}
+
+    def give_back(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        """Give a job back, to be run `delay` seconds from now at the earliest.
+
+        A storage that knows no delays gets it when they are over: until then the claim is held.
+        Raises BackendUnavailable and LeaseLost.
+        """
+        if not delay or self._backend.traits.delays:
+            self._release(claim, reason, refund=refund, delay=delay)
+            return
+        if self._leases.of(claim.token) is None:
+            self._leases.hold(claim)
+        due = self._clock.monotonic() + delay
+        with self._guard:
+            self._waiting[claim.token] = _Waiting(claim, reason, refund, due)
+
+    def release_due(self, *, at_once: bool = False) -> float | None:
+        """Give back what has waited long enough; the seconds until the next, None when none waits.
+
+        With `at_once` nothing waits any longer: the daemon ends. Raises BackendUnavailable.
+        """
+        now = self._clock.monotonic()
+        with self._guard:
+            waiting = sorted(self._waiting.values(), key=lambda each: each.due)
+        for each in waiting:
+            if each.due > now and not at_once:
+                return each.due - now
+            held = self._leases.of(each.claim.token)
+            claim = each.claim if held is None else held.claim
+            try:
+                self._release(claim, each.reason, refund=each.refund)
+            except LeaseLost:
+                self._forget(claim)  # somebody else decides about it
+            with self._guard:
+                self._waiting.pop(claim.token, None)
+        return None
+
+    def _release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        self._backend.release(claim, reason, refund=refund, delay=delay)
+        self._forget(claim)
+
+    def _forget(self, claim: Claim) -> None:
+        self._leases.drop(claim.token)
+        if claim.token in self._records:  # where the storage forgets who holds what
+            self._records.drop(claim.token)
+
+    def try_all(self) -> None:
+        """At the end: give back what waits, as far as the storage answers."""
+        try:
+            self.release_due(at_once=True)
+        except BackendUnavailable:
+            return  # the leases run out, and the next daemon finds the claims
