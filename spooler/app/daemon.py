@@ -4,41 +4,40 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
 from spooler import __version__
 from spooler.app import parts
+from spooler.app.feeds import Ground, OpenFeed, open_feed
 from spooler.clock import SystemClock
-from spooler.daemon.announcer import Announcer
-from spooler.daemon.claims.leases import LeaseKeeper
-from spooler.daemon.claims.recovery import Recovery
 from spooler.daemon.executor import Executor
-from spooler.daemon.housekeeper import Bell, Housekeeper
-from spooler.daemon.outage import Outage
-from spooler.daemon.reports.delivery import Delivery
-from spooler.daemon.reports.outbox import Outbox
+from spooler.daemon.housekeeper import Duty
 from spooler.daemon.room import Room
+from spooler.daemon.schedule.drain import Drain, Policy, Serve, Tickets
 from spooler.daemon.schedule.timers import Timers
-from spooler.daemon.supervisor import Supervisor
-from spooler.daemon.tickets import Tickets
-from spooler.daemon.worker import Worker
+from spooler.daemon.schedule.turns import Source
+from spooler.daemon.schedule.wake import Ear
+from spooler.daemon.shared import Shared
+from spooler.daemon.supervisor import Supervisor, Watch
+from spooler.daemon.worker import Stops, Worker
 from spooler.durable import Disk
-from spooler.errors import BackendUnavailable, ConfigError
+from spooler.errors import ConfigError
 from spooler.observe.audit import AuditLog
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
 from spooler.observe.notify import ServiceManager
 from spooler.settings import DeviceSettings, Settings
-from spooler.storage.liveness import this_process
+from spooler.storage.wrapped.metered import Metered
 
 #: Seconds that the service manager should grant for opening one device.
 _OPENING = 120.0
 #: Seconds between two status lines to the service manager.
 _STATUS_EVERY = 10.0
+#: A tick that is this many poll intervals late, and this many seconds beyond, is taken for lost.
+_LATE, _SLACK = 2.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,142 +60,107 @@ class Daemon:
         parts.make_handlers_importable(settings)
         self._options = options
         self._observer = observer
-        self._clock = SystemClock()
-        self._owner = this_process()
+        self._owner = parts.this_process(settings.state)
         self._signer = parts.load_signer(settings)
-        self._sign = parts.report_signer(self._signer)
-        self._backend = parts.open_storage(settings, self._clock, self._signer)
-        self._keeper = LeaseKeeper(self._backend, self._clock, settings.daemon.lease)
-        self._outbox = Outbox(settings.state / "outbox", sync=self._durable())
-        self._bell = Bell()
-        deliver = partial(self._bell.ring, "deliver")
-        self._outage = Outage(observer, self._clock, ended=deliver)
-        self._disk = Disk(sync=self._durable())
-        self._room = Room(settings.state, self._disk, observer, self._clock)
-        self._delivery = Delivery(
-            backend=self._backend,
-            outbox=self._outbox,
-            keeper=self._keeper,
-            observer=observer,
-            outage=self._outage,
-            clock=self._clock,
-            room=self._room,
-            soon=deliver,
-        )
-        self._timers = Timers(self._clock)
+        clock, disk = SystemClock(), Disk()
+        room = Room(settings.state, disk, observer, clock)
+        self._shared = Shared(clock, observer, parts.report_signer(self._signer), room)
+        self._timers = Timers(clock)
         tickets = Tickets(options.max_jobs)
-        self.workers = [
-            self._worker(name, device, tickets)
+        self.workers = {
+            name: self._worker(name, device, tickets)
             for name, device in settings.enabled_devices().items()
-        ]
-        self._housekeeper = self._housekeeping()
-
-    def _durable(self) -> bool:
-        return bool(getattr(self.settings.storage, "fsync", True))
+        }
+        self.feeds = [self._feed(name) for name in settings.feeds()]
+        for name, worker in self.workers.items():
+            worker.serve(list(self._sources(name)))
 
     def _worker(self, name: str, device: DeviceSettings, tickets: Tickets) -> Worker:
-        runner, hurry = parts.open_device(name, device, self.settings.state), threading.Event()
+        runner, stops = parts.open_device(name, device, self.settings.state), Stops.new()
         executor = Executor(
-            backend=self._backend,
-            runner=runner,
-            keeper=self._keeper,
-            delivery=self._delivery,
-            sign=self._sign,
-            observer=self._observer,
-            outage=self._outage,
-            room=self._room,
-            clock=self._clock,
-            state=self.settings.state,
-            disk=self._disk,
-            patience=lambda seconds: not hurry.wait(seconds),
+            runner, self._shared, self.settings.state, lambda seconds: not stops.waits.wait(seconds)
         )
-        return Worker(
-            rules=parts.device_rules(name, device, self.settings),
-            backend=self._backend,
+        rules = parts.device_rules(name, device, self.settings)
+        worker = Worker(
+            rules=rules,
             runner=runner,
             executor=executor,
-            owner=self._owner,
-            ttl=self.settings.daemon.lease,
-            clock=self._clock,
-            observer=self._observer,
+            policy=self._policy(rules.poll_interval),
             tickets=tickets,
-            hurry=hurry,
-            once=self._options.once,
-            outage=self._outage,
-            room=self._room,
-            keeps_up=self._delivery.keeps_up,
-            late=self._timers.revive,
-            news=partial(self._bell.ring, "announce"),
+            shared=self._shared,
+            stops=stops,
+            news=self._announce,
         )
+        worker.late = self._timers.revive
+        return worker
 
-    def _housekeeping(self) -> Housekeeper:
-        closing = threading.Event()
-        recovery = Recovery(
-            backend=self._backend,
-            owner=self._owner,
-            keeper=self._keeper,
-            delivery=self._delivery,
-            sign=self._sign,
-            observer=self._observer,
-            clock=self._clock,
-            outage=self._outage,
-            patience=lambda seconds: not closing.wait(seconds),
-        )
-        announcer = Announcer(
-            self._backend, self.workers, self._clock, self._observer, self._outage
-        )
-        return Housekeeper(
-            delivery=self._delivery,
-            recovery=recovery,
-            announcer=announcer,
-            workers=self.workers,
-            outage=self._outage,
-            bell=self._bell,
-            stopping=closing,
-            clock=self._clock,
-            interval=lambda: min(
-                self.settings.daemon.announce_interval, self.settings.daemon.recovery_interval
-            ),
-            late=self._timers.revive,
-        )
+    def _policy(self, poll_interval: float) -> Policy:
+        if self._options.once:
+            return Drain(self._shared.clock)
+        return Serve(lambda: _LATE * poll_interval + _SLACK)
+
+    def _announce(self) -> None:
+        for each in self.feeds:
+            each.bell.ring(Duty.ANNOUNCE)
+
+    def _feed(self, name: str) -> OpenFeed:
+        settings, clock = self.settings, self._shared.clock
+        storage = settings.feeds()[name]
+        backend = Metered(parts.open_storage(settings, storage, clock, self._signer), clock)
+        opened = parts.report_opener(settings, self._signer)
+        ground = Ground(settings, self._owner, self._shared, opened, self._timers.revive)
+        return open_feed(name, ground, backend, self.workers)
+
+    def _sources(self, device: str) -> list[Source]:
+        """The queues of a device, in the order of the settings."""
+        feeds = {each.feed.name: each for each in self.feeds}
+        found = []
+        for each in self.settings.queues_of(device):
+            open_ = feeds[each.storage]
+            queue = open_.queues[device]
+            ear = Ear(open_.backend, queue, self._shared, self.workers[device].wake)
+            found.append(Source(open_.feed, queue, ear, each.priority))
+        return found
+
+    # --- serving ----------------------------------------------------------------------------
 
     def serve(self, service: ServiceManager, reload: Callable[[], None]) -> int:
         """Open everything, serve, close everything; the exit code."""
+        state = self.settings.state
         with ExitStack() as cleanup:
-            cleanup.callback(os.close, parts.lock_state(self.settings.state))
-            audit = AuditLog(
-                self.settings.state / "audit",
-                str(self._owner),
-                self._signer,
-                sync=self._durable(),
-            )
+            cleanup.callback(os.close, parts.lock_state(state))
+            audit = AuditLog(state / "audit", str(self._owner), self._signer)
             cleanup.callback(audit.close)
             cleanup.callback(self._observer.subscribe(audit))
-            cleanup.callback(self._backend.close)
-            for worker in self.workers:
+            for each in self.feeds:
+                cleanup.callback(each.close)
+                cleanup.callback(self._tell_of_calls, each)
+            for worker in self.workers.values():
                 cleanup.callback(worker.close)
             # What killed runs have left; nothing of it was published.
-            shutil.rmtree(self.settings.state / "scratch", ignore_errors=True)
-            self._disk.make_folder(self.settings.state / "scratch")
-            for worker in self.workers:  # before any hardware is touched
-                self._demand_ours(worker.rules.name)
-            for worker in self.workers:
+            shutil.rmtree(state / "scratch", ignore_errors=True)
+            Disk().make_folder(state / "scratch")
+            for each in self.feeds:
+                each.open()
+                each.housekeeper.check_keys()
+            for worker in self.workers.values():
                 service.extend(_OPENING)
                 self._open(worker)
-            self._housekeeper.begin()
+            for each in self.feeds:
+                each.housekeeper.begin()
             self._schedule()
             supervisor = self._supervisor(service, reload)
             return supervisor.run(lambda: self._ready(service))
 
     @property
     def undelivered(self) -> int:
-        """How many reports the storage does not have (yet)."""
-        return self._delivery.waiting
+        """How many reports the storages do not have (yet)."""
+        return sum(each.feed.delivery.waiting for each in self.feeds)
 
     @property
     def left(self) -> int:
         """How many jobs wait that `once` could not have, and did not wait for."""
-        return sum(worker.left for worker in self.workers)
+        return sum(worker.policy.left for worker in self.workers.values())
 
     def _open(self, worker: Worker) -> None:
         """Bring a handler up; what is wrong with it is said with its device's name."""
@@ -207,25 +171,20 @@ class Daemon:
             told = str(error)
             raise ConfigError(told if name in told else f"device {name}: {told}") from error
 
-    def _demand_ours(self, device: str) -> None:
-        """Refuse another key's device at once; a storage that is away is asked again later."""
-        with suppress(BackendUnavailable):
-            self._backend.demand_ours(device)
-
     def _supervisor(self, service: ServiceManager, reload: Callable[[], None]) -> Supervisor:
         return Supervisor(
-            workers=self.workers,
-            keeper=self._keeper,
-            housekeeper=self._housekeeper,
-            delivery=self._delivery,
+            workers=list(self.workers.values()),
+            housekeepers=[each.housekeeper for each in self.feeds],
             timers=self._timers,
             observer=self._observer,
-            clock=self._clock,
-            grace=lambda: self.settings.daemon.grace,
-            reload=reload,
-            stopping=service.stopping,
-            beat=lambda: self._beat(service),
-            beat_every=service.watchdog / 3 if service.watchdog else _STATUS_EVERY,
+            clock=self._shared.clock,
+            watch=Watch(
+                grace=lambda: self.settings.daemon.grace,
+                reload=reload,
+                beat=lambda: self._beat(service),
+                every=service.watchdog / 3 if service.watchdog else _STATUS_EVERY,
+                stopping=service.stopping,
+            ),
         )
 
     def _beat(self, service: ServiceManager) -> None:
@@ -237,29 +196,37 @@ class Daemon:
         self._observer.emit(
             EventName.DAEMON_STARTED,
             version=__version__,
-            devices=[worker.rules.name for worker in self.workers],
-            storage=self.settings.storage.type,
+            devices=list(self.workers),
+            storages={name: each.type for name, each in self.settings.feeds().items()},
         )
         service.ready()
 
+    def _tell_of_calls(self, opened: OpenFeed) -> None:
+        figures = opened.backend.meter.figures()
+        calls = {verb: each.line() for verb, each in sorted(figures.items())}
+        self._observer.emit(EventName.STORAGE_CALLS, storage=opened.feed.name, calls=calls)
+
+    # --- timers -----------------------------------------------------------------------------
+
     def _schedule(self) -> None:
         daemon = self.settings.daemon
-        self._timers.every(
-            "announce", daemon.announce_interval, partial(self._bell.ring, "announce")
-        )
-        self._timers.every("recover", daemon.recovery_interval, partial(self._bell.ring, "recover"))
-        for worker in self.workers:
-            name = worker.rules.name
+        for each in self.feeds:
+            name, ring = each.feed.name, each.bell.ring
+            announce, recover = partial(ring, Duty.ANNOUNCE), partial(ring, Duty.RECOVER)
+            self._timers.every(f"announce-{name}", daemon.announce_interval, announce)
+            self._timers.every(f"recover-{name}", daemon.recovery_interval, recover)
+        for name, worker in self.workers.items():
             self._timers.every(f"poll-{name}", worker.rules.poll_interval, worker.wake)
             self._timers.at_windows(f"window-{name}", worker.rules.windows, worker.wake)
 
     def apply(self, settings: Settings) -> list[str]:
         """Take over what can change while we run; the names of what needs a restart."""
         later = needs_restart(self.settings, settings)
-        for worker in self.workers:
-            device = settings.devices.get(worker.rules.name)
+        for name, worker in self.workers.items():
+            device = settings.devices.get(name)
             if device is not None:
-                worker.rules = parts.device_rules(worker.rules.name, device, settings)
+                worker.rules = parts.device_rules(name, device, settings)
+                worker.policy = self._policy(worker.rules.poll_interval)
         self.settings = settings
         self._schedule()
         return later
@@ -268,14 +235,19 @@ class Daemon:
 def needs_restart(old: Settings, new: Settings) -> list[str]:
     """The settings that differ and that a running daemon does not take over."""
     found = [
-        key for key in ("state", "storage", "signing") if getattr(old, key) != getattr(new, key)
+        key
+        for key in ("state", "storage", "storages", "signing")
+        if getattr(old, key) != getattr(new, key)
     ]
     found += [
         f"daemon.{key}"
         for key in ("lease", "max_payload")
         if getattr(old.daemon, key) != getattr(new.daemon, key)
     ]
-    fixed = ("handler", "options", "isolation", "grace", "max_output", "memory_limit", "enabled")
+    fixed = (
+        *("handler", "options", "isolation", "grace", "max_output", "memory_limit", "enabled"),
+        "queues",
+    )
     for name in sorted(old.devices.keys() | new.devices.keys()):
         before, after = old.devices.get(name), new.devices.get(name)
         if before is None or after is None:

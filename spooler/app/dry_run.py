@@ -10,42 +10,48 @@ from spooler.app import parts
 from spooler.app.daemon import RunOptions
 from spooler.clock import SystemClock
 from spooler.daemon.rehearsal import Rehearsed, rehearse
-from spooler.daemon.tickets import Tickets
+from spooler.daemon.schedule.drain import Tickets
+from spooler.model.job import Queue
+from spooler.protocols import Backend
 from spooler.settings import Settings
-from spooler.storage.liveness import this_process
 
 
 def dry_run(settings: Settings, options: RunOptions) -> int:
     """Rehearse the queue of each device and show the documents, one JSON line per job."""
     parts.make_handlers_importable(settings)
-    clock, owner = SystemClock(), this_process()
-    signer = parts.load_signer(settings)
-    backend = parts.open_storage(settings, clock, signer)
-    tickets, shown = Tickets(options.max_jobs), 0
-    try:
-        for name, device in settings.enabled_devices().items():
-            runner = parts.open_device(name, device, settings.state)
-            try:
-                rehearsed = rehearse(
-                    backend=backend,
-                    runner=runner,
-                    rules=parts.device_rules(name, device, settings),
-                    owner=owner,
-                    sign=parts.report_signer(signer),
-                    clock=clock,
-                    more=tickets.take,
-                )
-                before = shown
-                for each in rehearsed:
-                    shown += 1
-                    show(each)
-                if shown == before and shown != options.max_jobs:
-                    say_nothing_waits(name)
-            finally:
-                runner.close()
-    finally:
-        backend.close()
+    signer, tickets = parts.load_signer(settings), Tickets(options.max_jobs)
+    for storage in settings.feeds():
+        backend = parts.open_storage(settings, settings.feeds()[storage], SystemClock(), signer)
+        try:
+            for queue in parts.queues(settings, storage).values():
+                _rehearse(settings, backend, queue, tickets)
+        finally:
+            backend.close()
     return 0
+
+
+def _rehearse(settings: Settings, backend: Backend, queue: Queue, tickets: Tickets) -> None:
+    name, shown = queue.device, 0
+    device = settings.devices[name]
+    runner = parts.open_device(name, device, settings.state)
+    try:
+        rehearsed = rehearse(
+            backend=backend,
+            queue=queue,
+            runner=runner,
+            rules=parts.device_rules(name, device, settings),
+            owner=parts.this_process(settings.state),
+            sign=parts.report_signer(parts.load_signer(settings)),
+            clock=SystemClock(),
+            more=tickets.take,
+        )
+        for each in rehearsed:
+            shown += 1
+            show(name, each)
+        if not shown and not tickets.used_up:
+            say_nothing_waits(name)
+    finally:
+        runner.close()
 
 
 def say_nothing_waits(device: str) -> None:
@@ -54,12 +60,12 @@ def say_nothing_waits(device: str) -> None:
         print(f"{device}: no job waits, nothing would be done", file=sys.stderr, flush=True)
 
 
-def show(rehearsed: Rehearsed) -> None:
+def show(device: str, rehearsed: Rehearsed) -> None:
     """One line: the job, how it would end, and each document with its place."""
     status = rehearsed.signed.report.status
     line = {
         "job": rehearsed.job.id,
-        "device": rehearsed.job.device,
+        "device": device,
         "state": str(status.state),
         "reason": status.reason,
         "would_write": {write.place: write.content for write in rehearsed.writes},

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import sys
+import uuid
 from pathlib import Path
 
 from spooler.clock import SystemClock
+from spooler.daemon.claims.records import Opened
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.room import STATE_MODE
 from spooler.daemon.schedule.windows import Window
 from spooler.devices import HandlerSpec, open_runner
 from spooler.durable import Disk, unavailable
-from spooler.errors import ConfigError, StateInUse
+from spooler.errors import ConfigError, SignatureRefused, StateInUse
+from spooler.model.claim import Owner
+from spooler.model.job import Queue, key_of
 from spooler.model.records import report_to_json
 from spooler.model.result import Report, SignedReport
 from spooler.protocols import Backend, Clock, ReportSigner, Runner, Signer, Submitter
 from spooler.settings import DeviceSettings, Settings
+from spooler.signing.jws import KeySet, payload
 from spooler.signing.keys import PrivateKey, from_sqooler_text, load_file, retired
-from spooler.storage import Opening, open_backend
+from spooler.storage import Opening, carries, open_backend
 from spooler.storage import open_submitter as open_storage_submitter
+from spooler.storage.settings import StorageSettings
 
 
 def open_submitter(settings: Settings) -> Submitter:
-    """The storage as a submitter sees it."""
-    return open_storage_submitter(settings.storage, SystemClock())
+    """The storages as a submitter sees them."""
+    from spooler.app.submitting import ManyStorages  # noqa: PLC0415 - most have one
+
+    opened = {
+        name: open_storage_submitter(each, SystemClock()) for name, each in settings.feeds().items()
+    }
+    return next(iter(opened.values())) if len(opened) == 1 else ManyStorages(opened)
+
+
+# --- keys -----------------------------------------------------------------------------------
 
 
 def load_signer(settings: Settings) -> PrivateKey | None:
@@ -44,10 +59,78 @@ def former_keys(settings: Settings) -> list[dict[str, str]]:
     return [key.public() for key in retired(source)] if isinstance(source, Path) else []
 
 
-def open_storage(settings: Settings, clock: Clock, signer: Signer | None) -> Backend:
-    """The storage as the daemon sees it."""
+def report_signer(signer: Signer | None) -> ReportSigner:
+    """What makes a signed report of a report; without a key it stays unsigned."""
+
+    def sign(report: Report) -> SignedReport:
+        return SignedReport(report, "" if signer is None else signer.jws(report_to_json(report)))
+
+    return sign
+
+
+def report_opener(settings: Settings, signer: Signer | None) -> Opened:
+    """What reads a report that lies on a disk: with a key it must be signed, and by one of ours.
+
+    Without a key nothing can be told apart, and what is there is taken.
+    """
+    if signer is None:
+        return lambda jws, plain: payload(jws) if jws else plain.encode()
+    keys = KeySet([signer.public(), *former_keys(settings)])
+
+    def opened(jws: str, _plain: str) -> bytes:
+        try:
+            return keys.verify_jws(jws)
+        except SignatureRefused as error:
+            raise ValueError(f"the report is not signed by a key of this daemon: {error}") from None
+
+    return opened
+
+
+# --- storages -------------------------------------------------------------------------------
+
+
+def open_storage(
+    settings: Settings, storage: StorageSettings, clock: Clock, signer: Signer | None
+) -> Backend:
+    """One storage as the daemon sees it."""
     opening = Opening(clock, settings.daemon.max_payload, signer, former_keys(settings))
-    return open_backend(settings.storage, opening)
+    return open_backend(storage, opening)
+
+
+def queues(settings: Settings, storage: str) -> dict[str, Queue]:
+    """The queues of one storage that are served, by device. Raises ConfigError."""
+    found = {}
+    for device in settings.enabled_devices():
+        for each in settings.queues_of(device):
+            if each.storage != storage:
+                continue
+            name = each.name(device)
+            if reason := carries(settings.feeds()[storage], name):
+                raise ConfigError(
+                    f"device {device}: the storage {storage!r} cannot have a queue {name!r}: "
+                    f'{reason}; name another one: queues = ["{storage}:NAME"]'
+                )
+            found[device] = Queue(name, device)
+    return found
+
+
+def this_process(state: Path) -> Owner:
+    """A new owner for this process; what it leaves behind lies below its state folder."""
+    process = uuid.uuid4().hex
+    host = socket.gethostname().encode("utf-8", "replace").decode()  # it is written everywhere
+    return Owner(host, os.getpid(), process, f"{_real(state)}/records/{process}")
+
+
+def roots(state: Path) -> tuple[Path, ...]:
+    """Where the state folders of daemons lie that may be cared for when they are dead."""
+    return (Path(_real(state)).parent,)
+
+
+def _real(state: Path) -> str:
+    return os.path.realpath(state)
+
+
+# --- devices --------------------------------------------------------------------------------
 
 
 def make_handlers_importable(settings: Settings) -> None:
@@ -68,7 +151,7 @@ def open_device(name: str, device: DeviceSettings, state: Path) -> Runner:
             max_output=device.max_output,
             memory_limit=device.memory_limit,
             start_timeout=device.open_timeout,
-            lock=str(state / "devices" / f"{name}.lock"),
+            lock=str(state / "devices" / f"{key_of(name)}.lock"),
         )
     )
 
@@ -88,15 +171,6 @@ def device_rules(name: str, device: DeviceSettings, settings: Settings) -> Devic
         description=device.description,
         simulator=device.simulator,
     )
-
-
-def report_signer(signer: Signer | None) -> ReportSigner:
-    """What makes a signed report of a report; without a key it stays unsigned."""
-
-    def sign(report: Report) -> SignedReport:
-        return SignedReport(report, "" if signer is None else signer.jws(report_to_json(report)))
-
-    return sign
 
 
 def lock_state(folder: Path) -> int:

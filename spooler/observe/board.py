@@ -124,7 +124,6 @@ class Board:
             if error := seen.fields.get("error"):
                 self._daemon.update(last_error=str(error), last_error_at=seen.at)
 
-
     def _outage(self, seen: Observation) -> None:
         names = (seen.fields.get("storage"), seen.fields.get("queue"))
         what = ":".join(str(each) for each in names if each)

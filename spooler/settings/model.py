@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -26,7 +27,10 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
-DeviceName = Annotated[str, Field(pattern=r"^[a-z0-9]+$", max_length=64)]
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+FeedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+#: What the storage is called that the section [storage] names.
+SHORT_FORM = "storage"
 
 #: A sqooler client calls a device offline when it was not announced for 300 s.
 _OFFLINE_AFTER = 240.0
@@ -153,6 +157,33 @@ class WindowSettings(BaseModel):
     )
 
 
+class QueueSettings(BaseModel):
+    """A queue that a device serves."""
+
+    model_config = _STRICT
+
+    queue: Annotated[str, Field(min_length=1, max_length=400)] = Field(
+        description='name of a storage, or "storage:queue" where it is not called like the device'
+    )
+    priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
+        default=0, description="larger goes first; equals take turns"
+    )
+
+    @property
+    def storage(self) -> str:
+        """The name of the storage."""
+        return self.queue.partition(":")[0]
+
+    def name(self, device: str) -> str:
+        """What the queue of this device is called in the storage."""
+        return self.queue.partition(":")[2] or device
+
+
+def _queue(value: object) -> object:
+    """A queue may be given as a text alone."""
+    return {"queue": value} if isinstance(value, str) else value
+
+
 class DeviceSettings(BaseModel):
     """One device and the handler that drives it."""
 
@@ -197,6 +228,10 @@ class DeviceSettings(BaseModel):
         examples=[True],
         description="announced as simulator or not, in place of the handler's word",
     )
+    queues: tuple[Annotated[QueueSettings, BeforeValidator(_queue)], ...] = Field(
+        default=(),
+        description="served in turn: storage, or storage:queue; default: its own name everywhere",
+    )
     windows: tuple[WindowSettings, ...] = Field(
         default=(), description="times in which the device takes no jobs"
     )
@@ -215,17 +250,62 @@ class Settings(BaseModel):
 
     state: FolderPath = Field(
         default=Path("spooler-state"),
-        description="folder for reports not yet delivered; relative to the settings file",
+        description="folder for what only this daemon has; relative to the settings file",
     )
     daemon: DaemonSettings = Field(default_factory=DaemonSettings)
-    storage: StorageSettings = Field(description="where the jobs live")
+    storage: StorageSettings | None = Field(
+        default=None, description="where the jobs live, when that is one place"
+    )
+    storages: dict[FeedName, StorageSettings] = Field(
+        default_factory=dict, description="where the jobs live, by name, when there are several"
+    )
     signing: SigningSettings = Field(default_factory=SigningSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     devices: dict[DeviceName, DeviceSettings] = Field(
-        default_factory=dict, description="the devices, by name: small letters and digits"
+        default_factory=dict, description="the devices, by name: letters, digits, - and _"
     )
     #: The file that these settings come from.
     file: SkipJsonSchema[Path | None] = None
+
+    @model_validator(mode="after")
+    def _known_queues(self) -> Settings:
+        if self.storage is not None and self.storages:
+            raise ValueError(
+                "there are both [storage] and [storages.NAME]; keep [storage] for one storage, or"
+                " give each a name"
+            )
+        if self.storage is None and not self.storages:
+            raise ValueError(
+                "there is no [storage] section; say where the jobs live, for instance"
+                ' type = "sqooler-local" and path = "./storage"'
+            )
+        taken: dict[tuple[str, str], str] = {}
+        for device, settings in self.devices.items():
+            for each in settings.queues:
+                if each.storage not in self.feeds():
+                    known = ", ".join(self.feeds())
+                    raise ValueError(
+                        f"[devices.{device}] queues: there is no storage {each.storage!r};"
+                        f" known are {known}"
+                    )
+            for queue in self.queues_of(device):
+                where = queue.storage, queue.name(device)
+                if where in taken:
+                    raise ValueError(
+                        f"[devices.{device}] serves {where[0]}:{where[1]}, and so does"
+                        f" [devices.{taken[where]}]; give each device queues of its own"
+                    )
+                taken[where] = device
+        return self
+
+    def feeds(self) -> dict[str, StorageSettings]:
+        """The storages by name; the one of the short form is called "storage"."""
+        return self.storages if self.storage is None else {SHORT_FORM: self.storage}
+
+    def queues_of(self, device: str) -> tuple[QueueSettings, ...]:
+        """The queues that a device serves, in the order of the settings."""
+        given = self.devices[device].queues
+        return given or tuple(QueueSettings(queue=name) for name in self.feeds())
 
     def enabled_devices(self) -> dict[str, DeviceSettings]:
         """The devices that are served, by name."""

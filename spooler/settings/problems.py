@@ -9,7 +9,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from spooler.storage.settings import STORAGES
+
 _LONGEST = 60
+#: Parts of a place before the type and the key of a storage's setting.
+_DEPTH = {"storage": 1, "storages": 2}
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -35,16 +39,19 @@ def _sentence(one: ErrorDetails, root: type[BaseModel]) -> str:
     place, kind = _place(one["loc"]), one["type"]
     context: Mapping[str, Any] = one.get("ctx", {})
     if kind == "extra_forbidden":
-        return _of_another_storage(one["loc"], root) or _unknown(place, root)
+        return _of_another_storage(one["loc"]) or _unknown(place, root)
     if kind == "missing":
         return _missing(place)
     if kind.startswith("union_tag"):
-        known = ", ".join(f"'{tag}'" for tag in storage_types(root))
+        known = ", ".join(f"'{tag}'" for tag in STORAGES)
         return f"{_name([*place, 'type'])}: expected one of {known}{_got(one, context.get('tag'))}"
     if kind == "value_error":
         return _own(place, str(context.get("error", one["msg"])))
     if place and place[-1] == "[key]":
-        return f"the device name {place[-2]!r} must be small letters and digits, at most 64"
+        return (
+            f"the name {place[-2]!r} must begin with a letter or digit and hold only letters,"
+            " digits, - and _, at most 64 of them"
+        )
     got = "" if is_secret(place[-1]) else _got(one, one["input"])
     expected = _expected(kind, one, context)
     if place[-1] == "windows":
@@ -57,6 +64,8 @@ def _place(location: tuple[int | str, ...]) -> list[str]:
     place = [str(part) for part in location]
     if place[:1] == ["storage"]:
         del place[1:2]
+    if place[:1] == ["storages"]:
+        del place[2:3]
     return place
 
 
@@ -72,17 +81,14 @@ def _section(place: list[str]) -> str:
 
 def _own(place: list[str], message: str) -> str:
     """Our own validators' sentences; those of a whole section go on after its name."""
+    if not place:
+        return message
     if message.startswith("has "):
         return f"{_section(place)} {message}"
     return f"{_name(place)}: {message}"
 
 
 def _missing(place: list[str]) -> str:
-    if place == ["storage"]:
-        return (
-            "there is no [storage] section; say where the jobs live, for instance"
-            ' type = "sqooler-local" and path = "./storage"'
-        )
     return f"{_section(place[:-1])} lacks the key '{place[-1]}'"
 
 
@@ -116,15 +122,16 @@ def _unknown(place: list[str], root: type[BaseModel]) -> str:
     return f"{where} '{key}'; known are {', '.join(known)}"
 
 
-def _of_another_storage(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
+def _of_another_storage(location: tuple[int | str, ...]) -> str:
     """What to say of a key of [storage] that only another type of storage has."""
-    if location[0] != "storage" or len(location) != 3:  # noqa: PLR2004 - storage, type, key
+    if len(location) - 2 != _DEPTH.get(str(location[0])):
         return ""
-    _, kind, key = location
-    having = [tag for tag, model in _storages(root).items() if key in model.model_fields]
+    *section, kind, key = location
+    having = [tag for tag, model in STORAGES.items() if key in model.model_fields]
     if not having:
         return ""
-    return f"[storage] of type '{kind}' has no key '{key}'; '{having[0]}' has"
+    where = _section([str(each) for each in section])
+    return f"{where} of type '{kind}' has no key '{key}'; '{having[0]}' has"
 
 
 def _keys(kind: Any, place: list[str]) -> Iterator[str]:
@@ -140,16 +147,6 @@ def _keys(kind: Any, place: list[str]) -> Iterator[str]:
     is_table = getattr(kind, "__origin__", None) in {dict, tuple}
     for one in inner:
         yield from _keys(one, place[1:] if is_table else place)
-
-
-def storage_types(root: type[BaseModel]) -> list[str]:
-    """Every `type` that the section [storage] can have."""
-    return list(_storages(root))
-
-
-def _storages(root: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    models = get_args(root.model_fields["storage"].annotation)
-    return {get_args(model.model_fields["type"].annotation)[0]: model for model in models}
 
 
 def is_secret(name: str) -> bool:

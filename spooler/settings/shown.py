@@ -89,10 +89,15 @@ def example() -> str:
         "",
         "# In place of that folder, the jobs can live on a server that many daemons share.",
         *_section(SqoolerMongodbSettings, "[storage]", off=True)[1:],
+        "",
+        "# In place of [storage], several storages, each with a name; devices name those they serve.",
+        "#[storages.lab]",
+        '#type = "sqooler-local"',
+        '#path = "./storage"',
         *_section(SigningSettings, "[signing]"),
         *_section(LogSettings, "[log]"),
         "",
-        "# One section for each device; its name is made of small letters and digits.",
+        "# One section for each device; its name is made of letters, digits, - and _.",
         *_section(DeviceSettings, "[devices.singlequdit]", without=("windows",))[1:],
         *_section(WindowSettings, "[[devices.singlequdit.windows]]", off=True),
     ]
@@ -136,7 +141,12 @@ def as_toml(settings: Settings) -> str:
     if settings.signing.private_jwk is not None:
         lines.append(f"# signing key: PRIVATE_JWK_STR {HIDDEN}")
     lines.append(f"state = {_toml(settings.state)}")
-    for name in ("daemon", "storage", "signing", "log"):
+    lines += _table("[daemon]", settings.daemon)
+    if settings.storage is not None:
+        lines += _table("[storage]", settings.storage)
+    for name, storage in settings.storages.items():
+        lines += _table(f"[storages.{name}]", storage)
+    for name in ("signing", "log"):
         lines += _table(f"[{name}]", getattr(settings, name))
     for name, device in settings.devices.items():
         lines += _table(f"[devices.{name}]", device)
@@ -171,10 +181,7 @@ def _table(title: str, model: BaseModel) -> Iterator[str]:
 
 def _toml(value: Any) -> str:
     """`value` as an inline TOML value."""
-    if isinstance(value, SecretStr):
-        value = HIDDEN
-    if isinstance(value, Path | Enum):
-        value = str(value)
+    value = _simple(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -187,6 +194,15 @@ def _toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     return str(value) if hasattr(value, "isoformat") else _toml(str(value))
+
+
+def _simple(value: Any) -> Any:
+    """`value` as one of the types that TOML has, where that is possible."""
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return str(value) if isinstance(value, Path | Enum) else value
 
 
 def _key(key: str) -> str:

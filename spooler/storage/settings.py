@@ -7,7 +7,7 @@ key `type`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -136,3 +136,9 @@ class MemorySettings(BaseModel):
 StorageSettings: TypeAlias = Annotated[
     SqoolerLocalSettings | SqoolerMongodbSettings | MemorySettings, Discriminator("type")
 ]
+
+#: The models by the `type` that chooses them.
+STORAGES: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for model in get_args(get_args(StorageSettings)[0])
+}

@@ -32,7 +32,19 @@ def complaints(tmp_path, text):
         ),
         ('[log]\nlevel = "loud"\n', "[log] level: expected one of 'debug', 'info', 'warning'"),
         ("log = 3\n", "'log': expected a section with keys"),
-        ('[devices.Q1]\nhandler = "x"\n', "the device name 'Q1' must be small letters and digits"),
+        ('[devices."q 1"]\nhandler = "x"\n', "the name 'q 1' must begin with a letter or digit"),
+        (
+            '[devices.q]\nhandler = "x"\nqueues = ["frb"]\n',
+            "[devices.q] queues: there is no storage 'frb'; known are storage",
+        ),
+        (
+            '[devices.a]\nhandler = "x"\nqueues = ["storage:q"]\n[devices.q]\nhandler = "x"\n',
+            "[devices.q] serves storage:q, and so does [devices.a]; give each device queues",
+        ),
+        (
+            '[storages.b]\ntype = "memory"\n',
+            "there are both [storage] and [storages.NAME]; keep [storage] for one storage",
+        ),
         ("[devices.q]\n", "[devices.q] lacks the key 'handler'"),
         (
             '[devices.q]\nhandler = "x"\nmax_attempts = "3"\n',

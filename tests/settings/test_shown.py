@@ -75,7 +75,7 @@ def test_editors_are_told_every_key_and_that_there_are_no_others():
                 "description" in one or "$ref" in one for one in model["properties"].values()
             )
     assert set(schema["properties"]) == {
-        *("state", "daemon", "storage", "signing", "log", "devices"),
+        *("state", "daemon", "storage", "storages", "signing", "log", "devices"),
     }
     assert set(schema["$defs"]["SigningSettings"]["properties"]) == {
         *("key", "credential", "required"),

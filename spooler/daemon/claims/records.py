@@ -75,8 +75,9 @@ class Record:
         return hashlib.sha256(text).hexdigest()
 
 
-#: Returns the bytes that a compact JWS signs; raises SpoolerError or ValueError for a bad one.
-Opened: TypeAlias = Callable[[str], bytes]
+#: Returns the report in a compact JWS ("" where there is none) and in plain JSON beside it; raises
+#: ValueError when that is not to be trusted.
+Opened: TypeAlias = Callable[[str, str], bytes]
 
 
 def record_to_json(record: Record) -> bytes:
@@ -107,7 +108,7 @@ def record_from_json(content: bytes, opened: Opened) -> Record:
             claim = replace(claim, job=replace(claim.job, payload=said.get("payload")))
         else:
             jws = str(said["jws"])
-            report = report_from_json(opened(jws) if jws else said["report"])
+            report = report_from_json(opened(jws, str(said.get("report", ""))))
             signed = SignedReport(report, jws)
         reason, substitute = str(said["reason"]), bool(said["substitute"])
         return Record(claim, str(said["device"]), phase, signed, reason, substitute)
