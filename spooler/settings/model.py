@@ -19,7 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from spooler.errors import ConfigError
 from spooler.model.device import Rerun
-from spooler.settings.cron import normalised
+from spooler.settings.cron import checked
 from spooler.settings.units import Duration, Size
 from spooler.storage.settings import FolderPath, StorageSettings
 
@@ -147,7 +147,7 @@ class WindowSettings(BaseModel):
     kind: Literal["maintenance", "calibration"] = Field(
         description="maintenance: only rest; calibration: the handler's calibrate() runs"
     )
-    cron: Annotated[str, AfterValidator(normalised)] = Field(
+    cron: Annotated[str, AfterValidator(checked)] = Field(
         description="when it starts: minute hour day month weekday (0, 7 or sun: Sunday)"
     )
     duration: Duration = Field(gt=0, description="seconds it lasts; the most calibration may take")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as real
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -113,32 +113,43 @@ def test_the_next_tick_is_near(interval: float, late: float) -> None:
         assert due - now <= real.timedelta(seconds=interval)
 
 
-def window(cron: str = "0 3 * * *", duration: float = 1800) -> Window:
-    return Window.of("maintenance", cron, duration, "", "UTC")
+def midnight(day: int) -> real.datetime:
+    """Shortly before the day begins in US/Pacific, where the clock went forward on the 8th."""
+    hour = 8 if day <= 8 else 7
+    return real.datetime(2026, 3, day, hour, tzinfo=real.UTC) - real.timedelta(seconds=0.2)
 
 
-@pytest.mark.parametrize(
-    ("hour", "minute", "is_open"),
-    [(2, 59, False), (3, 0, True), (3, 15, True), (3, 29, True), (3, 30, False), (15, 0, False)],
-)
-def test_a_window_is_open_when_it_says(hour: int, minute: int, *, is_open: bool) -> None:
-    now = real.datetime(2026, 6, 1, hour, minute, tzinfo=real.UTC)
-    assert (window().opened_at(now) is not None) == is_open
+@pytest.fixture
+def nightly(clock: StepClock) -> Iterator[Callable[[int], bool]]:
+    """Set the clock to shortly before midnight of a day; return whether the window's tick comes."""
+    timers, ticks = Timers(clock), Ticks()
+    window = Window.of("maintenance", "0 0 * * *", 3600.0, "", "US/Pacific")
+    timers.at_windows("window", (window,), ticks)
+
+    def comes(day: int, *, revived: bool = False, patience: float = PATIENCE) -> bool:
+        clock.offset = midnight(day) - SystemClock().now()
+        ticks.came.clear()
+        if revived:
+            clock.offset -= real.timedelta(seconds=2)  # midnight must not pass before the next line
+            timers.revive()
+        else:
+            timers.every("look", 0.05, lambda: None)  # the scheduler looks at the clock
+        return ticks.came.wait(patience)
+
+    clock.offset = midnight(7) - SystemClock().now() - real.timedelta(hours=1)
+    timers.start()
+    yield comes
+    timers.close()
 
 
-def test_a_window_over_midnight_and_one_longer_than_its_period() -> None:
-    late = window("30 23 * * *", 3600)
-    assert late.opened_at(real.datetime(2026, 6, 2, 0, 15, tzinfo=real.UTC)) == real.datetime(
-        2026, 6, 1, 23, 30, tzinfo=real.UTC
-    )
-    always = window("* * * * *", 120)
-    for second in range(0, 180, 7):
-        moment = real.datetime(2026, 6, 1, 5, 0, tzinfo=real.UTC) + real.timedelta(seconds=second)
-        assert always.opened_at(moment) is not None
+def test_the_tick_of_a_window_comes_on_the_day_after_the_clock_changes(
+    nightly: Callable[..., bool],
+) -> None:
+    assert [day for day in (7, 8, 9, 10) if nightly(day, patience=5)] == [7, 8, 9, 10]
 
 
-@given(st.datetimes(real.datetime(2026, 1, 1), real.datetime(2027, 1, 1)))  # noqa: DTZ001
-def test_windows_against_arithmetic(moment: real.datetime) -> None:
-    now = moment.replace(tzinfo=real.UTC)
-    seconds = (now.hour * 60 + now.minute) * 60 + now.second + now.microsecond / 1e6
-    assert (window().opened_at(now) is not None) == (3 * 3600 <= seconds < 3.5 * 3600)
+def test_the_tick_of_a_window_comes_again_when_the_clock_is_set_back(
+    nightly: Callable[..., bool],
+) -> None:
+    assert nightly(9)
+    assert nightly(7, revived=True)

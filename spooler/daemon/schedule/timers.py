@@ -1,7 +1,7 @@
 """APScheduler decides when: it sets wake events and never does the work itself.
 
 APScheduler 3 follows the wall clock. Set forward, it would make up for every tick in between;
-set back, it would sleep until the old time comes again. The trigger here never makes up, and
+set back, it would sleep until the old time comes again. The triggers here never make up, and
 `revive` is called by whoever notices, on the monotonic clock, that a tick has not come.
 """
 
@@ -33,6 +33,19 @@ class SteadyTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler 3 has no t
         return due if due > now else now + self._interval
 
 
+class WindowTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler 3 has no types
+    """Whenever `window` opens."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime
+    ) -> datetime | None:
+        """Return the next opening after `now`, also when the clock was set since the last one."""
+        return self._window.opens_after(now)
+
+
 class Timers:
     """Calls functions that only set events, in the scheduler's own thread."""
 
@@ -57,18 +70,17 @@ class Timers:
             if job.id.startswith(f"{name}#"):
                 job.remove()
         for number, window in enumerate(windows):
-            self._scheduler.add_job(call, window.trigger, id=f"{name}#{number}", name=name)
+            self._scheduler.add_job(call, WindowTrigger(window), id=f"{name}#{number}", name=name)
 
     def start(self) -> None:
         """Begin to call."""
         self._scheduler.start()
 
     def revive(self) -> None:
-        """Take the present time for the time of every steady tick: the wall clock was set back."""
+        """Compute every next tick from the present time: the wall clock was set back."""
         now = self._clock.now()
         for job in self._scheduler.get_jobs():
-            if isinstance(job.trigger, SteadyTrigger):
-                job.modify(next_run_time=now)
+            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
 
     def close(self) -> None:
         """Call no more."""

@@ -1,43 +1,47 @@
 """Times in which a device takes no jobs, said in cron and a duration.
 
 Whether a window is open is computed from the wall clock each time it is asked, so that no missed
-tick, restart or clock step can leave a device closed.
+tick, restart or clock step can leave a device closed. A window lasts its duration in real seconds,
+also on a night on which the clock changes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
-from apscheduler.triggers.cron import CronTrigger
+from spooler.daemon.schedule.openings import Openings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
-    """A recurring window. `trigger` says when it starts; `duration` in seconds."""
+    """A recurring window: `cron` in `timezone` says when it opens; `duration` in seconds."""
 
     kind: str
-    trigger: CronTrigger
+    cron: str
     duration: float
-    note: str = ""
+    note: str
+    timezone: str
+    openings: Openings = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, kind: str, cron: str, duration: float, note: str, timezone: str) -> Window:
-        """A window from its settings."""
-        # A machine without a time zone database knows this one all the same.
-        zone = UTC if timezone == "UTC" else timezone
-        return cls(kind, CronTrigger.from_crontab(cron, timezone=zone), duration, note)
+        """Make a window from its settings."""
+        # A machine without a time zone database still knows this one.
+        zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
+        return cls(kind, cron, duration, note, timezone, Openings(cron, zone, duration))
 
     def opened_at(self, now: datetime) -> datetime | None:
-        """When the window that is open at `now` began; None when it is closed."""
-        length = timedelta(seconds=self.duration)
-        start: datetime | None = self.trigger.get_next_fire_time(None, now - length)
-        while start is not None and start <= now:
-            if now < start + length:
-                return start
-            start = self.trigger.get_next_fire_time(start, start)
-        return None
+        """Return when the window that is open at `now` opened; None when it is closed.
 
-    def closes_at(self, opened: datetime) -> datetime:
-        """The end of the window that began at `opened`."""
-        return opened + timedelta(seconds=self.duration)
+        Where a window opens again before it has closed, the later opening counts.
+        """
+        latest = self.openings.latest(now)
+        if latest is None or (now - latest).total_seconds() >= self.duration:
+            return None
+        return latest
+
+    def opens_after(self, moment: datetime) -> datetime | None:
+        """Return the next opening after `moment`; None when it never opens again."""
+        return self.openings.following(moment)
