@@ -34,6 +34,17 @@ BROAD = {
 }
 #: The only modules that change files by themselves; all others go through durable.py.
 WRITERS = {"durable.py"}
+#: Who may import the standard library's `logging`; all others take a structlog logger.
+STANDARD_LOGGING = {
+    "observe/logger.py": "makes the loggers",
+    "observe/log.py": "sets up where lines go",
+    "protocols.py": "a handler is handed a standard logger",
+    "devices/context.py": "hands it out",
+    "devices/output.py": "logs in its place what a handler prints",
+    "devices/runners/": "the handler's own process",
+}
+#: Rooms that are being rebuilt; empty this set when they are done.
+STANDARD_LOGGING_FOR_NOW = {"daemon/", "storage/sqooler/mongodb/"}
 READS_ENVIRONMENT = re.compile(r"os\.environ|getenv")
 
 
@@ -83,6 +94,20 @@ def test_only_the_top_reads_the_environment() -> None:
     # A handler's child process inherits what the daemon was started with, by intent.
     outside = {name for name in readers if not name.startswith((*allowed, "devices/"))}
     assert outside == set()
+
+
+def test_structlog_is_the_one_way_to_log() -> None:
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(one.name == "logging" for one in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.module == "logging")
+    }
+    allowed = (*STANDARD_LOGGING, *STANDARD_LOGGING_FOR_NOW)
+    assert {name for name in found if not name.startswith(allowed)} == set()
+    unused = {one for one in allowed if not any(name.startswith(one) for name in found)}
+    assert unused == set(), "nobody there imports it: take it off the list"
 
 
 def test_file_changes_go_through_durable() -> None:
