@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +142,20 @@ def test_the_state_picture_equals_the_table() -> None:
     ends = set(re.findall(r"(\w+) --> \[\*\]", picture))
     assert ends == {state.value for state in State if state.ended}
     assert not [state for state, _ in TRANSITIONS if state.ended], "no arrow leaves an end"
+
+
+def test_what_is_declared_is_imported() -> None:
+    """Each dependency of pyproject.toml, under the name of its module."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[<>=!~\[ ]", one)[0].replace("-", "_") for one in project["dependencies"]}
+    imported = set()
+    for _, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    assert wanted - imported == set()
 
 
 def test_starting_is_quick() -> None:
