@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spooler.model.state import TRANSITIONS, Event, State
+from spooler.observe.events import EventName
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "spooler"
@@ -142,6 +143,17 @@ def test_the_state_picture_equals_the_table() -> None:
     ends = set(re.findall(r"(\w+) --> \[\*\]", picture))
     assert ends == {state.value for state in State if state.ended}
     assert not [state for state, _ in TRANSITIONS if state.ended], "no arrow leaves an end"
+
+
+def test_every_event_is_emitted_somewhere() -> None:
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in MODULES
+        if path.parts[len(PACKAGE.parts)] != "observe"
+    )
+    by_libraries = {EventName.LOG}
+    silent = [one.name for one in EventName if f"EventName.{one.name}" not in source]
+    assert silent == [one.name for one in by_libraries]
 
 
 def test_what_is_declared_is_imported() -> None:

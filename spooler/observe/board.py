@@ -169,7 +169,6 @@ _DEVICE: Mapping[EventName, Callable[[_Noted, Observation], dict[str, Any]]] = {
     EventName.JOB_RELEASED: _ended(),
     EventName.JOB_REQUEUED: _ended(),
     EventName.JOB_LOST: _ended(),
-    EventName.JOB_PREVIEWED: _ended(),
     EventName.DEVICE_OPEN: lambda _, seen: _now(Activity.IDLE, seen),
     EventName.DEVICE_CLOSED: lambda _, seen: _now(Activity.CLOSED, seen),
     EventName.DEVICE_UNUSABLE: lambda _, seen: _now(

@@ -37,9 +37,7 @@ class EventName(StrEnum):
     JOB_RELEASED = "job.released"  # attempt, reason: given back unrun
     JOB_REQUEUED = "job.requeued"  # attempt, reason: taken from a dead owner, will run again
     JOB_LOST = "job.lost"  # attempt, reason: somebody else has taken the lease over
-    JOB_PREVIEWED = "job.previewed"  # seconds: a dry run
 
-    REPORT_KEPT = "report.kept"  # waiting
     REPORT_DELIVERED = "report.delivered"  # waiting, seconds, digest (SHA-256 of what is signed)
     REPORT_PARKED = "report.parked"  # waiting, digest, reason: it cannot be delivered, is kept
 
@@ -56,7 +54,6 @@ class EventName(StrEnum):
     DEVICE_CALIBRATED = "device.calibrated"  # seconds, reason when it failed
 
     PUSH_SILENT = "push.silent"
-    CLOCK_STEPPED = "clock.stepped"  # seconds
 
     ANNOUNCE_DONE = "announce.done"
     ANNOUNCE_FAILED = "announce.failed"  # error

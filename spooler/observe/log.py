@@ -27,7 +27,6 @@ LEVELS: Final = MappingProxyType(
     {
         EventName.JOB_CLAIMED: logging.DEBUG,
         EventName.JOB_PROGRESS: logging.DEBUG,
-        EventName.REPORT_KEPT: logging.DEBUG,
         EventName.REPORT_DELIVERED: logging.DEBUG,
         EventName.ANNOUNCE_DONE: logging.DEBUG,
         EventName.JOB_FAILED: logging.WARNING,
@@ -37,7 +36,6 @@ LEVELS: Final = MappingProxyType(
         EventName.OUTBOX_FULL: logging.ERROR,
         EventName.ANNOUNCE_FAILED: logging.WARNING,
         EventName.PUSH_SILENT: logging.WARNING,
-        EventName.CLOCK_STEPPED: logging.WARNING,
         EventName.DAEMON_RESTART_NEEDED: logging.WARNING,
         EventName.DAEMON_RELOAD_REFUSED: logging.ERROR,
         EventName.REPORT_PARKED: logging.ERROR,

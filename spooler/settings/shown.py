@@ -24,7 +24,6 @@ from spooler.settings.units import as_duration, as_size, duration, size
 from spooler.storage.settings import SqoolerLocalSettings, SqoolerMongodbSettings
 
 HIDDEN: Final = "(hidden)"
-SCHEMA_NAME: Final = "spooler.schema.json"
 
 _HEAD = """\
 #:schema ./spooler.schema.json
