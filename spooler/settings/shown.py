@@ -27,7 +27,8 @@ HIDDEN: Final = "(hidden)"
 
 _HEAD = """\
 #:schema ./spooler.schema.json
-# All settings of spooler with their defaults. This file runs as it is:
+# All settings of spooler with their defaults. This file runs as it is, with a simulated device
+# that needs pip install "spooler[simulator]":
 #
 #   spooler check --config example.toml
 #   spooler run --config example.toml
@@ -44,6 +45,7 @@ _HEAD = """\
 _MINIMAL = """\
 #:schema ./spooler.schema.json
 # The least that spooler needs: where the jobs live, and one device. See example.toml for the rest.
+# This device is a simulator; it needs pip install "spooler[simulator]".
 
 [storage]
 type = "sqooler-local"
