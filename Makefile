@@ -53,8 +53,8 @@ format: $(DEV)/.linked
 	$(DEV)/bin/ruff check --fix .
 
 lock:
-	uv pip compile pyproject.toml --group build $(LOCK_FLAGS) -o requirements/run.txt
-	uv pip compile pyproject.toml --group dev $(LOCK_FLAGS) -o requirements/dev.txt
+	uv pip compile pyproject.toml --extra simulator --group build $(LOCK_FLAGS) -o requirements/run.txt
+	uv pip compile pyproject.toml --extra simulator --group dev $(LOCK_FLAGS) -o requirements/dev.txt
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
 
 clean:

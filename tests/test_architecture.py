@@ -6,12 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from spooler.model.state import TRANSITIONS, Event, State
+from spooler.observe.events import EventName
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "spooler"
@@ -34,6 +36,17 @@ BROAD = {
 }
 #: The only modules that change files by themselves; all others go through durable.py.
 WRITERS = {"durable.py"}
+#: Who may import the standard library's `logging`; all others take a structlog logger.
+STANDARD_LOGGING = {
+    "observe/logger.py": "makes the loggers",
+    "observe/log.py": "sets up where lines go",
+    "protocols.py": "a handler is handed a standard logger",
+    "devices/context.py": "hands it out",
+    "devices/output.py": "logs in its place what a handler prints",
+    "devices/runners/": "the handler's own process",
+}
+#: Rooms that are being rebuilt; empty this set when they are done.
+STANDARD_LOGGING_FOR_NOW = {"daemon/", "storage/sqooler/mongodb/"}
 READS_ENVIRONMENT = re.compile(r"os\.environ|getenv")
 
 
@@ -85,6 +98,20 @@ def test_only_the_top_reads_the_environment() -> None:
     assert outside == set()
 
 
+def test_structlog_is_the_one_way_to_log() -> None:
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(one.name == "logging" for one in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.module == "logging")
+    }
+    allowed = (*STANDARD_LOGGING, *STANDARD_LOGGING_FOR_NOW)
+    assert {name for name in found if not name.startswith(allowed)} == set()
+    unused = {one for one in allowed if not any(name.startswith(one) for name in found)}
+    assert unused == set(), "nobody there imports it: take it off the list"
+
+
 def test_file_changes_go_through_durable() -> None:
     """So that the tests can stop the process between any two of them."""
     changing = re.compile(
@@ -116,6 +143,31 @@ def test_the_state_picture_equals_the_table() -> None:
     ends = set(re.findall(r"(\w+) --> \[\*\]", picture))
     assert ends == {state.value for state in State if state.ended}
     assert not [state for state, _ in TRANSITIONS if state.ended], "no arrow leaves an end"
+
+
+def test_every_event_is_emitted_somewhere() -> None:
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in MODULES
+        if path.parts[len(PACKAGE.parts)] != "observe"
+    )
+    by_libraries = {EventName.LOG}
+    silent = [one.name for one in EventName if f"EventName.{one.name}" not in source]
+    assert silent == [one.name for one in by_libraries]
+
+
+def test_what_is_declared_is_imported() -> None:
+    """Each dependency of pyproject.toml, under the name of its module."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[<>=!~\[ ]", one)[0].replace("-", "_") for one in project["dependencies"]}
+    imported = set()
+    for _, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    assert wanted - imported == set()
 
 
 def test_starting_is_quick() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from spooler.cli import (
     submit,
     verify,
 )
+from spooler.observe.logger import keep_quiet
 
 _HELP = """\
 Runs the jobs of a lab instrument from the queue the collaboration already has, signs the
@@ -63,8 +63,8 @@ def _root(
     ] = False,
 ) -> None:
     del version
-    # What libraries log belongs to `spooler run`; other commands answer in their own words.
-    logging.getLogger().addHandler(logging.NullHandler())
+    # What is logged belongs to `spooler run`; other commands answer in their own words.
+    keep_quiet()
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {

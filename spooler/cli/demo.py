@@ -90,9 +90,11 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _prepare(folder: Path) -> Path:
-    """A key and settings in `folder`."""
+    """A key and settings in `folder`; ConfigError when the device's packages are missing."""
+    from spooler.devices.registry import load_handler
     from spooler.signing import keys
 
+    load_handler(DEVICE, {})
     config = folder / "spooler.toml"
     config.write_text(_SETTINGS, encoding="utf-8")
     key = keys.generate()

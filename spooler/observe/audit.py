@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 import threading
 from pathlib import Path
@@ -24,7 +23,10 @@ from pydantic_core import to_json
 
 from spooler.durable import Disk, GrowingFile, read, unavailable
 from spooler.observe.events import EventName, Observation
+from spooler.observe.logger import get_logger
 from spooler.protocols import Signer
+
+logger = get_logger("spooler.audit")
 
 #: Where the chain begins.
 BEGIN = "0" * 64
@@ -113,9 +115,9 @@ class AuditLog:
     def _miss(self, error: OSError) -> None:
         """Count a line that is missing; told once, or only the next line of this process would."""
         if not self._missed:
-            logging.getLogger("spooler.audit").warning(
-                "the audit trail has gaps until it can be written again: %s",
-                unavailable(error, error.filename or self._folder),
+            logger.warning(
+                "the audit trail has gaps until it can be written again",
+                error=str(unavailable(error, error.filename or self._folder)),
             )
         self._missed += 1
 

@@ -10,7 +10,6 @@ the outbox), `note`, `kind` (of a window).
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,10 @@ from types import MappingProxyType
 from typing import Any
 
 from spooler.clock import SystemClock
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
+
+logger = get_logger(__name__)
 
 
 class EventName(StrEnum):
@@ -115,6 +117,4 @@ class Observer:
             try:
                 subscriber(observation)
             except Exception:  # an onlooker's fault must not stop the work
-                logging.getLogger(__name__).exception(
-                    "a subscriber failed on the event %s; the work goes on", event
-                )
+                logger.exception("a subscriber failed on the event %s; the work goes on", event)

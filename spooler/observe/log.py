@@ -1,8 +1,8 @@
 """Log lines: readable on a terminal, JSON otherwise; one way out for everything that is logged.
 
 Every line has `timestamp` (ISO 8601, UTC), `level` and `event`, and `device`, `job`, `attempt`
-where they are known. What libraries and our own modules log in words with `logging` comes out
-the same way, as the event `log` with its `message` and `logger`.
+where they are known. What our own modules (`spooler.observe.logger`) and libraries log in words
+comes out the same way, as the event `log` with its `message`, its `logger` and its fields.
 """
 
 from __future__ import annotations

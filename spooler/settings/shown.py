@@ -24,11 +24,11 @@ from spooler.settings.units import as_duration, as_size, duration, size
 from spooler.storage.settings import SqoolerLocalSettings, SqoolerMongodbSettings
 
 HIDDEN: Final = "(hidden)"
-SCHEMA_NAME: Final = "spooler.schema.json"
 
 _HEAD = """\
 #:schema ./spooler.schema.json
-# All settings of spooler with their defaults. This file runs as it is:
+# All settings of spooler with their defaults. This file runs as it is, with a simulated device
+# that needs pip install "spooler[simulator]":
 #
 #   spooler check --config example.toml
 #   spooler run --config example.toml
@@ -45,6 +45,7 @@ _HEAD = """\
 _MINIMAL = """\
 #:schema ./spooler.schema.json
 # The least that spooler needs: where the jobs live, and one device. See example.toml for the rest.
+# This device is a simulator; it needs pip install "spooler[simulator]".
 
 [storage]
 type = "sqooler-local"

@@ -1,12 +1,12 @@
 """Private keys: made, read, written and rotated.
 
-A key file is a private JWK (RFC 7517, RFC 8037) as JSON, or the text that sqooler's users have in
+jwcrypto makes and prints the keys; this module checks what they are for and keeps the files. A key
+file is a private JWK (RFC 7517, RFC 8037) as JSON, or the text that sqooler's users have in
 `PRIVATE_JWK_STR`. It is refused when anybody but its owner can read it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwcrypto.jwk import JWK
 
 from spooler.durable import Disk
 from spooler.errors import KeyNotWritten, KeyRefused
-from spooler.signing.jws import ALGORITHMS, b64decode, b64encode, compact
+from spooler.signing.jws import ALGORITHMS, b64decode, compact, key_half
 
 _KID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
 _LARGEST_KEY_FILE = 65_536
@@ -39,9 +40,8 @@ def check_kid(kid: str) -> str:
 
 
 def thumbprint(x: str) -> str:
-    """The RFC 7638 thumbprint of the public Ed25519 key with this `x` (base64url, unpadded)."""
-    canonical = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
-    return b64encode(hashlib.sha256(canonical.encode("ascii")).digest())
+    """Return the RFC 7638 thumbprint of the public Ed25519 key with this `x` (base64url)."""
+    return str(JWK(kty="OKP", crv="Ed25519", x=x).thumbprint())
 
 
 class PrivateKey:
@@ -50,8 +50,9 @@ class PrivateKey:
     def __init__(self, seed: bytes, kid: str | None = None) -> None:
         """Take the 32 secret bytes; ValueError when they are not 32 or `kid` is no plain name."""
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
-        self._x = b64encode(self._key.public_key().public_bytes_raw())
-        self.kid = check_kid(thumbprint(self._x) if kid is None else kid)
+        self._jwk = JWK.from_pyca(self._key)
+        self.kid = check_kid(self._jwk.thumbprint() if kid is None else kid)
+        self._jwk.update(kid=self.kid, alg="EdDSA", use="sig")
         self._header = json.dumps({"alg": "EdDSA", "kid": self.kid}, separators=(",", ":")).encode(
             "ascii"
         )
@@ -63,27 +64,21 @@ class PrivateKey:
         return compact(self._header, payload, self._key.sign)
 
     def public(self) -> dict[str, str]:
-        return {
-            "kty": "OKP",
-            "crv": "Ed25519",
-            "x": self._x,
-            "kid": self.kid,
-            "alg": "EdDSA",
-            "use": "sig",
-        }
+        return dict(self._jwk.export_public(as_dict=True))
 
     def private_jwk(self) -> dict[str, str]:
-        """The private JWK. Never log it, never show it."""
-        return {**self.public(), "d": b64encode(self._key.private_bytes_raw())}
+        """Return the private JWK. Never log it, never show it."""
+        return dict(self._jwk.export_private(as_dict=True))
 
     def __repr__(self) -> str:
         return f"PrivateKey(kid={self.kid!r})"
 
 
 def generate(kid: str | None = None) -> PrivateKey:
-    """A new key from the operating system's randomness; KeyRefused for an unusable `kid`."""
+    """Make a new key; KeyRefused for an unusable `kid`."""
+    made = JWK.generate(kty="OKP", crv="Ed25519")
     try:
-        return PrivateKey(os.urandom(32), kid)
+        return PrivateKey(b64decode(made["d"]), kid)
     except ValueError as error:
         raise KeyRefused(str(error)) from None
 
@@ -101,20 +96,15 @@ def from_jwk(document: Mapping[str, Any], where: str) -> PrivateKey:
     kid = document.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise KeyRefused(f"{where}: kid must be text")
+    if (d := key_half(document, "d")) is None:
+        raise KeyRefused(f"{where}: d is not 32 bytes in base64url; restore the key")
     try:
-        key = PrivateKey(b64decode(document["d"]))
-    except (ValueError, TypeError, AttributeError):
-        raise KeyRefused(f"{where}: d is not 32 bytes in base64url; restore the key") from None
-    try:
-        public = b64decode(document.get("x", ""))
-    except (ValueError, TypeError, AttributeError):
-        public = b""
-    if b64encode(public) != key.public()["x"]:
-        raise KeyRefused(f"{where}: x is not the public half of d; restore the key from a backup")
-    try:
-        return key if kid is None else PrivateKey(b64decode(document["d"]), kid)
+        key = PrivateKey(b64decode(d), kid)
     except ValueError as error:
         raise KeyRefused(f"{where}: {error}") from None
+    if key_half(document, "x") != key.public()["x"]:
+        raise KeyRefused(f"{where}: x is not the public half of d; restore the key from a backup")
+    return key
 
 
 def _check_purpose(document: Mapping[str, Any], where: str) -> None:

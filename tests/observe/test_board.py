@@ -73,7 +73,7 @@ def test_windows_and_unusable_devices(board, tell):
 
 def test_storage_and_outbox(board, tell):
     tell(E.STORAGE_AWAY, error="connection refused")
-    tell(E.REPORT_KEPT, device="q", job="a", waiting=3)
+    tell(E.REPORT_DELIVERED, device="q", job="a", waiting=3)
     away = board.snapshot()
     assert not away.healthy
     assert away.last_error == "connection refused"

@@ -28,6 +28,26 @@ def test_signing_gives_the_vector_of_rfc_8037() -> None:
     assert compact(b'{"alg":"EdDSA"}', b"Example of Ed25519 signing", key.sign) == RFC_JWS
 
 
+@given(payload=st.binary(max_size=300), kid=st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True))
+def test_the_fast_path_gives_the_bytes_of_jwcrypto(payload: bytes, kid: str) -> None:
+    key = generate(kid)
+    token = jose_jws.JWS(payload)
+    header = json.dumps({"alg": "EdDSA", "kid": kid}, separators=(",", ":"))
+    token.add_signature(jose_jwk.JWK(**key.private_jwk()), protected=header)
+    assert key.jws(payload) == token.serialize(compact=True)
+
+
+@given(seed=st.binary(min_size=32, max_size=32))
+def test_jwcrypto_reads_the_documents_of_a_key(seed: bytes) -> None:
+    key = PrivateKey(seed)
+    private = jose_jwk.JWK.from_json(json.dumps(key.private_jwk()))
+    public = jose_jwk.JWK.from_json(json.dumps(key.public()))
+    assert private.get_op_key("sign").private_bytes_raw() == seed
+    assert public.get_op_key("verify").public_bytes_raw() == b64decode(key.public()["x"])
+    assert key.kid == private.thumbprint() == public.thumbprint()
+    assert not public.has_private
+
+
 @given(payload=st.binary(max_size=300))
 def test_jwcrypto_reads_what_we_sign(payload: bytes) -> None:
     token = jose_jws.JWS()

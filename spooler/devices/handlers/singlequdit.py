@@ -17,12 +17,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from spooler.devices.handlers import spin
+from spooler.errors import ConfigError
 from spooler.model.json import Json
 from spooler.protocols import JobContext
+
+try:
+    import numpy as np
+
+    from spooler.devices.handlers import spin
+except ModuleNotFoundError as error:
+    raise ConfigError(
+        "the handler singlequdit needs numpy and scipy; install them with"
+        ' pip install "spooler[simulator]".'
+    ) from error
 
 MAX_ATOMS = 500
 MAX_SHOTS = 1_000_000

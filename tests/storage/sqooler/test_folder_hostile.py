@@ -17,6 +17,7 @@ from spooler.model.state import State
 from spooler.protocols import Backend
 from spooler.storage.liveness import this_host, this_process
 from spooler.storage.sqooler.folder import claims as folder_claims
+from spooler.storage.sqooler.folder import reading as folder_reading
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.testing.bench import DEVICE, TTL, Bench, new_token, other_owner, signed_report, take
 from tests.storage.folder_bench import KEY, folder_bench
@@ -204,6 +205,23 @@ def test_a_claimed_file_that_may_not_be_read_does_not_stop_recovery(
     claim = other.reclaim(DEVICE, this_process(), TTL, new_token())
     assert claim is not None
     assert "permission denied" in claim.job.defect
+
+
+def test_a_waiting_file_that_may_not_be_read_is_logged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job_id,) = bench.submit()
+
+    def closed(place: str, **_: object) -> bytes:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(folder_reading, "read", closed)
+    backend = bench.backend()
+    for _ in range(3):
+        assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+    (said,) = [vars(record) for record in caplog.records if record.name == "spooler.storage"]
+    assert said["job"] == job_id
+    assert "permission denied" in said["error"]
 
 
 def test_files_seen_while_they_are_written_are_forgotten(bench: Bench, base: Path) -> None:

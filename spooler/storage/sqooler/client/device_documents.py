@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from spooler.clock import SystemClock
 from spooler.errors import KeyRefused
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.signing.sqooler_form import (
     JWK,
@@ -30,7 +30,7 @@ from spooler.storage.sqooler.client.documents import (
 )
 from spooler.storage.sqooler.client.names import check_device
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 _CONFIGS = "backends/configs"
 _PUBLIC_KEYS = "backends/public_keys"

@@ -6,7 +6,6 @@ local storage shares. Ids are ObjectIds; configurations and keys are found by wh
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping
 from types import TracebackType
@@ -22,6 +21,7 @@ from pymongo.errors import DuplicateKeyError
 
 from spooler.clock import SystemClock
 from spooler.errors import BackendUnavailable
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
 from spooler.storage.sqooler.client.documents import MongodbLoginInformation
@@ -41,7 +41,7 @@ from spooler.storage.sqooler.mongodb.places import (
     new_id,
 )
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 #: What is looked for by its content, and the fields that say it.
 _INDEXED = {

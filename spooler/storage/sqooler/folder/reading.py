@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from spooler.durable import exists, read, unavailable
 from spooler.model.job import Job
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.layout import Layout
 from spooler.storage.sqooler.folder.queue import FolderQueue, Waiting
+
+logger = get_logger("spooler.storage")
 
 #: A job file that cannot be read as JSON may still be being written in place: so long (seconds)
 #: it must not change before it is taken for broken ...
@@ -74,8 +76,10 @@ class FolderReader:
         state.queue.defer(waiting)
         if waiting.job_id not in state.forbidden:
             state.forbidden.add(waiting.job_id)
-            logging.getLogger("spooler.storage").warning(
-                "%s; the job waits until it may be read", unavailable(error, str(error.filename))
+            logger.warning(
+                "a job waits until its file may be read",
+                job=waiting.job_id,
+                error=str(unavailable(error, str(error.filename))),
             )
 
     def _settled(self, state: DeviceQueue, waiting: Waiting, size: int) -> bool:

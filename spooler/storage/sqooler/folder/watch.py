@@ -7,7 +7,6 @@ job's arrival would wait behind it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
@@ -23,16 +22,12 @@ from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 from spooler.durable import Disk
 from spooler.errors import PushUnavailable
+from spooler.observe.logger import leave_out
 
 _ARRIVALS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent]
 
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of watchdog's says anything: this one only says that we have closed it."""
-    return "called when the thread is inactive" not in record.getMessage()
-
-
-logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
+# This line of watchdog's only says that we have closed it.
+leave_out("watchdog.observers.inotify", "called when the thread is inactive")
 
 
 class _ArrivalsOnly(InotifyEmitter):
