@@ -12,6 +12,7 @@ from spooler.clock import SystemClock
 from spooler.daemon.room import demand_room
 from spooler.durable import demand_writable, unavailable
 from spooler.errors import ConfigError, SpoolerError
+from spooler.model.storage import Fence
 from spooler.settings import DeviceSettings, Settings
 
 
@@ -34,7 +35,9 @@ def _look(settings: Settings) -> Iterator[CheckItem]:
     yield CheckItem("settings", ok=True, detail=f"read from {settings.file or 'the environment'}")
     yield _item("state", lambda: _state(settings.state))
     yield _item("key", lambda: _key(settings))
-    yield _item("storage", lambda: _storage(settings))
+    for name in settings.feeds():
+        title = "storage" if settings.storage is not None else f"storage {name}"
+        yield _item(title, partial(_storage, settings, name))
     devices = settings.enabled_devices()
     if not devices:
         detail = "no device is enabled; add a table [devices.NAME] with a handler"
@@ -66,21 +69,24 @@ def _key(settings: Settings) -> str:
     return f"kid {signer.kid}"
 
 
-def _storage(settings: Settings) -> str:
+def _storage(settings: Settings, name: str) -> str:
     try:
         signer, keyed = parts.load_signer(settings), True
     except ConfigError:
         signer, keyed = None, False  # the line on the key says so; here it is about the storage
-    backend = parts.open_storage(settings, SystemClock(), signer)
+    storage = settings.feeds()[name]
+    queues = parts.queues(settings, name).values()
+    backend = parts.open_storage(settings, storage, SystemClock(), signer)
     try:
         backend.ping()
-        for name in settings.enabled_devices() if keyed else ():
-            backend.demand_ours(name)
-        waiting = {name: backend.depth(name) for name in settings.enabled_devices()}
+        for queue in queues if keyed and backend.catalogue is not None else ():
+            backend.catalogue.check_key_owner(queue)
+        told = ", ".join(f"{backend.depth(each)} waiting for {each.name}" for each in queues)
+        lone = backend.traits.fence is Fence.CHECKED
     finally:
         backend.close()
-    told = ", ".join(f"{count} waiting for {name}" for name, count in waiting.items())
-    return f"{settings.storage.type} answers; {told or 'no device asks it'}"
+    warning = "; it keeps late writers out by looking first: run one daemon per queue"
+    return f"{storage.type} answers; {told or 'no device asks it'}{warning if lone else ''}"
 
 
 def _device(name: str, device: DeviceSettings, state: Path) -> str:
@@ -96,7 +102,9 @@ def _device(name: str, device: DeviceSettings, state: Path) -> str:
         runner.close()
     found = f"handler {device.handler} in a {device.isolation}"
     missing = _missing_program(device)
-    return f"{found}; for now it would rest, its jobs waiting: {missing}" if missing else found
+    return (
+        f"{found} loads, but cannot be used now; jobs stay queued: {missing}" if missing else found
+    )
 
 
 def _missing_program(device: DeviceSettings) -> str:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from spooler.app import parts
 from spooler.daemon.announcer import Announced, Announcer
 from spooler.daemon.claims.estates import Estates
@@ -27,8 +25,11 @@ from spooler.daemon.worker import Worker
 from spooler.model.claim import Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue, key_of
+from spooler.observe.logger import get_logger
 from spooler.settings import Settings
 from spooler.storage.wrapped.metered import Metered
+
+logger = get_logger("spooler.records")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,4 @@ def _interval(ground: Ground) -> float:
 
 def tell_of_unreadable(path: Path, why: str) -> None:
     """Say once that a record cannot be used; it stays where it is."""
-    structlog.get_logger("spooler.records").warning(
-        f"{os.fspath(path)} is not used: {why}; see: spooler outbox list"
-    )
+    logger.warning("%s is not used: %s; see: spooler outbox list", os.fspath(path), why)

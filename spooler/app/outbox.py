@@ -1,8 +1,8 @@
-"""The outbox of a state folder, for people: what waits, what was parked and why, another try.
+"""The reports of a state folder, for people: what waits, what was parked and why, another try.
 
 Looking needs no lock: files there are whole, and one that goes meanwhile is left out. Another try
-is for a time when no daemon runs: a daemon reads its outbox once, when it starts, and what waits
-it brings by itself.
+is for a time when no daemon runs: a daemon brings by itself what waits, and what was parked is
+read when it starts.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from pathlib import Path
 
 from spooler.app import parts
 from spooler.clock import SystemClock
-from spooler.daemon.reports.outbox import Entry, Outbox, entry_of
+from spooler.daemon.claims.estates import Estates
+from spooler.daemon.claims.records import PARKED, Phase, Record, Records, record_from_json
 from spooler.durable import read, unavailable
-from spooler.errors import BackendUnavailable, LeaseLost, StateInUse, UnknownJob
+from spooler.errors import BackendUnavailable, LeaseLost, ReportRefused, StateInUse, UnknownJob
+from spooler.model.job import key_of
 from spooler.protocols import Backend
 from spooler.settings import Settings
+from spooler.signing.jws import payload
 
 _UNREADABLE = "the file cannot be read; keep it, and report it"
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxItem:
-    """One report on this machine's disk. `at` is when it was kept; `entry` None: unreadable."""
+    """One report on this machine's disk. `at` is when it was kept; `record` None: unreadable."""
 
     name: str
     parked: bool
     at: datetime
     reason: str
-    entry: Entry | None
+    record: Record | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,12 @@ class Retried:
 
 def outbox_items(settings: Settings) -> list[OutboxItem]:
     """What waits and what was parked, oldest first. Raises BackendUnavailable."""
-    folder = settings.state / "outbox"
+    folder = settings.state / "records"
     try:
-        found = [*_items(folder, parked=False), *_items(folder / "parked", parked=True)]
+        list(folder.iterdir())  # glob takes one that it may not read for empty
+        found = [item for place in folder.glob("*/*/[!.]*.json") for item in _item(place)]
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise unavailable(error, folder) from error
     return sorted(found, key=lambda item: (item.at, item.name))
@@ -65,7 +71,7 @@ def outbox_items_of(settings: Settings, names: Sequence[str]) -> list[OutboxItem
         return items
     for name in names:
         if not any(_is(item, name) for item in items):
-            raise UnknownJob(f"there is no report {name} in the outbox; see: spooler outbox list")
+            raise UnknownJob(f"no report {name} is undelivered; see: spooler outbox list")
     return [item for item in items if any(_is(item, name) for name in names)]
 
 
@@ -74,69 +80,95 @@ def retry_outbox(settings: Settings, names: Sequence[str] = ()) -> list[Retried]
 
     What cannot be brought now because the storage is away waits for the next daemon.
     """
-    chosen = [item for item in outbox_items_of(settings, names) if item.entry is not None]
+    chosen = [item for item in outbox_items_of(settings, names) if item.record is not None]
     if not chosen:
         return []
     try:
         lock = parts.lock_state(settings.state)
     except StateInUse:
         raise StateInUse(
-            f"a daemon uses the state folder {settings.state}, and brings what waits by itself; "
-            "stop it before you bring what was parked"
+            f"a daemon uses the state folder {settings.state}, and delivers what waits by itself; "
+            "stop it before you retry parked reports"
         ) from None
     try:
-        backend = parts.open_storage(settings, SystemClock(), parts.load_signer(settings))
-        try:
-            outbox = Outbox(settings.state / "outbox")
-            for item in chosen:
-                if item.parked:
-                    outbox.unpark(item.name)
-            outbox.restore()
-            wanted = {item.name for item in chosen}
-            return [
-                _bring(backend, outbox, entry) for entry in outbox.entries() if entry.name in wanted
-            ]
-        finally:
-            backend.close()
+        wanted = {item.name: item.parked for item in chosen}
+        found = []
+        for name in settings.feeds():
+            found += _retry(settings, name, wanted)
+        return found
     finally:
         os.close(lock)
 
 
-def _bring(backend: Backend, outbox: Outbox, entry: Entry) -> Retried:
+def _retry(settings: Settings, storage: str, wanted: dict[str, bool]) -> list[Retried]:
+    """Bring the chosen reports of one storage."""
+    signer, clock = parts.load_signer(settings), SystemClock()
+    backend = parts.open_storage(settings, settings.feeds()[storage], clock, signer)
+    opened = parts.report_opener(settings, signer)
+    owner = parts.this_process(settings.state)
+    mine = Records(Path(owner.estate) / key_of(backend.address))
+    estates = Estates(mine, parts.roots(settings.state), opened, lambda *_: None)
     try:
-        backend.ack(entry.claim, entry.signed)
-    except LeaseLost as error:
-        outbox.park(entry, str(error))
-        return Retried(entry.name, delivered=False, detail=f"parked again: {error}")
+        mine.open()
+        estates.adopt_siblings()
+        parked = settings.state / "records" / PARKED / mine.folder.name
+        for name, is_parked in wanted.items():
+            if is_parked and (parked / name).exists():
+                mine.unpark(name.removesuffix(".json"), opened)
+        return [
+            _bring(backend, records, record)
+            for records in estates
+            for record in records.of(Phase.REPORT)
+            if f"{record.token}.json" in wanted
+        ]
+    finally:
+        estates.let_go()
+        estates.close()
+        backend.close()
+
+
+def _bring(backend: Backend, records: Records, record: Record) -> Retried:
+    name = f"{record.token}.json"
+    if record.signed is None:
+        return Retried(name, delivered=False, detail="it has no report")
+    try:
+        backend.ack(record.claim, record.signed)
+    except (LeaseLost, ReportRefused) as error:
+        records.park(record, str(error))
+        records.drop(record.token)
+        return Retried(name, delivered=False, detail=f"parked again: {error}")
     except BackendUnavailable as error:
-        return Retried(entry.name, delivered=False, detail=f"waits for the next daemon: {error}")
-    outbox.drop(entry)
-    return Retried(entry.name, delivered=True, detail="the storage has it")
+        return Retried(name, delivered=False, detail=f"waits for the next daemon: {error}")
+    records.drop(record.token)
+    return Retried(name, delivered=True, detail="delivered")
 
 
 def _is(item: OutboxItem, name: str) -> bool:
-    job = item.entry.claim.job.id if item.entry is not None else ""
+    job = item.record.claim.job.id if item.record is not None else ""
     return name in {item.name, job}
 
 
-def _items(folder: Path, *, parked: bool) -> Iterator[OutboxItem]:
-    for place in folder.glob("[!.]*.json"):
-        try:
-            at = datetime.fromtimestamp(place.stat().st_mtime, UTC)
-            content = read(place)
-        except FileNotFoundError:
-            continue  # delivered meanwhile
-        reason = _reason(place) if parked else ""
-        try:
-            entry = entry_of(content)
-        except ValueError:
-            yield OutboxItem(place.name, parked, at, reason or _UNREADABLE, None)
-        else:
-            yield OutboxItem(place.name, parked, at, reason, entry)
-
-
-def _reason(place: Path) -> str:
+def _item(place: Path) -> Iterator[OutboxItem]:
+    parked = place.parent.parent.name == PARKED
     try:
-        return str(json.loads(read(f"{place}.reason"))["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
+        at = datetime.fromtimestamp(place.stat().st_mtime, UTC)
+        content = read(place)
+    except FileNotFoundError:
+        return  # delivered meanwhile
+    try:
+        # For people to look at: whose signature it bears is checked before it is delivered.
+        record = record_from_json(
+            content, lambda jws, plain: payload(jws) if jws else plain.encode()
+        )
+    except ValueError:
+        yield OutboxItem(place.name, parked, at, _reason(content) or _UNREADABLE, None)
+        return
+    if record.phase is not Phase.HELD:
+        yield OutboxItem(place.name, parked, at, record.reason, record)
+
+
+def _reason(content: bytes) -> str:
+    try:
+        return str(json.loads(content)["reason"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spooler.app.outbox import OutboxItem
 
 app = typer.Typer(
-    help="Show reports the storage does not have (yet).",
+    help="Show reports that are not delivered yet, or cannot be.",
     no_args_is_help=True,
 )
 
@@ -24,17 +24,17 @@ _Names: TypeAlias = Annotated[
 
 @app.command("list")
 def list_(*, config: options.Config = None, as_json: options.AsJson = False) -> None:
-    """List what waits and what was parked; changes nothing, also while a daemon runs."""
+    """List undelivered and parked reports (read-only, safe while the daemon runs)."""
     from spooler.app.outbox import outbox_items
 
     items = outbox_items(session.settings(config))
     if as_json:
         output.as_json([_document(item) for item in items])
     elif items:
-        head = ("job", "device", "attempt", "says", "kept at (UTC)", "is", "because")
+        head = ("job", "device", "attempt", "state", "kept at (UTC)", "", "reason")
         output.rows(head, [_line(item) for item in items])
     else:
-        output.note("the outbox is empty: the storage has every report")
+        output.note("no undelivered reports")
 
 
 @app.command("show")
@@ -51,7 +51,7 @@ def show(
 
 @app.command("retry")
 def retry(jobs: _Names = None, *, config: options.Config = None) -> None:
-    """Bring reports to the storage again, parked ones too. Stop the daemon first.
+    """Deliver reports again, parked ones too. Stop the daemon first.
 
     A report whose job somebody else has ended is parked again: it overwrites nothing.
     """
@@ -59,7 +59,7 @@ def retry(jobs: _Names = None, *, config: options.Config = None) -> None:
 
     tried = retry_outbox(session.settings(config), jobs or ())
     if not tried:
-        output.note("there is nothing to bring")
+        output.note("nothing to deliver")
     for each in tried:
         output.say(f"{output.plain(each.name)}: {output.plain(each.detail)}")
     if any(not each.delivered for each in tried):
@@ -73,8 +73,8 @@ def _document(item: OutboxItem) -> dict[str, object]:
         "kept_at": item.at.isoformat(),
         "reason": item.reason,
     }
-    if item.entry is not None:
-        report = item.entry.signed.report
+    if item.record is not None:
+        report = item.record.signed.report
         found |= {
             "job": report.job_id,
             "device": report.device,
@@ -88,19 +88,19 @@ def _whole(item: OutboxItem) -> dict[str, object]:
     from spooler.model.records import report_to_json
 
     found = _document(item)
-    if item.entry is not None:
+    if item.record is not None:
         import json
 
-        found["report"] = json.loads(report_to_json(item.entry.signed.report))
-        found["jws"] = item.entry.signed.jws
+        found["report"] = json.loads(report_to_json(item.record.signed.report))
+        found["jws"] = item.record.signed.jws
     return found
 
 
 def _line(item: OutboxItem) -> tuple[str, ...]:
     word = "parked" if item.parked else "waiting"
     at = item.at.strftime("%Y-%m-%d %H:%M:%S")
-    if item.entry is None:
+    if item.record is None:
         return item.name, "?", "?", "?", at, word, item.reason
-    report = item.entry.signed.report
+    report = item.record.signed.report
     state = str(report.status.state)
     return report.job_id, report.device, str(report.attempt), state, at, word, item.reason

@@ -150,8 +150,7 @@ class Executor:
             case Lost(reason):
                 feed.leases.drop(claim.token)
                 self._tell(EventName.JOB_LOST, work, reason=reason)
-        if exists(work.scratch):  # made by whoever uses it: most runs need none
-            shutil.rmtree(work.scratch, ignore_errors=True)
+        _clear(work.scratch)
         if unusable is not None:
             raise unusable
 
@@ -390,3 +389,9 @@ class Executor:
         self._shared.observer.emit(
             event, device=work.rules.name, job=claim.job.id, attempt=claim.attempt, **fields
         )
+
+
+def _clear(scratch: str) -> None:
+    """Remove a run's folder. It is made by whoever uses it: most runs need none."""
+    if exists(scratch):
+        shutil.rmtree(scratch, ignore_errors=True)

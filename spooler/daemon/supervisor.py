@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,10 @@ from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.errors import ConfigError
 from spooler.observe.events import EventName, Observer
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
+
+logger = get_logger("spooler")
 
 #: Exit codes of the daemon (sysexits.h where there is one).
 OK, DEAD_THREAD, NOT_DELIVERED, REFUSED = 0, 70, 75, 78
@@ -128,9 +130,7 @@ class Supervisor:
                 body()
             except BaseException as failure:
                 self._failure = self._failure or failure
-                logging.getLogger("spooler").critical(
-                    "thread %s died: %s", name, failure, exc_info=failure
-                )
+                logger.critical("thread %s died: %s", name, failure, exc_info=failure)
             finally:
                 self._news.set()
 

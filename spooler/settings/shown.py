@@ -91,7 +91,7 @@ def example() -> str:
         "# In place of that folder, the jobs can live on a server that many daemons share.",
         *_section(SqoolerMongodbSettings, "[storage]", off=True)[1:],
         "",
-        "# In place of [storage], several storages, each with a name; devices name those they serve.",
+        "# In place of [storage], several storages, each with a name; see `queues` of a device.",
         "#[storages.lab]",
         '#type = "sqooler-local"',
         '#path = "./storage"',

@@ -5,6 +5,7 @@ A new storage adds its settings to `settings.py`, its two lines here, and its te
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -114,3 +115,13 @@ def mongodb_documents(settings: SqoolerMongodbSettings) -> MongodbProviderExtend
 def memory_storage(name: str) -> MemoryStorage:
     """The memory storage of that name in this process."""
     return _MEMORY.setdefault(name, MemoryStorage(name))
+
+
+def carries(settings: StorageSettings, queue: str) -> str:
+    """Why a storage cannot have a queue of this name; "" when it can."""
+    if isinstance(settings, MemorySettings) or _SQOOLER_NAME.match(queue):
+        return ""
+    return "sqooler knows names of up to 100 lower-case letters and digits"
+
+
+_SQOOLER_NAME = re.compile(r"[a-z0-9]{1,100}\Z")

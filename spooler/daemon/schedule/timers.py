@@ -7,7 +7,6 @@ set back, it would sleep until the old time comes again. The triggers here never
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -51,7 +50,6 @@ class Timers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)
         self._scheduler = BackgroundScheduler(
             executors={"default": DebugExecutor()},
             job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
