@@ -79,8 +79,10 @@ def _storage(settings: Settings, name: str) -> str:
     backend = parts.open_storage(settings, storage, SystemClock(), signer)
     try:
         backend.ping()
-        for queue in queues if keyed and backend.catalogue is not None else ():
-            backend.catalogue.check_key_owner(queue)
+        catalogue = backend.catalogue if keyed else None
+        if catalogue is not None:
+            for queue in queues:
+                catalogue.check_key_owner(queue)
         told = ", ".join(f"{backend.depth(each)} waiting for {each.name}" for each in queues)
         lone = backend.traits.fence is Fence.CHECKED
     finally:
@@ -102,9 +104,7 @@ def _device(name: str, device: DeviceSettings, state: Path) -> str:
         runner.close()
     found = f"handler {device.handler} in a {device.isolation}"
     missing = _missing_program(device)
-    return (
-        f"{found} loads, but cannot be used now; jobs stay queued: {missing}" if missing else found
-    )
+    return f"{found}; it cannot be used now, jobs stay queued: {missing}" if missing else found
 
 
 def _missing_program(device: DeviceSettings) -> str:

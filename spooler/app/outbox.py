@@ -21,6 +21,7 @@ from spooler.daemon.claims.records import PARKED, Phase, Record, Records, record
 from spooler.durable import read, unavailable
 from spooler.errors import BackendUnavailable, LeaseLost, ReportRefused, StateInUse, UnknownJob
 from spooler.model.job import key_of
+from spooler.model.result import SignedReport
 from spooler.protocols import Backend
 from spooler.settings import Settings
 from spooler.signing.jws import payload
@@ -37,6 +38,11 @@ class OutboxItem:
     at: datetime
     reason: str
     record: Record | None
+
+    @property
+    def signed(self) -> SignedReport | None:
+        """The report, where it can be read."""
+        return None if self.record is None else self.record.signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +163,16 @@ def _item(place: Path) -> Iterator[OutboxItem]:
         return  # delivered meanwhile
     try:
         # For people to look at: whose signature it bears is checked before it is delivered.
-        record = record_from_json(
-            content, lambda jws, plain: payload(jws) if jws else plain.encode()
-        )
+        record = record_from_json(content, _unchecked)
     except ValueError:
         yield OutboxItem(place.name, parked, at, _reason(content) or _UNREADABLE, None)
         return
     if record.phase is not Phase.HELD:
         yield OutboxItem(place.name, parked, at, record.reason, record)
+
+
+def _unchecked(jws: str, plain: str) -> bytes:
+    return payload(jws) if jws else plain.encode()
 
 
 def _reason(content: bytes) -> str:

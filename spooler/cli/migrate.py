@@ -14,9 +14,10 @@ from spooler.errors import BackendUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from spooler.migrate import Progress, Summary
+    from spooler.settings import Settings
     from spooler.storage.settings import StorageSettings
 
-_PLACE = "A settings file (its [storage]), a folder, or a mongodb:// URI."
+_PLACE = "A settings file (or FILE:STORAGE), a folder, or a mongodb:// URI."
 _MOST_SHOWN = 20
 
 
@@ -77,15 +78,18 @@ def _storage(text: str, *, must_exist: bool) -> StorageSettings:
         raise ConfigError(
             f"{_shown(text)} is no storage; name a folder, a settings file or a mongodb:// URI"
         )
+    before, colon, name = text.rpartition(":")
+    if colon and before.endswith(".toml"):
+        return _of_file(Path(before).expanduser(), name, os.environ)
     path = Path(text).expanduser()
     if path.suffix == ".toml" or path.is_file():
-        return _of_file(path, os.environ)
+        return _of_file(path, "", os.environ)
     if must_exist and not path.is_dir():
         raise ConfigError(f"there is no folder {path}; name a folder, a settings file or a URI")
     return SqoolerLocalSettings(type="sqooler-local", path=path.absolute())
 
 
-def _of_file(file: Path, environ: Mapping[str, str]) -> StorageSettings:
+def _of_file(file: Path, name: str, environ: Mapping[str, str]) -> StorageSettings:
     """The [storage] of a settings file.
 
     The environment speaks of one storage, and there are two: it is heard for a server, whose
@@ -93,10 +97,25 @@ def _of_file(file: Path, environ: Mapping[str, str]) -> StorageSettings:
     """
     bare = {name: text for name, text in environ.items() if not name.startswith(_STORAGE)}
     try:
-        found = session.settings(file, bare).storage
+        found = _chosen(session.settings(file, bare), name)
     except ConfigError:
-        return session.settings(file, environ).storage
-    return found if found.type == "sqooler-local" else session.settings(file, environ).storage
+        return _chosen(session.settings(file, environ), name)
+    if found.type == "sqooler-local":
+        return found
+    return _chosen(session.settings(file, environ), name)
+
+
+def _chosen(settings: Settings, name: str) -> StorageSettings:
+    """The storage of a settings file that is meant: the only one, or the one that is named."""
+    feeds = settings.feeds()
+    if not name and len(feeds) == 1:
+        return next(iter(feeds.values()))
+    if name not in feeds:
+        raise ConfigError(
+            f"{settings.file} has the storages {', '.join(feeds)}; name one of them, as in "
+            f"{settings.file}:{next(iter(feeds))}"
+        )
+    return feeds[name]
 
 
 _STORAGE = "SPOOLER_STORAGE_"

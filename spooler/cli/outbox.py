@@ -73,8 +73,8 @@ def _document(item: OutboxItem) -> dict[str, object]:
         "kept_at": item.at.isoformat(),
         "reason": item.reason,
     }
-    if item.record is not None:
-        report = item.record.signed.report
+    if item.signed is not None:
+        report = item.signed.report
         found |= {
             "job": report.job_id,
             "device": report.device,
@@ -88,19 +88,19 @@ def _whole(item: OutboxItem) -> dict[str, object]:
     from spooler.model.records import report_to_json
 
     found = _document(item)
-    if item.record is not None:
+    if item.signed is not None:
         import json
 
-        found["report"] = json.loads(report_to_json(item.record.signed.report))
-        found["jws"] = item.record.signed.jws
+        found["report"] = json.loads(report_to_json(item.signed.report))
+        found["jws"] = item.signed.jws
     return found
 
 
 def _line(item: OutboxItem) -> tuple[str, ...]:
     word = "parked" if item.parked else "waiting"
     at = item.at.strftime("%Y-%m-%d %H:%M:%S")
-    if item.record is None:
+    if item.signed is None:
         return item.name, "?", "?", "?", at, word, item.reason
-    report = item.record.signed.report
+    report = item.signed.report
     state = str(report.status.state)
     return report.job_id, report.device, str(report.attempt), state, at, word, item.reason

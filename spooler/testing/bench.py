@@ -159,7 +159,7 @@ def race(bench: Bench, callers: int) -> list[str]:
             backend.ack(claim, signed_report(claim))
 
     backends = [bench.backend() for _ in range(callers)]
-    at_once(*[lambda each=each: caller(each) for each in backends])  # type: ignore[misc]
+    at_once(*[lambda each=each: caller(each) for each in backends])
     return claimed
 
 

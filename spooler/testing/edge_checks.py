@@ -155,7 +155,7 @@ class EdgeChecks:
                 found.append((number, claim))
 
         with hurried():
-            at_once(*[lambda number=number: reclaim(number) for number in range(4)])  # type: ignore[misc]
+            at_once(*[lambda number=number: reclaim(number) for number in range(4)])
         kept = []
         for number, claim in found:
             try:
