@@ -136,18 +136,10 @@ class FolderBackend:
         over = self._watched.run_out(queue, seen)
         for name in names:
             standing = judge(self._judged(queue, name))
-            if standing is not Standing.DEAD and (
-                standing is not Standing.LEASED or name not in over
-            ):
-                continue
-            if name.phase.committed:
-                self._complete(queue, name)
-                continue
-            self._owners.introduce(lease.owner)
-            claim = self._claims.take_over(queue, name, lease)
-            if claim is not None:
-                self._endings.unstage(queue, name.job_id, name.token)
-                return claim
+            if standing is Standing.DEAD or (standing is Standing.LEASED and name in over):
+                claim = self._care_for(queue, name, lease)
+                if claim is not None:
+                    return claim
         return None
 
     def _judged(self, queue: str, name: ClaimName) -> Claim:
@@ -156,15 +148,23 @@ class FolderBackend:
         started = name.phase is Phase.STARTED
         return Claim(Job(name.job_id, queue), holder, name.attempt, str(name), started=started)
 
-    def _complete(self, queue: str, name: ClaimName) -> None:
-        """Publish a decided end; a trouble with this one does not keep the others waiting."""
+    def _care_for(self, queue: str, name: ClaimName, lease: Lease) -> Claim | None:
+        """Take a claim over, or complete its end; a trouble with this one stops no other."""
         try:
             with self._presence.asked(Scope.JOB):
-                self._endings.publish(queue, name)
+                if name.phase.committed:
+                    self._endings.publish(queue, name)
+                    return None
+                self._owners.introduce(lease.owner)
+                claim = self._claims.take_over(queue, name, lease)
+                if claim is not None:
+                    self._endings.unstage(queue, name.job_id, name.token)
+                return claim
         except BackendUnavailable as error:
             if error.scope is Scope.STORAGE:
                 raise
-            self._notices.warn_once(str(name), f"job {name.job_id} cannot be completed: {error}")
+            self._notices.warn_once(name.job_id, f"job {name.job_id} waits for recovery: {error}")
+            return None
 
     # --- writing about a claim --------------------------------------------------------------
 

@@ -51,7 +51,11 @@ class FolderOwners:
 
     def named(self, process: str) -> Owner:
         """Return who a process in a claim name says it is; without an estate when unknown."""
-        match document(self._layout.owner(process), limit=_FILE):
+        try:
+            said = document(self._layout.owner(process), limit=_FILE)
+        except PermissionError:
+            said = {}
+        match said:
             case {"process": str(name), "host": str(host), "pid": int(pid), **others}:
                 estate = others.get("estate", "")
                 if (
