@@ -35,6 +35,9 @@ _REASONS = {
 }
 
 
+#: A rewritten file keeps at most so many bytes of blanks.
+_PADDED = 64 * 1024
+
 #: What concerns the whole of a disk, wherever on it somebody wrote.
 _WHOLE = {
     errno.ENOSPC,
@@ -295,6 +298,55 @@ class Disk:
         finally:
             self.remove(beside)
         self.settle(_folder_of(path))
+
+
+class OpenFile:
+    """One file as it was found at a place, whatever stands in that place later.
+
+    What is no file counts as absent (FileNotFoundError), as for `read`.
+    """
+
+    def __init__(self, path: Place, *, writing: bool = False) -> None:
+        access = os.O_RDWR if writing else os.O_RDONLY
+        try:
+            self._handle = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+                raise FileNotFoundError(errno.ENOENT, "no file", str(path)) from error
+            raise
+        if not os.path.isfile(self._handle):
+            self.close()
+            raise FileNotFoundError(errno.ENOENT, "no file", str(path))
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def names(self) -> int:
+        """How many names this file has in its file system; 0 when it was replaced or deleted."""
+        return os.fstat(self._handle).st_nlink
+
+    def settle(self) -> None:
+        """Make the content survive a power cut."""
+        os.fsync(self._handle)
+
+    def rewrite(self, content: bytes) -> None:
+        """Put `content` in place of what is in the file, under whatever name it has by now.
+
+        One write, as long as the old content was (with blanks), so that readers of a small text
+        find the old one or the new one. Nothing waits for the disk.
+        """
+        shorter = min(os.fstat(self._handle).st_size, _PADDED)
+        padded = content.ljust(shorter)
+        os.pwrite(self._handle, padded, 0)
+        os.ftruncate(self._handle, len(padded))
+
+    def close(self) -> None:
+        """Let go of the file; not to be used afterwards."""
+        os.close(self._handle)
 
 
 class GrowingFile:

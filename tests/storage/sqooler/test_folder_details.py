@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,22 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooler.clock import SystemClock
-from spooler.errors import BackendUnavailable, KeyRefused, Postponed, PushUnavailable
+from spooler.errors import BackendUnavailable, KeyRefused, PushUnavailable, Scope
 from spooler.model.device import DeviceCard
+from spooler.model.job import Queue
 from spooler.model.state import State
+from spooler.model.storage import Standing
 from spooler.signing.keys import generate
 from spooler.signing.sqooler_form import public_jwk_of, sign_document, verify_document
-from spooler.storage.liveness import certainly_dead, this_process
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.folder.layout import ClaimName, Phase
-from spooler.storage.sqooler.folder.watch import FolderWatch
 from spooler.testing.bench import (
     DEVICE,
+    QUEUE,
     TTL,
     Bench,
-    new_token,
-    other_owner,
+    leased,
+    new_lease,
     signed_report,
+    sparing,
     take,
 )
 from tests.storage.folder_bench import KEY, folder_bench
@@ -49,7 +50,7 @@ def files(base: Path) -> set[str]:
 def test_a_job_leaves_only_what_is_documented(bench: Bench, tmp_path: Path) -> None:
     (job_id,) = bench.submit()
     backend = bench.backend()
-    claim = backend.renew(take(backend), TTL, started=True)
+    claim = backend.start(take(backend), 600.0)
     assert f"jobs/running/{job_id}.json" in files(tmp_path)
     backend.ack(claim, signed_report(claim))
     backend.close()
@@ -68,7 +69,7 @@ def test_everything_written_is_signed(bench: Bench, tmp_path: Path) -> None:
     (job_id,) = bench.submit()
     backend = bench.backend()
     claim = take(backend)
-    backend.renew(claim, TTL, progress="shot 3 of 10")
+    backend.show(claim, "shot 3 of 10")
     key = public_jwk_of(KEY)
     status = tmp_path / "status" / DEVICE / f"{job_id}.json"
     running = json.loads(status.read_text())
@@ -83,99 +84,75 @@ def test_everything_written_is_signed(bench: Bench, tmp_path: Path) -> None:
     )
 
 
+@contextmanager
+def blocked(place: Path) -> Iterator[None]:
+    """Let a file stand where a folder should be."""
+    away = place.with_name(f"{place.name}-away")
+    if place.exists():
+        place.rename(away)
+    place.touch()
+    try:
+        yield
+    finally:
+        place.unlink()
+        if away.exists():
+            away.rename(place)
+
+
+def staged_files(base: Path) -> list[str]:
+    return [name for name in files(base) if name.endswith(".tmp")]
+
+
 def test_what_was_staged_and_never_committed_is_swept(bench: Bench, tmp_path: Path) -> None:
     bench.submit()
     backend = bench.backend()
     claim = take(backend)
-    backend._endings._stage(claim, signed_report(claim))  # type: ignore[attr-defined]
-    assert [name for name in files(tmp_path) if name.endswith(".tmp")]
+    with blocked(tmp_path / "spooler" / "reports"), pytest.raises(BackendUnavailable):
+        backend.ack(claim, signed_report(claim))
+    assert staged_files(tmp_path)
     other = bench.backend()
-    assert other.reclaim(DEVICE, other_owner(), TTL, new_token()) is None
+    assert other.reclaim(QUEUE, new_lease(), leased) is None
     bench.clock.advance(TTL + 1)
-    assert other.reclaim(DEVICE, other_owner(), TTL, new_token()) is not None
-    assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
+    assert other.reclaim(QUEUE, new_lease(), leased) is not None
+    assert not staged_files(tmp_path)
 
 
+@pytest.mark.parametrize("standing", [Standing.DEAD, Standing.LEASED])
 def test_a_committed_end_is_completed_by_anyone(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, standing: Standing
 ) -> None:
     (job_id,) = bench.submit()
     backend = bench.backend()
     claim = take(backend)
-    with monkeypatch.context() as patch:
-
-        def cut(*_: object) -> None:
-            raise OSError(5, "Input/output error")
-
-        patch.setattr(backend._endings, "publish", cut)  # type: ignore[attr-defined]
-        with pytest.raises(BackendUnavailable):
-            backend.ack(claim, signed_report(claim, data={"value": 9}))
-    assert bench.submitter.status(DEVICE, job_id).state is State.RUNNING
+    finished = tmp_path / "jobs" / "finished"
+    with blocked(finished), pytest.raises(BackendUnavailable):
+        backend.ack(claim, signed_report(claim, data={"value": 9}))
+    assert [path.name for path in (tmp_path / "spooler" / "claims" / DEVICE).iterdir()]
     other = bench.backend()
-    other.reclaim(DEVICE, other_owner(), TTL, new_token())
+    other.reclaim(QUEUE, new_lease(), lambda _: Standing.SPARED)
     bench.clock.advance(TTL + 1)
-    assert other.reclaim(DEVICE, other_owner(), TTL, new_token()) is None
+    assert not (finished / DEVICE).exists()
+    assert other.reclaim(QUEUE, new_lease(), lambda _: standing) is None
+    assert (finished / DEVICE / f"{job_id}.json").exists()
     assert bench.submitter.status(DEVICE, job_id).state is State.DONE
     assert bench.submitter.result(DEVICE, job_id).data == {"value": 9}
     backend.ack(claim, signed_report(claim, data={"value": 9}))
 
 
-def test_a_dead_predecessor_is_seen_at_once(tmp_path: Path, bench: Bench) -> None:
-    (job_id,) = bench.submit()
-    code = (
-        "import sys; from pathlib import Path; from spooler.clock import SystemClock\n"
-        "from spooler.storage.liveness import this_process\n"
-        "from spooler.storage.sqooler.folder.backend import FolderBackend\n"
-        "b = FolderBackend(Path(sys.argv[1]), SystemClock())\n"
-        f"c = b.claim({DEVICE!r}, this_process(), 3600.0, 'abc')\n"
-        "b.renew(c, 3600.0, started=True)\n"
-        "import os; os._exit(9)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    assert ended.returncode == 9
-    backend = bench.backend()
-    claim = backend.reclaim(DEVICE, this_process(), TTL, new_token())
-    assert claim is not None
-    assert (claim.job.id, claim.started) == (job_id, True)
-    owners = {name for name in files(tmp_path) if name.startswith("spooler/owners")}
-    assert len(owners) == 2, "who is dead and who we are"
-    backend.ack(claim, signed_report(claim))
-    FolderBackend(tmp_path, SystemClock()).claim(DEVICE, this_process(), TTL, new_token())
-    left = {name for name in files(tmp_path) if name.startswith("spooler/owners")}
-    assert len(left) == 2, "the dead one is forgotten, the next one is known"
-
-
-def test_life_is_judged_carefully() -> None:
-    me, other = this_process(), this_process()
-    assert not certainly_dead(me, me)
-    assert not certainly_dead(other, me), "two owners of one process are both alive"
-    with subprocess.Popen(["sleep", "60"]) as child:
-        stat = Path(f"/proc/{child.pid}/stat").read_text()
-        ticks = stat[stat.rindex(")") + 2 :].split()[19]
-        living = type(me)(me.host, child.pid, f"{ticks}-abc")
-        assert not certainly_dead(living, me)
-        reused = type(me)(me.host, child.pid, "1-abc")
-        assert certainly_dead(reused, me), "another process has the pid by now"
-        child.kill()
-    assert certainly_dead(living, me)
-    elsewhere = type(me)("elsewhere", child.pid, f"{ticks}-abc")
-    assert not certainly_dead(elsewhere, me), "nobody can say from here"
-
-
 def test_another_key_is_refused_and_a_former_one_is_not(tmp_path: Path) -> None:
     old, new = generate("old"), generate("new")
     card, at = DeviceCard(DEVICE), datetime.now(UTC)
-    FolderBackend(tmp_path, SystemClock(), signer=old).announce(card, at)
+    FolderBackend(tmp_path, SystemClock(), signer=old).catalogue.announce(QUEUE, card, at)
     with pytest.raises(KeyRefused, match=r"'old'.*'new'"):
-        FolderBackend(tmp_path, SystemClock(), signer=new).announce(card, at)
+        FolderBackend(tmp_path, SystemClock(), signer=new).catalogue.announce(QUEUE, card, at)
     with pytest.raises(KeyRefused, match="no key is configured"):
-        FolderBackend(tmp_path, SystemClock()).announce(card, at)
+        FolderBackend(tmp_path, SystemClock()).catalogue.announce(QUEUE, card, at)
     rotated = FolderBackend(tmp_path, SystemClock(), signer=new, former_keys=[old.public()])
-    rotated.announce(card, at)
+    rotated.catalogue.announce(QUEUE, card, at)
     assert (tmp_path / "backends" / "public_keys" / "old.json").exists(), "old results need it"
     with pytest.raises(KeyRefused, match="another public key is already published"):
-        FolderBackend(tmp_path, SystemClock(), signer=generate("new")).announce(
-            DeviceCard("other"), at
+        FolderBackend(tmp_path, SystemClock(), signer=generate("new")).catalogue.announce(
+            Queue("other", "other"), card, at
         )
 
 
@@ -229,9 +206,9 @@ def test_the_settle_time_is_not_the_wall_clock_s(tmp_path: Path, bench: Bench) -
     future = time.time() + 86_400
     os.utime(place, (future, future))
     backend = bench.backend()
-    assert backend.claim(DEVICE, other_owner(), TTL, new_token()) is None
+    assert backend.claim(QUEUE, new_lease()) is None
     bench.clock.advance(3)
-    claim = backend.claim(DEVICE, other_owner(), TTL, new_token())
+    claim = backend.claim(QUEUE, new_lease())
     assert claim is not None
     assert "cut off" in claim.job.defect
 
@@ -240,7 +217,7 @@ def test_only_arrivals_are_watched(bench: Bench) -> None:
     """What the kernel was asked for: departures would hold the next arrival back for 0.5 s."""
     backend = bench.backend()
     before = _inotify_masks()
-    subscription = backend.subscribe(DEVICE, lambda: None)
+    subscription = backend.subscribe(QUEUE, lambda: None)
     assert subscription is not None
     (mask,) = _inotify_masks() - before
     moved_from, moved_to, created, closed = 0x40, 0x80, 0x100, 0x8
@@ -273,8 +250,10 @@ def test_an_end_waits_for_the_client_s_first_status(tmp_path: Path) -> None:
     job_id = "b" * 24
     (queue / f"{job_id}.json").write_text("{}")
     claim = take(backend)
-    with pytest.raises(Postponed):
+    with pytest.raises(BackendUnavailable, match="first status") as waits:
         backend.ack(claim, signed_report(claim))
+    assert waits.value.scope is Scope.JOB
+    assert waits.value.retry_after is not None
     status = tmp_path / "status" / DEVICE / f"{job_id}.json"
     assert not status.exists()
     status.parent.mkdir(parents=True)
@@ -287,35 +266,37 @@ def test_a_folder_that_is_away_proves_nothing(bench: Bench, tmp_path: Path) -> N
     """An unmounted disk looks like an empty folder: no claim is lost, nothing is made there."""
     (job_id,) = bench.submit()
     backend = bench.backend()
-    backend.announce(DeviceCard(DEVICE), bench.clock.now())
+    backend.catalogue.announce(QUEUE, DeviceCard(DEVICE), bench.clock.now())
     claim = take(backend)
     away = tmp_path.with_name(f"{tmp_path.name}-away")
     tmp_path.rename(away)
     tmp_path.mkdir()
     for act in (
-        lambda: backend.renew(claim, TTL),
+        lambda: backend.renew(claim),
         lambda: backend.ack(claim, signed_report(claim)),
         lambda: backend.release(claim, "x", refund=True),
-        lambda: backend.claim(DEVICE, other_owner(), TTL, new_token()),
-        lambda: backend.announce(DeviceCard(DEVICE), bench.clock.now()),
+        lambda: backend.claim(QUEUE, new_lease()),
+        lambda: backend.catalogue.announce(QUEUE, DeviceCard(DEVICE), bench.clock.now()),
     ):
         with pytest.raises(BackendUnavailable, match="not there"):
             act()
     assert list(tmp_path.iterdir()) == [], "nothing is made in the place of the mount"
     tmp_path.rmdir()
     away.rename(tmp_path)
-    backend.ack(backend.renew(claim, TTL), signed_report(claim))
+    backend.ack(backend.renew(claim), signed_report(claim))
     assert bench.submitter.status(DEVICE, job_id).state is State.DONE
 
 
 def test_a_claim_of_ours_that_nobody_keeps_is_found_again(bench: Bench) -> None:
     bench.submit()
-    backend, me = bench.backend(), this_process()
-    claim = take(backend, me)
-    backend.reclaim(DEVICE, me, TTL, new_token())
+    backend = bench.backend()
+    lease = new_lease()
+    claim = backend.claim(QUEUE, lease)
+    assert claim is not None
+    backend.reclaim(QUEUE, new_lease(lease.owner), leased)
     bench.clock.advance(TTL + 1)
-    assert backend.reclaim(DEVICE, me, TTL, new_token(), spare={claim.token}) is None
-    found = backend.reclaim(DEVICE, me, TTL, new_token())
+    assert backend.reclaim(QUEUE, new_lease(lease.owner), sparing({claim.token})) is None
+    found = backend.reclaim(QUEUE, new_lease(lease.owner), leased)
     assert found is not None
     assert found.job.id == claim.job.id
 
@@ -334,7 +315,7 @@ def test_junk_of_others_in_our_places_stops_nothing(
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(junk)
     backend = bench.backend()
-    backend.reclaim(DEVICE, other_owner(), TTL, new_token())
+    backend.reclaim(QUEUE, new_lease(), leased)
     claim = take(backend)
     assert (claim.job.id, claim.attempt) == (job_id, 1)
     backend.ack(claim, signed_report(claim))
@@ -343,12 +324,12 @@ def test_junk_of_others_in_our_places_stops_nothing(
 def test_without_watches_it_is_said_what_is_wrong(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr(FolderWatch, "_start", refuse)
+    monkeypatch.setattr("watchdog.observers.api.BaseObserver.schedule", refuse)
     with pytest.raises(PushUnavailable, match="inotify"):
-        bench.backend().subscribe(DEVICE, lambda: None)
+        bench.backend().subscribe(QUEUE, lambda: None)
 
 
 def test_only_the_device_s_own_keys_verify(bench: Bench, tmp_path: Path) -> None:
@@ -371,7 +352,7 @@ def test_only_the_device_s_own_keys_verify(bench: Bench, tmp_path: Path) -> None
     assert bench.submitter.verify(DEVICE, job_id).ok
     new = generate("new")
     later = FolderBackend(tmp_path, SystemClock(), signer=new, former_keys=[KEY.public()])
-    later.announce(DeviceCard(DEVICE), datetime.now(UTC))
+    later.catalogue.announce(QUEUE, DeviceCard(DEVICE), datetime.now(UTC))
     assert bench.submitter.verify(DEVICE, job_id).ok, "signed before a rotation"
     config = tmp_path / "backends" / "configs" / f"{DEVICE}.json"
     announced = json.loads(config.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -12,14 +13,24 @@ import pytest
 
 from spooler.durable import Disk
 from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.model.claim import Claim, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
+from spooler.model.storage import Standing
 from spooler.protocols import Backend
-from spooler.storage.liveness import this_host, this_process
-from spooler.storage.sqooler.folder import claims as folder_claims
-from spooler.storage.sqooler.folder import reading as folder_reading
+from spooler.storage.sqooler.folder import reading
 from spooler.storage.sqooler.folder.backend import FolderBackend
-from spooler.testing.bench import DEVICE, TTL, Bench, new_token, other_owner, signed_report, take
+from spooler.testing.bench import (
+    DEVICE,
+    QUEUE,
+    TTL,
+    Bench,
+    leased,
+    new_lease,
+    other_owner,
+    signed_report,
+    take,
+)
 from tests.storage.folder_bench import KEY, folder_bench
 
 PRECIOUS = '{"d": "the private key"}'
@@ -64,15 +75,15 @@ def test_a_folder_that_is_not_mounted_yet_proves_nothing(bench: Bench, base: Pat
     """A daemon that begins with reports in its outbox may be there before the disk is."""
     (job_id,) = bench.submit()
     backend = bench.backend()
-    claim = backend.renew(take(backend), TTL, started=True)
+    claim = backend.start(take(backend), 600.0)
     away = base.with_name("away")
     base.rename(away)
     base.mkdir()
     later = FolderBackend(base, bench.clock, signer=KEY)
     for act in (
         lambda: later.ack(claim, signed_report(claim)),
-        lambda: later.announce(DeviceCard(DEVICE), bench.clock.now()),
-        lambda: later.claim(DEVICE, this_process(), TTL, new_token()),
+        lambda: later.catalogue.announce(QUEUE, DeviceCard(DEVICE), bench.clock.now()),
+        lambda: later.claim(QUEUE, new_lease()),
         lambda: later.ack(claim, signed_report(claim)),
     ):
         with pytest.raises(BackendUnavailable, match="not there"):
@@ -96,14 +107,14 @@ def test_a_job_that_became_a_link_is_not_read(bench: Bench, base: Path, secret: 
     backend, job_id = second_of_two(bench)
     queued(base, job_id).unlink()
     queued(base, job_id).symlink_to(secret)
-    assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+    assert backend.claim(QUEUE, new_lease()) is None
 
 
 def test_a_job_that_became_a_pipe_does_not_block(bench: Bench, base: Path) -> None:
     backend, job_id = second_of_two(bench)
     queued(base, job_id).unlink()
     os.mkfifo(queued(base, job_id))
-    assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+    assert backend.claim(QUEUE, new_lease()) is None
 
 
 def test_a_job_that_grew_is_not_taken_into_memory(bench: Bench, base: Path) -> None:
@@ -112,7 +123,7 @@ def test_a_job_that_grew_is_not_taken_into_memory(bench: Bench, base: Path) -> N
         stream.truncate(2**28)
     tracemalloc.start()
     try:
-        claim = backend.claim(DEVICE, this_process(), TTL, new_token())
+        claim = backend.claim(QUEUE, new_lease())
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
@@ -193,16 +204,16 @@ def test_a_claimed_file_that_may_not_be_read_does_not_stop_recovery(
 ) -> None:
     """Its submitter owns it, and may close it to us at any time."""
     bench.submit()
-    bench.backend().claim(DEVICE, this_process(), TTL, new_token())
+    bench.backend().claim(QUEUE, new_lease())
 
     def closed(place: str, **_: object) -> bytes:
         raise PermissionError(13, "Permission denied", str(place))
 
-    monkeypatch.setattr(folder_claims, "read", closed)
+    monkeypatch.setattr(reading, "read", closed)
     other = bench.backend()
-    other.reclaim(DEVICE, this_process(), TTL, new_token())
+    other.reclaim(QUEUE, new_lease(), leased)
     bench.clock.advance(TTL + 1)
-    claim = other.reclaim(DEVICE, this_process(), TTL, new_token())
+    claim = other.reclaim(QUEUE, new_lease(), leased)
     assert claim is not None
     assert "permission denied" in claim.job.defect
 
@@ -227,17 +238,21 @@ def test_a_waiting_file_that_may_not_be_read_is_logged_once(
 def test_files_seen_while_they_are_written_are_forgotten(bench: Bench, base: Path) -> None:
     """sqooler's clients write in place: most of their jobs are seen empty once."""
     backend = FolderBackend(base, bench.clock)
-    for number in range(20):
-        place = queued(base, f"{number:024x}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(b"")
+    place = queued(base, "a" * 24)
+    place.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(content: bytes) -> None:
+        place.write_bytes(content)
         now = bench.clock.now().timestamp()
         os.utime(place, (now, now))
-        assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
-        place.write_bytes(b"{}")
-        os.utime(place, (now, now))
-        take(backend)
-    assert backend._queues[DEVICE].unreadable == {}
+
+    for _ in range(2):  # the second time it would be taken for one that has not changed for long
+        write(b"")
+        assert backend.claim(QUEUE, new_lease()) is None
+        write(b"{}")
+        claim = take(backend)
+        bench.clock.advance(10.0)
+        backend.ack(claim, signed_report(claim))
 
 
 JUNK = (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"attempts": 3, "token": []}')
@@ -277,14 +292,53 @@ def test_an_attempt_has_a_number_that_can_be_counted_on(
     backend.ack(claim, signed_report(claim))
 
 
-@pytest.mark.parametrize("pid", ['"x"', "1e30", "-1", "0", "null", "4294967296"])
-def test_an_owner_that_cannot_be_is_left_to_its_lease(bench: Bench, base: Path, pid: str) -> None:
+OWNER = {"host": "h", "pid": 1, "process": "123-ab", "estate": "/var/lib/spooler"}
+ODD_OWNERS = [
+    *({"pid": value} for value in ("x", 1e30, -1, 0, None, 2**32, True)),
+    *({"estate": value} for value in (None, 7, ["/"], "x" * 5000, "a\0b")),
+    *({"host": value} for value in (None, {}, "h" * 300)),
+    {"process": "another"},
+    {"more": "x" * 20_000},
+]
+
+
+def owner_seen(bench: Bench, base: Path, content: bytes) -> Owner:
+    """Whom a judge is asked about where an owner's file has this content."""
     bench.submit()
-    stranger = replace(other_owner(), process=f"123-{'a' * 32}")
-    claim = take(bench.backend(), stranger)
-    said = f'{{"host": "{this_host()}", "pid": {pid}, "process": "{claim.owner.process}"}}'
-    (base / "spooler" / "owners" / f"{claim.owner.process}.json").write_text(said)
-    assert bench.backend().reclaim(DEVICE, this_process(), TTL, new_token()) is None
+    take(bench.backend(), replace(other_owner(), process="123-ab"))
+    (base / "spooler" / "owners" / "123-ab.json").write_bytes(content)
+    seen = []
+
+    def judge(claim: Claim) -> Standing:
+        seen.append(claim.owner)
+        return Standing.LEASED
+
+    assert bench.backend().reclaim(QUEUE, new_lease(), judge) is None
+    (owner,) = seen
+    return owner
+
+
+@pytest.mark.parametrize("odd", ODD_OWNERS, ids=lambda odd: str(odd)[:30])
+def test_an_owner_that_cannot_be_has_no_estate(
+    bench: Bench, base: Path, odd: dict[str, object]
+) -> None:
+    said = json.dumps({**OWNER, **odd}).encode()
+    assert owner_seen(bench, base, said) == Owner("", 0, "123-ab")
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_in_the_place_of_an_owner_is_nobody(bench: Bench, base: Path, junk: bytes) -> None:
+    assert owner_seen(bench, base, junk) == Owner("", 0, "123-ab")
+
+
+def test_an_owner_of_the_first_edition_has_no_estate(bench: Bench, base: Path) -> None:
+    said = json.dumps({key: OWNER[key] for key in ("host", "pid", "process")}).encode()
+    assert owner_seen(bench, base, said) == Owner("h", 1, "123-ab")
+
+
+def test_an_owner_s_estate_is_handed_to_the_judge(bench: Bench, base: Path) -> None:
+    said = json.dumps(OWNER).encode()
+    assert owner_seen(bench, base, said) == Owner("h", 1, "123-ab", "/var/lib/spooler")
 
 
 @pytest.mark.parametrize("phase", ["c0-1", "s0-1", "d0-1", "e0-1"])
@@ -293,7 +347,7 @@ def test_what_only_looks_like_a_claim_stops_no_recovery(
     bench: Bench, base: Path, secret: Path, phase: str, kind: str
 ) -> None:
     (job_id,) = bench.submit()
-    take(bench.backend(), other_owner())
+    take(bench.backend())
     place = base / "spooler" / "claims" / DEVICE / f"{'0' * 24}.1.0-ab.ab.{phase}"
     if kind == "folder":
         place.mkdir()
@@ -301,13 +355,13 @@ def test_what_only_looks_like_a_claim_stops_no_recovery(
         os.mkfifo(place)
     else:
         place.symlink_to(secret)
-    backend, me = bench.backend(), this_process()
-    assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
+    backend = bench.backend()
+    assert backend.reclaim(QUEUE, new_lease(), leased) is None
     bench.clock.advance(TTL + 1)
-    claim = backend.reclaim(DEVICE, me, TTL, new_token())
+    claim = backend.reclaim(QUEUE, new_lease(), leased)
     assert claim is not None
     assert claim.job.id == job_id
-    assert backend.reclaim(DEVICE, me, TTL, new_token()) is None
+    assert backend.reclaim(QUEUE, new_lease(), leased) is None
 
 
 def test_a_storage_that_is_closed_to_us_at_the_end_is_no_error(
@@ -315,7 +369,7 @@ def test_a_storage_that_is_closed_to_us_at_the_end_is_no_error(
 ) -> None:
     bench.submit()
     backend = FolderBackend(base, bench.clock)
-    take(backend, this_process())
+    take(backend)
     asked = []
 
     def refuse(_: Disk, place: str) -> bool:

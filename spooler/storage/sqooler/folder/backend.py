@@ -3,55 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from spooler.durable import Disk, demand_writable, exists, read, unavailable
-from spooler.errors import BackendUnavailable, LeaseLost
-from spooler.model.claim import Claim, Owner
-from spooler.model.device import DeviceCard
-from spooler.model.job import Job
+from spooler.durable import Disk, demand_writable, unavailable
+from spooler.errors import BackendUnavailable, LeaseLost, Scope
+from spooler.model.claim import Claim, Lease
+from spooler.model.job import Job, Queue
 from spooler.model.result import SignedReport
-from spooler.model.state import State
-from spooler.model.storage import Traits, Write
-from spooler.protocols import Clock, Signer
-from spooler.storage.sqooler.folder.announcing import FolderAnnouncing
+from spooler.model.storage import Standing, Traits, Write
+from spooler.protocols import Clock, Judge, Signer
+from spooler.storage.kit.per_queue import PerQueue
+from spooler.storage.kit.turns import Turns
+from spooler.storage.kit.watched import Seen, Watched
+from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
-from spooler.storage.sqooler.folder.layout import Layout
+from spooler.storage.sqooler.folder.history import FolderHistory
+from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.notices import Notices
 from spooler.storage.sqooler.folder.owners import FolderOwners
 from spooler.storage.sqooler.folder.presence import FolderPresence
-from spooler.storage.sqooler.folder.queue import FolderQueue, list_queue
-from spooler.storage.sqooler.folder.reading import DeviceQueue, FolderReader
+from spooler.storage.sqooler.folder.progress import FolderProgress
+from spooler.storage.sqooler.folder.queue import FolderQueue, Not, Waiting, list_queue
+from spooler.storage.sqooler.folder.reading import JobReader, Settling
 from spooler.storage.sqooler.folder.watch import FolderWatch
 from spooler.storage.sqooler.rendering import Renderer
-
-
-class _Translated:
-    """Turns errors of the operating system into the loop's, around every verb."""
-
-    def __init__(self, base: Path, presence: FolderPresence) -> None:
-        self._base = base
-        self._presence = presence
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        # What is missing proves nothing while the folder itself is missing.
-        if isinstance(error, (LeaseLost, FileNotFoundError)):
-            self._presence.demand()
-        if isinstance(error, OSError):
-            raise unavailable(error, error.filename or self._base) from error
 
 
 class FolderBackend:
     """A sqooler folder as the daemon sees it."""
 
-    traits = Traits(renewable=True, fenced=True, ordered=True, push=True)
+    traits = Traits()
 
     def __init__(
         self,
@@ -63,194 +50,176 @@ class FolderBackend:
         sync: bool = True,
         max_payload: int = 4 * 1024 * 1024,
     ) -> None:
-        self._layout = Layout(base)
-        self._presence = FolderPresence(self._layout)
-        self._translated = _Translated(base, self._presence)
-        self._disk = Disk(sync=sync, guard=self._presence.demand)
+        self.address = f"sqooler-local:{os.path.realpath(base)}"
         self._clock = clock
-        self._max_payload = max_payload
+        self._layout = layout = Layout(base)
+        self._presence = FolderPresence(layout)
+        self._disk = disk = Disk(sync=sync, guard=self._presence.demand)
+        self._notices, self._settling = Notices(), Settling(clock)
+        self._reader = JobReader(max_payload)
+        self._owners = FolderOwners(layout, disk, clock)
+        self._history = FolderHistory(layout, disk, clock)
+        self._claims = FolderClaims(layout, disk, self._reader, self._history, self._notices)
+        self._tokens = self._claims.tokens
         renderer = Renderer(signer)
-        self._renderer = renderer
-        self._owners = FolderOwners(self._layout, self._disk)
-        self._claims = FolderClaims(self._layout, self._disk, clock, self._owners, max_payload)
-        self._endings = FolderEndings(self._layout, self._disk, clock, self._claims, renderer)
-        self._announcing = FolderAnnouncing(self._layout, self._disk, renderer, former_keys)
-        self._reader = FolderReader(self._layout, clock, self._claims, max_payload)
-        self._queues: dict[str, DeviceQueue] = {}
-        self._queues_lock = threading.Lock()
+        self._endings = FolderEndings(layout, disk, clock, self._claims, renderer)
+        self._progress = FolderProgress(layout, self._claims, renderer, self._notices)
+        self.catalogue = FolderCatalogue(layout, disk, self._presence, renderer, former_keys)
+        self._queues = PerQueue(lambda name: FolderQueue(layout.queue(name), clock.monotonic))
+        self._watched: Watched[ClaimName] = Watched(clock.monotonic)
+        #: A report is delivered by one thread at a time: both would stage the same files.
+        self._ends = Turns()
+        self._lock = threading.Lock()
         self._watches: list[FolderWatch] = []
-        #: Tokens of claims whose call did not come to an end, so that a repeat finds its own.
-        self._doubtful: set[str] = set()
-        self._held: dict[str, Claim] = {}
-
-    # --- the device -------------------------------------------------------------------------
-
-    def announce(self, card: DeviceCard, at: datetime) -> None:
-        with self._translated:
-            self._presence.mark(self._disk)
-            self._presence.demand()
-            self._announcing.announce(card, at)
-
-    def demand_ours(self, device: str) -> None:
-        with self._translated:
-            self._announcing.approve(device)
-
-    def depth(self, device: str) -> int:
-        with self._translated:
-            return len(list_queue(self._layout.queue(device)))
-
-    def ping(self) -> None:
-        with self._translated:
-            demand_writable(self._layout.base)
-
-    def subscribe(self, device: str, wake: Callable[[], None]) -> FolderWatch:
-        with self._translated:
-            watch = FolderWatch(self._layout.queue(device), self._disk, wake)
-        self._watches = [each for each in self._watches if not each.closed]
-        self._watches.append(watch)
-        return watch
 
     # --- claiming ---------------------------------------------------------------------------
 
-    def claim(self, device: str, owner: Owner, ttl: float, token: str) -> Claim | None:
-        held = self._held.get(token)
-        if held is not None:
-            return held
-        state = self._queue(device)
-        with state.lock, self._translated:
-            claim = self._claims.recall(device, owner, token) if token in self._doubtful else None
-            if claim is None:
-                self._presence.mark(self._disk)
-                self._owners.introduce(owner)
-                self._doubtful.add(token)
-                claim = self._oldest(state, device, owner, ttl, token)
-            self._doubtful.discard(token)
+    def claim(self, queue: Queue, lease: Lease) -> Claim | None:
+        def find() -> Claim | None:
+            self._presence.mark(self._disk)
+            self._owners.introduce(lease.owner)
+            return self._queues[queue.name].first(partial(self._take, queue.name, lease))
+
+        return self._wanted(queue, lease, find)
+
+    def reclaim(self, queue: Queue, lease: Lease, judge: Judge) -> Claim | None:
+        return self._wanted(queue, lease, lambda: self._overdue(queue.name, lease, judge))
+
+    def _wanted(self, queue: Queue, lease: Lease, find: Callable[[], Claim | None]) -> Claim | None:
+        """Find a claim, or what an earlier call with the same token has found."""
+        claim = self._tokens.held(lease.token)
         if claim is not None:
-            self._held[token] = claim
-        return claim
-
-    def _oldest(
-        self, state: DeviceQueue, device: str, owner: Owner, ttl: float, token: str
-    ) -> Claim | None:
-        """Go through the known queue; when all of it has gone to others, look once more."""
-        queue = state.queue
-        for _ in range(2):
-            queue.refresh()
-            seen = 0
-            while (waiting := queue.take()) is not None:
-                seen += 1
-                job = self._reader.read(state, device, waiting)
-                if job is None:
-                    continue
-                past = self._claims.past(device, job.id)
-                if past.waits:
-                    queue.defer(waiting)
-                    continue
-                claim = self._claims.take(job, past, owner, ttl, token)
-                if claim is not None:
-                    queue.restore()
-                    return claim
-            if not seen or queue.deferring:
-                break
-        return None
-
-    def _queue(self, device: str) -> DeviceQueue:
-        with self._queues_lock:
-            if device not in self._queues:
-                folder = self._layout.queue(device)
-                self._queues[device] = DeviceQueue(FolderQueue(folder, self._clock.monotonic))
-            return self._queues[device]
-
-    def reclaim(
-        self, device: str, owner: Owner, ttl: float, token: str, *, spare: Collection[str] = ()
-    ) -> Claim | None:
-        with self._translated:
-            claim = self._claims.recall(device, owner, token) if token in self._doubtful else None
-            self._doubtful.add(token)
-            claim = claim or self._expired(device, owner, ttl, token, spare)
-            self._doubtful.discard(token)
-        if claim is not None:
-            self._held[token] = claim
-        return claim
-
-    def _expired(
-        self, device: str, owner: Owner, ttl: float, token: str, spare: Collection[str]
-    ) -> Claim | None:
-        """Complete what is decided, and take over the first claim that is not."""
-        for name in self._claims.expired(device, owner, spare):
-            if name.phase.committed:
-                self._endings.publish(device, name)
-                continue
-            self._owners.introduce(owner)
-            claim = self._claims.take_over(device, name, owner, ttl, token)
+            return claim
+        with self._presence.asked(Scope.QUEUE), self._tokens.asking(lease.token) as doubtful:
+            claim = self._claims.recall(queue.name, lease) if doubtful else None
+            claim = claim or find()
             if claim is not None:
-                self._endings.unstage(device, name.job_id, name.token)
-                return claim
+                self._tokens.hold(lease.token, claim)
+        return claim
+
+    def _take(self, queue: str, lease: Lease, waiting: Waiting) -> Claim | Not:
+        """Make a claim of a waiting file, unless it has to wait or is still being written."""
+        job = self._readable(queue, waiting)
+        if not isinstance(job, Job):
+            return job
+        place = self._layout.waiting(queue, job.id)
+        if job.defect and not self._settling.broken(place, waiting.size, waiting.modified_ns):
+            return Not.YET
+        self._settling.forget(place)
+        if self._claims.runs_elsewhere(job.id):
+            return Not.YET
+        past = self._history.past(queue, job.id)
+        return self._claims.take(job, past, lease) or Not.HERE
+
+    def _readable(self, queue: str, waiting: Waiting) -> Job | Not:
+        """Read a waiting file whose delay is over; what cannot be read waits, and is told once."""
+        place = self._layout.waiting(queue, waiting.job_id)
+        try:
+            if self._history.past(queue, waiting.job_id).waits:
+                return Not.YET
+            return self._reader.waiting(
+                queue, waiting.job_id, place, waiting.size, waiting.modified_ns
+            )
+        except FileNotFoundError:
+            return Not.HERE
+        except OSError as error:
+            trouble = unavailable(error, error.filename or place, Scope.JOB)
+            if trouble.scope is Scope.STORAGE:
+                raise
+            self._notices.warn_once(place, f"{trouble}; the job waits until it can be read")
+            return Not.YET
+
+    def _overdue(self, queue: str, lease: Lease, judge: Judge) -> Claim | None:
+        """Take over the first claim whose time is up, and complete the ends that are decided."""
+        names = self._claims.names(queue)
+        seen = (Seen(name, name.beat, name.ttl / 1000) for name in names)
+        over = self._watched.run_out(queue, seen)
+        for name in names:
+            standing = judge(self._judged(queue, name))
+            if standing is Standing.DEAD or (standing is Standing.LEASED and name in over):
+                claim = self._care_for(queue, name, lease)
+                if claim is not None:
+                    return claim
         return None
+
+    def _judged(self, queue: str, name: ClaimName) -> Claim:
+        """Make what a judge needs to know of a claim, without looking into its file."""
+        holder = Lease(name.token, self._owners.named(name.process), name.ttl / 1000)
+        started = name.phase is Phase.STARTED
+        return Claim(Job(name.job_id, queue), holder, name.attempt, str(name), started=started)
+
+    def _care_for(self, queue: str, name: ClaimName, lease: Lease) -> Claim | None:
+        """Take a claim over, or complete its end; a trouble with this one stops no other."""
+        try:
+            with self._presence.asked(Scope.JOB):
+                if name.phase.committed:
+                    self._endings.publish(queue, name)
+                    return None
+                self._owners.introduce(lease.owner)
+                claim = self._claims.take_over(queue, name, lease)
+                if claim is not None:
+                    self._endings.unstage(queue, name.job_id, name.token)
+                return claim
+        except BackendUnavailable as error:
+            if error.scope is Scope.STORAGE:
+                raise
+            self._notices.warn_once(name.job_id, f"job {name.job_id} waits for recovery: {error}")
+            return None
 
     # --- writing about a claim --------------------------------------------------------------
 
-    def renew(
-        self, claim: Claim, ttl: float, *, started: bool = False, progress: str = ""
-    ) -> Claim:
-        self._presence.expect()
-        with self._translated:
-            try:
-                renewed = self._claims.renew(claim, ttl, started=started)
-            except LeaseLost:
-                self._presence.demand()
-                self._held.pop(claim.token, None)
-                raise
-            if progress:
-                self._show(claim, progress)
-        self._held[claim.token] = renewed
-        return renewed
+    def start(self, claim: Claim, seconds: float) -> Claim:
+        del seconds  # a lease has no end that a renewal could not move
+        with self._about(claim):
+            return self._claims.start(claim)
 
-    def _show(self, claim: Claim, progress: str) -> None:
-        """Put the progress into the status, where there is one: the first is the client's."""
-        place = self._layout.status(claim.job.device, claim.job.id)
-        if exists(place):
-            content = self._renderer.status(claim.job.id, State.RUNNING, progress)
-            self._disk.publish(place, content, mark=f"{claim.token}.progress")
+    def renew(self, claim: Claim) -> Claim:
+        with self._about(claim):
+            return self._claims.renew(claim)
+
+    def show(self, claim: Claim, text: str) -> None:
+        with self._about(claim):
+            self._progress.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        self._presence.expect()
-        with self._translated:
-            try:
-                committed = self._endings.commit(claim, signed)
-            except LeaseLost:
-                self._presence.demand()
-                self._held.pop(claim.token, None)
-                raise
+        with self._about(claim), self._ends.of(claim.token):
+            committed = self._endings.commit(claim, signed)
             if committed is not None:
-                self._endings.publish(claim.job.device, committed)
-        self._held.pop(claim.token, None)
+                self._endings.publish(claim.job.queue, committed)
+        self._tokens.drop(claim.token)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
+        with self._about(claim):
+            now = self._clock.now()
+            self._claims.give_back(claim, reason, refund=refund, delay=delay, at=now)
+        self._tokens.drop(claim.token)
+        self._queues[claim.job.queue].forget()
+
+    @contextmanager
+    def _about(self, claim: Claim) -> Iterator[None]:
+        """Ask about one job: its trouble reaches no further, and a lost claim is forgotten."""
         self._presence.expect()
-        with self._translated:
-            self._claims.give_back(claim, reason, refund=refund, delay=delay)
-        self._held.pop(claim.token, None)
-        state = self._queue(claim.job.device)
-        with state.lock:
-            state.queue.forget()
+        try:
+            with self._presence.asked(Scope.JOB):
+                yield
+        except LeaseLost:
+            self._tokens.drop(claim.token)
+            raise
 
     # --- looking ----------------------------------------------------------------------------
 
-    def peek(self, device: str) -> Iterator[Job]:
-        with self._translated:
-            waiting = sorted(list_queue(self._layout.queue(device)))
+    def depth(self, queue: Queue) -> int:
+        with self._presence.asked(Scope.QUEUE):
+            return len(list_queue(self._layout.queue(queue.name)))
+
+    def peek(self, queue: Queue) -> Iterator[Job]:
+        with self._presence.asked(Scope.QUEUE):
+            waiting = sorted(list_queue(self._layout.queue(queue.name)))
         for each in waiting:
-            place = f"{self._layout.queue(device)}/{each.job_id}.json"
-            with self._translated:
-                try:
-                    small = each.size <= self._max_payload
-                    content = read(place, limit=self._max_payload) if small else b""
-                except FileNotFoundError:
-                    continue  # claimed by a daemon meanwhile
-                decoded = self._claims.decode(each.job_id, content, max(each.size, len(content)))
-            submitted = datetime.fromtimestamp(each.modified_ns / 1e9, UTC)
-            yield Job(each.job_id, device, decoded.payload, decoded.defect, submitted)
+            with self._presence.asked(Scope.QUEUE):
+                job = self._readable(queue.name, each)
+            if isinstance(job, Job):
+                yield job
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         base = f"{self._layout.base}/"
@@ -259,9 +228,23 @@ class FolderBackend:
             for place, content in self._endings.documents(claim, signed)
         )
 
+    def subscribe(self, queue: Queue, wake: Callable[[], None]) -> FolderWatch:
+        with self._presence.asked(Scope.QUEUE):
+            watch = FolderWatch(self._layout.queue(queue.name), self._disk, wake)
+        with self._lock:
+            self._watches = [*(each for each in self._watches if not each.closed), watch]
+        return watch
+
+    def ping(self) -> None:
+        with self._presence.asked(Scope.STORAGE):
+            self._presence.demand()
+            demand_writable(self._layout.base)
+
     def close(self) -> None:
-        while self._watches:
-            self._watches.pop().close()
+        with self._lock:
+            watches, self._watches = self._watches, []
+        for each in watches:
+            each.close()
         # A storage that is away at the end keeps a small file of ours, and the exit code is 0.
-        with suppress(BackendUnavailable), self._translated:
+        with suppress(BackendUnavailable), self._presence.asked(Scope.STORAGE):
             self._owners.forget()

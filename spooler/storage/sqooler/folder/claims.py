@@ -1,282 +1,243 @@
-"""The claims of a folder storage: made, extended, taken over, given back by one rename each."""
+"""The claims of a folder storage: made, extended, taken over, given back by one rename each.
+
+A claim's name changes under its holder: one thread renews while another starts, shows or ends.
+So a name that somebody knows is a hint; the claim is found by its token under any newer one.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
 
-from spooler.durable import Disk, exists, read, unavailable
-from spooler.errors import LeaseLost
-from spooler.model.claim import Attempt, Claim, Owner
+from spooler.durable import Disk, OpenFile, exists
+from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
+from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
-from spooler.protocols import Clock
-from spooler.storage.kit.payloads import Decoded, decode, too_large
-from spooler.storage.sqooler.folder.documents import document
-from spooler.storage.sqooler.folder.layout import (
-    JOB_ID,
-    MOST_ATTEMPTS,
-    ClaimName,
-    Layout,
-    Phase,
-    milliseconds,
-)
-from spooler.storage.sqooler.folder.owners import FolderOwners
+from spooler.storage.kit.tokens import Tokens
+from spooler.storage.sqooler.folder.history import FolderHistory, Past
+from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.notices import Notices
+from spooler.storage.sqooler.folder.reading import JobReader
 
+Found = TypeVar("Found")
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """Attempts that ended without a report, and whether the job still waits after the last."""
-
-    attempts: tuple[Attempt, ...] = ()
-    waits: bool = False
-
-
-_NO_PAST = Past()
+#: How often a name is looked for that somebody changes at the same time.
+_LOOKS = 5
 
 
 class FolderClaims:
-    """Who holds which job."""
+    """Who holds which job. `tokens` knows what this process holds."""
 
     def __init__(
-        self, layout: Layout, disk: Disk, clock: Clock, owners: FolderOwners, max_payload: int
+        self,
+        layout: Layout,
+        disk: Disk,
+        reader: JobReader,
+        history: FolderHistory,
+        notices: Notices,
     ) -> None:
+        self.tokens: Tokens[Claim] = Tokens()
         self._layout = layout
         self._disk = disk
-        self._owners = owners
-        self._clock = clock
-        self._max_payload = max_payload
+        self._reader = reader
+        self._history = history
+        self._notices = notices
+        #: Our own threads change names one after the other.
         self._lock = threading.Lock()
-        #: By device: when an unchanged claim name was first seen, by our monotonic clock.
-        self._seen: dict[str, dict[str, float]] = {}
 
     # --- taking -----------------------------------------------------------------------------
 
-    def take(self, job: Job, past: Past, owner: Owner, ttl: float, token: str) -> Claim | None:
+    def take(self, job: Job, past: Past, lease: Lease) -> Claim | None:
         """Move a waiting job file to a claim of ours; None when somebody was faster."""
-        history = past.attempts
-        attempt = 1 + max((each.number for each in history), default=0)
-        name = ClaimName(job.id, attempt, owner.process, token, Phase.CLAIMED, 0, milliseconds(ttl))
-        queue, claims = self._layout.queue(job.device), self._layout.claims(job.device)
-        place = f"{claims}/{name}"
+        attempt = 1 + max((each.number for each in past.attempts), default=0)
+        name = ClaimName.first(job.id, attempt, lease)
+        place = self._layout.claim(job.queue, name)
         try:
-            self._disk.rename(f"{queue}/{job.id}.json", place)
+            self._disk.rename(self._layout.waiting(job.queue, job.id), place)
         except FileNotFoundError:
             return None
         # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
         self._disk.link(place, self._layout.running(job.id))
-        cancelled = exists(self._layout.cancel(job.device, job.id))
-        return Claim(job, owner, attempt, token, str(name), cancelled=cancelled, history=history)
+        cancelled = self._cancelled(job.queue, job.id)
+        return Claim(job, lease, attempt, str(name), cancelled=cancelled, history=past.attempts)
 
-    def past(self, device: str, job_id: str) -> Past:
-        """What is known of earlier attempts at a job."""
-        place = self._layout.history(device, job_id)
-        if not exists(place):
-            return _NO_PAST
-        try:
-            return self._read_past(document(place))
-        except (ValueError, KeyError, TypeError, OverflowError):
-            return _NO_PAST  # the job has ended meanwhile, or not of our writing: ours are whole
+    def runs_elsewhere(self, job_id: str) -> bool:
+        """Whether a job of that id is claimed, in any queue: sqooler shows all in one folder.
 
-    def _read_past(self, content: dict[str, Any]) -> Past:
-        attempts = tuple(
-            Attempt(
-                int(each["number"]),
-                each["owner"],
-                datetime.fromisoformat(each["at"]),
-                each["ended"],
-            )
-            for each in content["attempts"]
+        A link that no claim stands behind was left by a power cut or an operator: it is put aside.
+        """
+        link = self._layout.running(job_id)
+        if not exists(link):
+            return False
+        if any(name.job_id == job_id for queue in self._queues() for name in self.names(queue)):
+            return True
+        self._notices.warn_once(
+            link, f"{link} shows a job that nobody runs; it is put aside, and the job runs"
         )
-        if any(not 0 < each.number < MOST_ATTEMPTS for each in attempts):
-            raise ValueError("no attempt has such a number")
-        waited = (self._clock.now() - datetime.fromisoformat(content["since"])).total_seconds()
-        # A wall clock that was set back cannot hold a job for longer than it was meant to wait.
-        return Past(attempts, waits=0 <= waited < content["delay"])
+        if exists(link):
+            self._disk.put_aside(link)
+        return False
 
-    def recall(self, device: str, owner: Owner, token: str) -> Claim | None:
-        """The claim that a call with this token has made before its answer was lost."""
-        for name in self._names(device):
-            if name.process == owner.process and name.token == token:
-                return self._claim(device, name, owner)
+    def recall(self, queue: str, lease: Lease) -> Claim | None:
+        """Return the claim that a call with this lease has made before its answer was lost."""
+        for name in self.names(queue):
+            if (name.process, name.token) == (lease.owner.process, lease.token):
+                return self._claim(queue, name, lease)
         return None
 
     # --- holding ----------------------------------------------------------------------------
 
-    def renew(self, claim: Claim, ttl: float, *, started: bool) -> Claim:
-        """Rename the claim to its next name, which every observer sees as a sign of life."""
-        folder = self._layout.claims(claim.job.device)
-        started_by_now = started or claim.started
-        try:
-            after = self._rename(folder, self._name(claim), ttl, started=started_by_now)
-        except FileNotFoundError:
-            # Taken from us; or renamed by an earlier call that failed after its rename.
-            name = self.find(claim)
-            if name is None or name.phase.committed:
-                raise self._lost(claim) from None
-            after = self._rename(folder, name, ttl, started=started_by_now)
-        if started:
-            self._disk.settle(folder, self._layout.queue(claim.job.device))
-        return replace(
-            claim,
-            handle=str(after),
-            started=claim.started or started,
-            cancelled=exists(self._layout.cancel(claim.job.device, claim.job.id)),
-        )
+    def start(self, claim: Claim) -> Claim:
+        """Make the job durable, then say in the claim's name that it has started."""
+        if self._disk.sync:
+            with self._lock:
+                file = self._by_name(claim, lambda place, _: OpenFile(place))
+            with file:
+                file.settle()
+        started = self.renew(claim, Phase.STARTED)
+        folder = self._layout.claims(claim.job.queue)
+        self._disk.settle(folder, self._layout.queue(claim.job.queue))
+        return started
 
-    def _rename(self, folder: str, name: ClaimName, ttl: float, *, started: bool) -> ClaimName:
-        after = name.renewed(ttl, started=started)
-        self._disk.rename(f"{folder}/{name}", f"{folder}/{after}")
-        return after
+    def renew(self, claim: Claim, phase: Phase | None = None) -> Claim:
+        """Give a sign of life, and look whether the submitter has withdrawn the job."""
+        after = self.advance(claim, phase)
+        return replace(after, cancelled=self._cancelled(claim.job.queue, claim.job.id))
 
-    def present(self, claim: Claim) -> ClaimName | None:
-        """The present name of a claim: the one it says, or else the one with its token."""
-        name = ClaimName.parse(claim.handle)
-        if name is not None and exists(f"{self._layout.claims(claim.job.device)}/{name}"):
-            return name
-        return self.find(claim)
+    def advance(self, claim: Claim, phase: Phase | None) -> Claim:
+        """Rename a claim to its next name, which every observer sees as a sign of life."""
 
-    def find(self, claim: Claim) -> ClaimName | None:
-        """The present name of a claim, by its token; None when it is gone."""
-        for name in self._names(claim.job.device):
-            if (name.job_id, name.attempt, name.token) == (
-                claim.job.id,
-                claim.attempt,
-                claim.token,
-            ):
-                return name
-        return None
+        def rename(place: str, name: ClaimName) -> ClaimName:
+            after = name.then(phase=phase or name.phase)
+            self._disk.rename(place, self._layout.claim(claim.job.queue, after))
+            return after
 
-    def give_back(self, claim: Claim, reason: str, *, refund: bool, delay: float) -> None:
+        with self._lock:
+            name = self._by_name(claim, rename)
+            started = claim.started or name.phase is Phase.STARTED
+            after = replace(claim, handle=str(name), started=started)
+            self.tokens.hold(claim.token, after)
+            return after
+
+    def give_back(
+        self, claim: Claim, reason: str, *, refund: bool, delay: float, at: datetime
+    ) -> None:
         """Move the job file back to its queue; its age, and so its place, is unchanged."""
         name = self.present(claim)
         if name is None or name.phase.committed:
-            raise self._lost(claim)
+            raise self.lost(claim)
         if not refund or delay:
-            self._note(claim, reason, refund=refund, delay=delay)
-        device, job_id = claim.job.device, claim.job.id
+            started = claim.started or name.phase is Phase.STARTED
+            ended = Attempt(claim.attempt, str(claim.owner), at, reason, started=started)
+            self._history.note(claim, None if refund else ended, delay)
+        queue, job_id = claim.job.queue, claim.job.id
         self._disk.remove(self._layout.running(job_id))
-        claims, queue = self._layout.claims(device), self._layout.queue(device)
-        try:
-            self._disk.rename(f"{claims}/{name}", f"{queue}/{job_id}.json")
-        except FileNotFoundError:
-            raise self._lost(claim) from None
-        self._disk.settle(queue, claims)
+        back = self._layout.waiting(queue, job_id)
+        with self._lock:
+            self._by_name(claim, lambda place, _: self._disk.rename(place, back))
+        self._disk.settle(self._layout.queue(queue), self._layout.claims(queue))
 
-    def _note(self, claim: Claim, reason: str, *, refund: bool, delay: float) -> None:
-        """Write the history, before the job goes back.
+    def present(self, claim: Claim) -> ClaimName | None:
+        """Return the present name of a claim; None when it is gone."""
+        with self._lock:
+            return self._present(claim)
 
-        Attempts are keyed by number: a note written twice, or by a loser of a race, counts once.
+    def holds(self, claim: Claim) -> bool:
+        """Whether the claim is still ours, and its end not decided."""
+        name = self.present(claim)
+        return name is not None and not name.phase.committed
+
+    def _by_name(self, claim: Claim, step: Callable[[str, ClaimName], Found]) -> Found:
+        """Do a step with the file of a claim, wherever it lies by now; LeaseLost when it is gone.
+
+        Among our own threads the lock keeps the name; a process that was taken for dead may still
+        change it in between.
         """
-        now = self._clock.now()
-        attempts = {
-            past.number: past for past in self.past(claim.job.device, claim.job.id).attempts
-        }
-        if not refund:
-            attempts[claim.attempt] = Attempt(claim.attempt, str(claim.owner), now, reason)
-        content = {
-            "attempts": [
-                {
-                    "number": past.number,
-                    "owner": past.owner,
-                    "at": past.at.isoformat(),
-                    "ended": past.ended,
-                }
-                for past in attempts.values()
-            ],
-            "since": now.isoformat(),
-            "delay": delay,
-        }
-        place = self._layout.history(claim.job.device, claim.job.id)
-        self._disk.publish(place, json.dumps(content).encode(), mark=claim.token)
+        for _ in range(_LOOKS):
+            name = self._present(claim)
+            if name is None or name.phase.committed:
+                raise self.lost(claim)
+            try:
+                return step(self._layout.claim(claim.job.queue, name), name)
+            except FileNotFoundError:
+                continue
+        raise BackendUnavailable(
+            f"job {claim.job.id}: the name of its claim changes all the time", scope=Scope.JOB
+        )
+
+    def _present(self, claim: Claim) -> ClaimName | None:
+        held = self.tokens.held(claim.token)
+        for hint in (held.handle if held is not None else "", claim.handle):
+            name = ClaimName.parse(hint)
+            if (
+                name is not None
+                and name.names(claim)
+                and exists(self._layout.claim(claim.job.queue, name))
+            ):
+                return name
+        for _ in range(2):  # a listing may miss a file that is renamed meanwhile
+            for name in self.names(claim.job.queue):
+                if name.names(claim):
+                    return name
+        return None
+
+    def lost(self, claim: Claim) -> LeaseLost:
+        """Return the error for a claim that is not there: it was taken over, or deleted."""
+        queue, job_id = claim.job.queue, claim.job.id
+        if (
+            exists(self._layout.waiting(queue, job_id))
+            or exists(self._layout.report(queue, job_id))
+            or any(name.job_id == job_id for name in self.names(queue))
+        ):
+            return LeaseLost(
+                f"job {job_id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+            )
+        return JobGone(f"job {job_id} was deleted from the folder")
 
     # --- taking over ------------------------------------------------------------------------
 
-    def expired(self, device: str, owner: Owner, spare: Collection[str]) -> list[ClaimName]:
-        """The claims whose lease ran out: unchanged for their lease time while we looked."""
-        now = self._clock.monotonic()
-        names = self._names(device)
-        with self._lock:
-            before = self._seen.get(device, {})
-            seen = {str(name): before.get(str(name), now) for name in names}
-            self._seen[device] = seen
-        return [
-            name
-            for name in names
-            if name.token not in spare
-            and (now - seen[str(name)] >= name.ttl / 1000 or self._owners.dead(name.process, owner))
-        ]
-
-    def take_over(
-        self, device: str, name: ClaimName, owner: Owner, ttl: float, token: str
-    ) -> Claim | None:
+    def take_over(self, queue: str, name: ClaimName, lease: Lease) -> Claim | None:
         """Make somebody's claim ours; None when somebody was faster."""
-        mine = name._replace(
-            process=owner.process, token=token, beat=name.beat + 1, ttl=milliseconds(ttl)
-        )
-        folder = self._layout.claims(device)
+        mine = name.held_by(lease)
         try:
-            self._disk.rename(f"{folder}/{name}", f"{folder}/{mine}")
+            self._disk.rename(self._layout.claim(queue, name), self._layout.claim(queue, mine))
+            self._disk.settle(self._layout.claims(queue))
+            return self._claim(queue, mine, lease)
         except FileNotFoundError:
             return None
-        self._disk.settle(folder)
-        return self._claim(device, mine, owner)
 
-    def _claim(self, device: str, name: ClaimName, owner: Owner) -> Claim:
-        """The claim behind a name that is ours."""
-        place = Path(self._layout.claims(device), str(name))
-        found = place.lstat()
-        decoded = self._decoded(name.job_id, place, found)
-        submitted = datetime.fromtimestamp(found.st_mtime, UTC)
-        return Claim(
-            Job(name.job_id, device, decoded.payload, decoded.defect, submitted),
-            owner,
-            name.attempt,
-            name.token,
-            str(name),
-            started=name.phase is Phase.STARTED,
-            cancelled=exists(self._layout.cancel(device, name.job_id)),
-            history=self.past(device, name.job_id).attempts,
-        )
-
-    def _decoded(self, job_id: str, place: Path, found: os.stat_result) -> Decoded:
-        """What is in a claim's file. Its submitter owns it, and may have done anything to it."""
-        try:
-            small = found.st_size <= self._max_payload
-            content = read(place, limit=self._max_payload) if small else b""
-        except PermissionError as error:
-            return Decoded(defect=str(unavailable(error, f"job {job_id}")))
-        return self.decode(job_id, content, max(found.st_size, len(content)))
-
-    def decode(self, job_id: str, content: bytes, size: int) -> Decoded:
-        """The payload of a job file, or what is wrong with it."""
-        if not JOB_ID.match(job_id):
-            return Decoded(
-                defect=f"the job id {job_id!r} is not 24 hex digits; "
-                "submit through upload_job, which makes such an id"
-            )
-        return too_large(size, self._max_payload) if size > self._max_payload else decode(content)
-
-    def _names(self, device: str) -> list[ClaimName]:
-        folder = self._layout.claims(device)
+    def names(self, queue: str) -> list[ClaimName]:
+        """Return the names of all claims of a queue."""
+        folder = self._layout.claims(queue)
         if not exists(folder):
             return []
         with os.scandir(folder) as entries:
             files = [each.name for each in entries if each.is_file(follow_symlinks=False)]
         return [name for name in map(ClaimName.parse, files) if name is not None]
 
-    def _name(self, claim: Claim) -> ClaimName:
-        name = ClaimName.parse(claim.handle)
-        if name is None:
-            raise self._lost(claim)
-        return name
-
-    def _lost(self, claim: Claim) -> LeaseLost:
-        return LeaseLost(
-            f"job {claim.job.id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+    def _claim(self, queue: str, name: ClaimName, lease: Lease) -> Claim:
+        """Read the claim behind a name that is ours."""
+        return Claim(
+            self._reader.claimed(queue, name.job_id, self._layout.claim(queue, name)),
+            lease,
+            name.attempt,
+            str(name),
+            started=name.phase is Phase.STARTED,
+            cancelled=self._cancelled(queue, name.job_id),
+            history=self._history.past(queue, name.job_id).attempts,
         )
+
+    def _cancelled(self, queue: str, job_id: str) -> bool:
+        return exists(self._layout.cancel(queue, job_id))
+
+    def _queues(self) -> list[str]:
+        """The queues that have had claims."""
+        folder = self._layout.claims("")
+        if not exists(folder):
+            return []
+        with os.scandir(folder) as entries:
+            return [each.name for each in entries if each.is_dir(follow_symlinks=False)]

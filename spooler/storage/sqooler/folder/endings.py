@@ -8,21 +8,21 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 
 from __future__ import annotations
 
-from spooler.durable import Disk, exists, staged
-from spooler.errors import LeaseLost, Postponed
+from spooler.durable import Disk, exists, read, staged
+from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.protocols import Clock
 from spooler.storage.sqooler.folder.claims import FolderClaims
-from spooler.storage.sqooler.folder.documents import document
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase, folder_of
-from spooler.storage.sqooler.rendering import Renderer, report_document
+from spooler.storage.sqooler.rendering import Renderer, report_beginning, report_document
 
 #: sqooler's client uploads the job first and its first status second, and the second upload
 #: fails when there is a status already. So long (in seconds, from the upload of the job) the end
-#: of a job is postponed until that first status is there.
+#: of a job waits until that first status is there, and is asked for again after ...
 FIRST_STATUS_WITHIN = 2.0
+_AGAIN_AFTER = 0.02
 
 
 class FolderEndings:
@@ -38,14 +38,14 @@ class FolderEndings:
         self._renderer = renderer
 
     def documents(self, claim: Claim, signed: SignedReport) -> list[tuple[str, bytes]]:
-        """What the end of this job writes: places and contents."""
-        report, device, job_id = signed.report, claim.job.device, claim.job.id
+        """Return what the end of this job writes: places and contents."""
+        report, queue, job_id = signed.report, claim.job.queue, claim.job.id
         found = [
-            (self._layout.report(device, job_id), report_document(claim, signed)),
-            (self._layout.status(device, job_id), self._renderer.final_status(report)),
+            (self._layout.report(queue, job_id), report_document(claim, signed)),
+            (self._layout.status(queue, job_id), self._renderer.final_status(report)),
         ]
         if report.status.state is State.DONE:
-            result = self._layout.result(device, job_id), self._renderer.result(report)
+            result = self._layout.result(queue, job_id), self._renderer.result(report)
             found.insert(0, result)
         return found
 
@@ -61,15 +61,14 @@ class FolderEndings:
         self._stage(claim, signed)
         done = signed.report.status.state is State.DONE
         phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
-        committed = name._replace(phase=phase, beat=name.beat + 1)
-        folder = self._layout.claims(claim.job.device)
         try:
-            self._disk.rename(f"{folder}/{name}", f"{folder}/{committed}")
-        except FileNotFoundError:
-            self.unstage(claim.job.device, claim.job.id, claim.token)
-            raise LeaseLost(f"job {claim.job.id} was taken over by another attempt") from None
-        self._disk.settle(folder)
-        return committed
+            committed = self._claims.advance(claim, phase)
+        except LeaseLost:
+            if self._claims.present(claim) is None:
+                self.unstage(claim.job.queue, claim.job.id, claim.token)
+            raise
+        self._disk.settle(self._layout.claims(claim.job.queue))
+        return ClaimName.parse(committed.handle)
 
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
         places = []
@@ -85,9 +84,9 @@ class FolderEndings:
 
         Under a second name, and unread: others may have put anything there, of any size.
         """
-        device, job_id = claim.job.device, claim.job.id
-        result = self._layout.result(device, job_id)
-        kept = self._layout.replaced(device, job_id, claim.token)
+        queue, job_id = claim.job.queue, claim.job.id
+        result = self._layout.result(queue, job_id)
+        kept = self._layout.replaced(queue, job_id, claim.token)
         if not exists(result) or exists(kept):
             return
         if self._disk.link(result, kept):
@@ -95,45 +94,50 @@ class FolderEndings:
         else:
             self._disk.put_aside(result)
 
-    def unstage(self, device: str, job_id: str, token: str) -> None:
+    def unstage(self, queue: str, job_id: str, token: str) -> None:
         """Remove what the claim with `token` has staged and can never commit."""
         for place in (self._layout.result, self._layout.report, self._layout.status):
-            self._disk.remove(staged(place(device, job_id), token))
+            self._disk.remove(staged(place(queue, job_id), token))
 
     def _let_the_client_be_first(self, claim: Claim) -> None:
-        """Raise Postponed while a client may still be between its two uploads."""
+        """Have the report wait while a client may still be between its two uploads."""
         submitted = claim.job.submitted_at
-        if submitted is None or exists(self._layout.status(claim.job.device, claim.job.id)):
+        if submitted is None or exists(self._layout.status(claim.job.queue, claim.job.id)):
             return
         age = (self._clock.now() - submitted).total_seconds()
         if 0 <= age < FIRST_STATUS_WITHIN:
-            raise Postponed(f"job {claim.job.id} has no first status yet; its client writes it")
+            raise BackendUnavailable(
+                f"job {claim.job.id} has no first status yet; its client writes it",
+                scope=Scope.JOB,
+                retry_after=_AGAIN_AFTER,
+            )
 
     def _demand_ended_by(self, claim: Claim) -> None:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""
-        place = self._layout.report(claim.job.device, claim.job.id)
-        content = document(place)
-        if (content.get("attempt"), content.get("token")) != (claim.attempt, claim.token):
-            raise LeaseLost(f"job {claim.job.id} was taken over by another attempt")
+        place, mine = self._layout.report(claim.job.queue, claim.job.id), report_beginning(claim)
+        try:
+            if read(place, limit=len(mine)).startswith(mine + b","):
+                return
+        except FileNotFoundError:
+            pass
+        raise self._claims.lost(claim)
 
-    def publish(self, device: str, name: ClaimName) -> None:
+    def publish(self, queue: str, name: ClaimName) -> None:
         """Complete a committed end: result, report, status, then the job file to its last place."""
-        token = name.token
         layout, disk, job_id = self._layout, self._disk, name.job_id
         done = name.phase is Phase.COMMITTED_DONE
-        places = [layout.report(device, job_id), layout.status(device, job_id)]
+        places = [layout.report(queue, job_id), layout.status(queue, job_id)]
         if done:
-            places.insert(0, layout.result(device, job_id))
+            places.insert(0, layout.result(queue, job_id))
         for place in places:
-            self._reveal(place, token)
-        for leftover in (layout.history(device, job_id), layout.cancel(device, job_id)):
+            self._reveal(place, name.token)
+        for leftover in (layout.history(queue, job_id), layout.cancel(queue, job_id)):
             if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
                 disk.remove(leftover)
         disk.settle(*map(folder_of, places))
         disk.remove(layout.running(job_id))
-        final = layout.ended(device, job_id, done=done)
         try:
-            disk.rename(f"{layout.claims(device)}/{name}", final)
+            disk.rename(layout.claim(queue, name), layout.ended(queue, job_id, done=done))
         except FileNotFoundError:
             return  # somebody else has completed it
         # Not synced: a power cut that undoes this leaves a committed claim, which is completed.

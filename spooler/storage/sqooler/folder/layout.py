@@ -2,18 +2,18 @@
 
 sqooler's own places are those of the wire format. Ours are all below `spooler/`:
 
-    claims/<device>/<claim name>     the job file itself, while it is claimed
-    history/<device>/<id>.json       attempts that ended without a report
-    cancels/<device>/<id>.json       the submitter's wish to withdraw the job
-    reports/<device>/<id>.json       the signed report as a compact JWS
-    replaced/<device>/...            what stood in the place of a result before
-    owners/<process>.json            who the process in a claim name is
+    claims/<queue>/<claim name>     the job file itself, while it is claimed
+    history/<queue>/<id>.json       attempts that ended without a report
+    cancels/<queue>/<id>.json       the submitter's wish to withdraw the job
+    reports/<queue>/<id>.json       the signed report as a compact JWS
+    replaced/<queue>/...            what stood in the place of a result before
+    owners/<process>.json           who the process in a claim name is
 
 A claim is one file, moved by one rename from the queue to a name that nobody else can have:
 `<id>.<attempt>.<process>.<token>.<phase><beat>-<ttl>`. Each later step (renew, start, commit,
 take over, give back, finish) is again one rename of that file, so it either has happened or has
 not, and whoever comes late finds the name gone. sqooler's `jobs/running/<id>.json` is shown as
-a second link to the file; nothing is decided by it.
+a second link to the file and decides nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from spooler.model.claim import Claim, Lease
 
 #: What a file in a queue must be called to be taken for a job; others are left alone.
 JOB_FILE = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,100})\.json\Z")
@@ -29,7 +31,6 @@ JOB_FILE = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,100})\.json\Z")
 JOB_ID = re.compile(r"[0-9a-f]{24}\Z")
 #: No attempt has this number: a claim's name has six places for it.
 MOST_ATTEMPTS = 999_999
-DEVICE = re.compile(r"[a-z0-9]{1,100}\Z")
 
 
 class Phase(StrEnum):
@@ -48,9 +49,10 @@ class Phase(StrEnum):
 
 
 _CLAIM = re.compile(
-    r"(?P<id>[A-Za-z0-9_-]{1,100})\.(?P<attempt>\d{1,6})\.(?P<process>[0-9a-f-]{1,80})"
-    rf"\.(?P<token>[0-9a-f]{{1,40}})\.(?P<phase>[{''.join(Phase)}])"
-    r"(?P<beat>\d{1,9})-(?P<ttl>\d{1,9})\Z"
+    r"(?P<id>[A-Za-z0-9_-]{1,100})\.(?P<attempt>[1-9]\d{0,5})\.(?P<process>[A-Za-z0-9_-]{1,80})"
+    rf"\.(?P<token>[A-Za-z0-9_-]{{1,40}})\.(?P<phase>[{''.join(Phase)}])"
+    r"(?P<beat>0|[1-9]\d{0,8})-(?P<ttl>[1-9]\d{0,8})\Z",
+    re.ASCII,
 )
 
 
@@ -66,8 +68,14 @@ class ClaimName(NamedTuple):
     ttl: int
 
     @classmethod
+    def first(cls, job_id: str, attempt: int, lease: Lease) -> ClaimName:
+        """Name a new claim."""
+        process, token = lease.owner.process, lease.token
+        return cls(job_id, attempt, process, token, Phase.CLAIMED, 0, _milliseconds(lease.ttl))
+
+    @classmethod
     def parse(cls, name: str) -> ClaimName | None:
-        """None for a file that is no claim."""
+        """Read a file name; None for a file that is not a claim."""
         found = _CLAIM.match(name)
         if found is None:
             return None
@@ -80,14 +88,22 @@ class ClaimName(NamedTuple):
             f".{self.phase}{self.beat}-{self.ttl}"
         )
 
-    def renewed(self, ttl: float, *, started: bool) -> ClaimName:
-        """The next name of a renewed claim."""
-        phase = Phase.STARTED if started else self.phase
-        return self._replace(phase=phase, beat=self.beat + 1, ttl=milliseconds(ttl))
+    def names(self, claim: Claim) -> bool:
+        """Whether this is a name of that claim, older or newer."""
+        mine = (self.job_id, self.attempt, self.token)
+        return mine == (claim.job.id, claim.attempt, claim.token)
+
+    def then(self, **changes: Any) -> ClaimName:
+        """Return the next name of the claim: every observer sees that it has changed."""
+        return self._replace(beat=self.beat + 1, **changes)
+
+    def held_by(self, lease: Lease) -> ClaimName:
+        """Return the name under which somebody else takes the claim over."""
+        process, token = lease.owner.process, lease.token
+        return self.then(process=process, token=token, ttl=_milliseconds(lease.ttl))
 
 
-def milliseconds(ttl: float) -> int:
-    """A lease time as it stands in a claim's name."""
+def _milliseconds(ttl: float) -> int:
     return max(1, round(ttl * 1000))
 
 
@@ -98,56 +114,62 @@ class Layout:
         self.base = str(base)
 
     def marker(self) -> str:
-        """What says that this is the folder that we have used, and not an empty mount point."""
+        """Where it says that this is the folder we have used, and not an empty mount point."""
         return f"{self.base}/spooler/storage.json"
 
-    def queue(self, device: str) -> str:
-        return f"{self.base}/jobs/queued/{device}"
+    def queue(self, queue: str) -> str:
+        return f"{self.base}/jobs/queued/{queue}"
+
+    def waiting(self, queue: str, job_id: str) -> str:
+        return f"{self.base}/jobs/queued/{queue}/{job_id}.json"
 
     def running(self, job_id: str) -> str:
         return f"{self.base}/jobs/running/{job_id}.json"
 
-    def ended(self, device: str, job_id: str, *, done: bool) -> str:
-        folder = f"finished/{device}" if done else "deleted"
+    def ended(self, queue: str, job_id: str, *, done: bool) -> str:
+        folder = f"finished/{queue}" if done else "deleted"
         return f"{self.base}/jobs/{folder}/{job_id}.json"
 
-    def status(self, device: str, job_id: str) -> str:
-        return f"{self.base}/status/{device}/{job_id}.json"
+    def status(self, queue: str, job_id: str) -> str:
+        return f"{self.base}/status/{queue}/{job_id}.json"
 
-    def result(self, device: str, job_id: str) -> str:
-        return f"{self.base}/results/{device}/{job_id}.json"
+    def result(self, queue: str, job_id: str) -> str:
+        return f"{self.base}/results/{queue}/{job_id}.json"
 
-    def config(self, device: str) -> str:
-        return f"{self.base}/backends/configs/{device}.json"
+    def config(self, queue: str) -> str:
+        return f"{self.base}/backends/configs/{queue}.json"
 
     def public_key(self, kid: str) -> str:
         return f"{self.base}/backends/public_keys/{kid}.json"
 
-    def succession(self, device: str) -> str:
-        return f"{self.base}/spooler/keys/{device}.json"
+    def succession(self, queue: str) -> str:
+        return f"{self.base}/spooler/keys/{queue}.json"
 
-    def all_claims(self) -> str:
-        return f"{self.base}/spooler/claims"
+    def claims(self, queue: str) -> str:
+        return f"{self.base}/spooler/claims/{queue}"
 
-    def claims(self, device: str) -> str:
-        return f"{self.base}/spooler/claims/{device}"
+    def claim(self, queue: str, name: ClaimName) -> str:
+        return f"{self.base}/spooler/claims/{queue}/{name}"
+
+    def owners(self) -> str:
+        return f"{self.base}/spooler/owners"
 
     def owner(self, process: str) -> str:
         return f"{self.base}/spooler/owners/{process}.json"
 
-    def history(self, device: str, job_id: str) -> str:
-        return f"{self.base}/spooler/history/{device}/{job_id}.json"
+    def history(self, queue: str, job_id: str) -> str:
+        return f"{self.base}/spooler/history/{queue}/{job_id}.json"
 
-    def cancel(self, device: str, job_id: str) -> str:
-        return f"{self.base}/spooler/cancels/{device}/{job_id}.json"
+    def cancel(self, queue: str, job_id: str) -> str:
+        return f"{self.base}/spooler/cancels/{queue}/{job_id}.json"
 
-    def report(self, device: str, job_id: str) -> str:
-        return f"{self.base}/spooler/reports/{device}/{job_id}.json"
+    def report(self, queue: str, job_id: str) -> str:
+        return f"{self.base}/spooler/reports/{queue}/{job_id}.json"
 
-    def replaced(self, device: str, job_id: str, token: str) -> str:
-        return f"{self.base}/spooler/replaced/{device}/{job_id}.{token}.json"
+    def replaced(self, queue: str, job_id: str, token: str) -> str:
+        return f"{self.base}/spooler/replaced/{queue}/{job_id}.{token}.json"
 
 
 def folder_of(place: str) -> str:
-    """The folder that a place is in."""
+    """Return the folder that a place is in."""
     return place.rpartition("/")[0]

@@ -8,68 +8,92 @@ from pathlib import Path
 
 from spooler.durable import Disk
 from spooler.model.claim import Owner
-from spooler.storage.liveness import certainly_dead
-from spooler.storage.sqooler.folder.documents import document
-from spooler.storage.sqooler.folder.layout import Layout
+from spooler.protocols import Clock
+from spooler.storage.sqooler.folder.layout import ClaimName, Layout
+from spooler.storage.sqooler.folder.reading import document
 
-#: More than any process number of Linux.
+#: More than any process number of Linux, and the longest texts that are believed.
 _NO_PID = 2**31
+_HOST, _ESTATE, _FILE = 255, 4096, 16 * 1024
+#: Seconds after which a process says again who it is, when it claims ...
+_REFRESHED_AFTER = 3600.0
+#: ... and after which one that has no claim and has said nothing is forgotten.
+FORGOTTEN_AFTER = 86_400.0
 
 
 class FolderOwners:
     """The files below `spooler/owners`."""
 
-    def __init__(self, layout: Layout, disk: Disk) -> None:
+    def __init__(self, layout: Layout, disk: Disk, clock: Clock) -> None:
         self._layout = layout
         self._disk = disk
+        self._clock = clock
         self._lock = threading.Lock()
-        self._introduced: set[str] = set()
-        self._known: dict[str, Owner] = {}
+        self._introduced: dict[str, float] = {}
 
     def introduce(self, owner: Owner) -> None:
         """Write down who the process in our claim names is, before the first claim."""
+        now = self._clock.monotonic()
         with self._lock:
-            if owner.process in self._introduced:
+            last = self._introduced.get(owner.process)
+            if last is not None and now - last < _REFRESHED_AFTER:
                 return
-            content = {"host": owner.host, "pid": owner.pid, "process": owner.process}
+            content = {
+                "host": owner.host,
+                "pid": owner.pid,
+                "process": owner.process,
+                "estate": owner.estate,
+            }
             place = self._layout.owner(owner.process)
             self._disk.publish(place, json.dumps(content).encode(), mark=owner.process[-8:])
-            self._introduced.add(owner.process)
-        self._forget_the_dead(owner)
+            self._introduced[owner.process] = now
+            self._sweep()
 
-    def dead(self, process: str, me: Owner) -> bool:
-        """Whether the process in a claim's name is certainly dead."""
-        owner = self._owner(process)
-        return owner is not None and certainly_dead(owner, me)
+    def named(self, process: str) -> Owner:
+        """Return who a process in a claim name says it is; without an estate when unknown."""
+        try:
+            said = document(self._layout.owner(process), limit=_FILE)
+        except PermissionError:
+            said = {}
+        match said:
+            case {"process": str(name), "host": str(host), "pid": int(pid), **others}:
+                estate = others.get("estate", "")
+                if (
+                    (name, type(pid)) == (process, int)
+                    and 0 < pid < _NO_PID
+                    and len(host) <= _HOST
+                    and isinstance(estate, str)
+                    and len(estate) <= _ESTATE
+                    and "\0" not in estate
+                ):
+                    return Owner(host, pid, process, estate)
+        return Owner("", 0, process)
 
     def forget(self) -> None:
         """Remove what was written down about us, unless claims of ours remain."""
         with self._lock:
-            for process in self._introduced:
-                if not self._holds(process):
-                    self._disk.remove(self._layout.owner(process))
+            holders = self._holders()
+            for process in self._introduced.keys() - holders:
+                self._disk.remove(self._layout.owner(process))
             self._introduced.clear()
 
-    def _forget_the_dead(self, me: Owner) -> None:
-        """Remove what killed processes of this host have written down, once nothing needs it."""
-        for place in Path(self._layout.owner(me.process)).parent.glob("*.json"):
-            if self.dead(place.stem, me) and not self._holds(place.stem):
+    def _sweep(self) -> None:
+        """Remove what is a day old and needed by no claim: a living process says it again."""
+        now = self._clock.now().timestamp()
+        old = []
+        for place in Path(self._layout.owners()).glob("*.json"):
+            try:
+                modified = place.lstat().st_mtime
+            except FileNotFoundError:
+                continue  # another daemon sweeps too
+            if now - modified > FORGOTTEN_AFTER:
+                old.append(place)
+        holders = self._holders() if old else set()
+        for place in old:
+            if place.stem not in holders:
                 self._disk.remove(place)
 
-    def _holds(self, process: str) -> bool:
-        """Whether there are claims of that process."""
-        return any(Path(self._layout.all_claims()).glob(f"*/*.{process}.*"))
-
-    def _owner(self, process: str) -> Owner | None:
-        """Who a process in a claim name is; None when that is not (any more) known."""
-        owner = self._known.get(process)
-        if owner is None:
-            said = document(self._layout.owner(process))
-            host, pid, name = (said.get(key) for key in ("host", "pid", "process"))
-            if not (isinstance(host, str) and isinstance(pid, int) and name == process):
-                return None  # then the lease decides
-            if not 0 < pid < _NO_PID:
-                return None
-            owner = Owner(host, pid, process)
-            self._known[process] = owner
-        return owner
+    def _holders(self) -> set[str]:
+        """The processes that have claims."""
+        names = Path(self._layout.claims("")).glob("*/*")
+        return {name.process for name in (ClaimName.parse(each.name) for each in names) if name}

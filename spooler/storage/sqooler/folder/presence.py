@@ -1,16 +1,19 @@
-"""Whether the folder is there: a disk that is not mounted looks like an empty one.
+"""Whether the folder is there, and how far a trouble with it reaches.
 
-The first daemon leaves a marker, before its first claim. Once this process has seen it, or holds a
-claim that was made here by an earlier one, a folder without it is a storage that is away: nothing
-is made in its place, and nothing is concluded from what is missing in it.
+A disk that is not mounted looks like an empty folder. The first daemon leaves a marker, before its
+first claim. Once this process has seen it, or holds a claim that was made here by an earlier one,
+a folder without it is a storage that is away: nothing is made in its place, and nothing is
+concluded from what is missing in it.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from spooler.durable import Disk, exists
-from spooler.errors import BackendUnavailable
+from spooler.durable import Disk, demand_writable, exists, unavailable
+from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.storage.sqooler.folder.layout import Layout
 
 
@@ -37,7 +40,20 @@ class FolderPresence:
     def demand(self) -> None:
         """Raise BackendUnavailable when the folder that we have used is not there."""
         if self._seen and not exists(self._layout.marker()):
+            demand_writable(self._layout.base)
             raise BackendUnavailable(
                 f"{self._layout.base}: the storage's folder is not there, or was emptied: it "
                 "has no spooler/storage.json (not mounted?); nothing is lost meanwhile"
             )
+
+    @contextmanager
+    def asked(self, scope: Scope) -> Iterator[None]:
+        """Turn errors of the operating system into the daemon's, around a verb of that scope."""
+        try:
+            yield
+        except LeaseLost:
+            self.demand()  # what is missing proves nothing while the folder itself is missing
+            raise
+        except OSError as error:
+            self.demand()
+            raise unavailable(error, error.filename or self._layout.base, scope) from error

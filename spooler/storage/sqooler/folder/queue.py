@@ -1,12 +1,15 @@
-"""The waiting job files of one device, oldest first: one listing serves many claims."""
+"""The waiting job files of one queue, oldest first: one listing serves many claims."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import NamedTuple
 
+from spooler.model.claim import Claim
 from spooler.storage.sqooler.folder.layout import JOB_FILE
 
 #: A listing is made again when it is this many times older than it took to make, so that
@@ -24,53 +27,64 @@ class Waiting(NamedTuple):
     size: int
 
 
+class Not(Enum):
+    """Why a waiting file has not become a claim."""
+
+    #: Somebody else has it, or it was deleted.
+    HERE = auto()
+    #: It is to be asked for again.
+    YET = auto()
+
+
 class FolderQueue:
-    """Hands out the waiting jobs of one folder. Not for use by two threads at once."""
+    """Tries the waiting jobs of one folder, one thread at a time."""
 
     def __init__(self, folder: str, monotonic: Callable[[], float]) -> None:
         self._folder = folder
         self._monotonic = monotonic
+        self._lock = threading.Lock()
         self._waiting: deque[Waiting] = deque()
         self._listed_at = float("-inf")
         self._cost = 0.0
-        self._deferred: list[Waiting] = []
 
-    def refresh(self) -> None:
+    def first(self, take: Callable[[Waiting], Claim | Not]) -> Claim | None:
+        """Return the claim that `take` makes of the oldest job that it can take."""
+        with self._lock:
+            for _ in range(2):  # when all that was known has gone to others, look once more
+                self._refresh()
+                later: list[Waiting] = []
+                known = bool(self._waiting)
+                while self._waiting:
+                    waiting = self._waiting[0]
+                    answer = take(waiting)
+                    self._waiting.popleft()
+                    if isinstance(answer, Claim):
+                        self._waiting.extendleft(reversed(later))
+                        return answer
+                    if answer is Not.YET:
+                        later.append(waiting)
+                if later or not known:
+                    break
+        return None
+
+    def _refresh(self) -> None:
         """Look into the folder when what is known is used up or old."""
         age = self._monotonic() - self._listed_at
         if self._waiting and age < max(_YOUNG, _AGE_PER_COST * self._cost):
             return
         started = self._monotonic()
         self._waiting = deque(sorted(list_queue(self._folder)))
-        self._deferred = []
         self._listed_at = self._monotonic()
         self._cost = self._listed_at - started
 
-    def take(self) -> Waiting | None:
-        """The oldest known job, or None."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def defer(self, waiting: Waiting) -> None:
-        """Put a job that cannot be claimed yet aside until `restore`."""
-        self._deferred.append(waiting)
-
-    @property
-    def deferring(self) -> bool:
-        """Whether jobs were put aside since the last listing."""
-        return bool(self._deferred)
-
-    def restore(self) -> None:
-        """Put the deferred jobs back to their places at the front."""
-        self._waiting.extendleft(reversed(self._deferred))
-        self._deferred = []
-
     def forget(self) -> None:
-        """Have the next `refresh` look into the folder."""
-        self._waiting.clear()
+        """Have the next claim look into the folder."""
+        with self._lock:
+            self._waiting.clear()
 
 
 def list_queue(folder: str) -> list[Waiting]:
-    """The job files of `folder`, in no order; foreign files, folders and links are left out."""
+    """List the job files of `folder`, in no order, without foreign files, folders and links."""
     found = []
     try:
         entries = os.scandir(folder)

@@ -1,21 +1,22 @@
-"""From a waiting file to a job: when it may be taken, and what is wrong with it."""
+"""Reads what others may have written: documents of ours, and jobs."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from spooler.durable import exists, read, unavailable
+from spooler.durable import Place, read, unavailable
 from spooler.model.job import Job
-from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
-from spooler.storage.sqooler.folder.claims import FolderClaims
-from spooler.storage.sqooler.folder.layout import Layout
-from spooler.storage.sqooler.folder.queue import FolderQueue, Waiting
+from spooler.storage.kit.payloads import Decoded, decode, too_large
+from spooler.storage.sqooler.folder.layout import JOB_ID
 
-logger = get_logger("spooler.storage")
-
+#: Bytes of a document that are taken into memory.
+_LARGEST = 16 * 1024 * 1024
 #: A job file that cannot be read as JSON may still be being written in place: so long (seconds)
 #: it must not change before it is taken for broken ...
 SETTLED_AFTER = 2.0
@@ -23,72 +24,74 @@ SETTLED_AFTER = 2.0
 _OLD = 3600.0
 
 
-@dataclass
-class DeviceQueue:
-    """What is known about the queue of one device; `lock` guards it among our threads."""
-
-    queue: FolderQueue
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    #: Unreadable job files: size, and since when it has been that.
-    unreadable: dict[str, tuple[int, float]] = field(default_factory=dict)
-    #: Files that we may not read, and have said so.
-    forbidden: set[str] = field(default_factory=set)
+def document(place: Place, *, limit: int = _LARGEST) -> dict[str, Any]:
+    """Return the JSON object at a place; empty when there is none, or something else."""
+    try:
+        content = read(place, limit=limit)
+        found = json.loads(content) if len(content) <= limit else None
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-class FolderReader:
-    """Reads the waiting files of one storage."""
+class JobReader:
+    """Reads job files, at most `max_payload` bytes of each."""
 
-    def __init__(
-        self, layout: Layout, clock: Clock, claims: FolderClaims, max_payload: int
-    ) -> None:
-        self._layout = layout
-        self._clock = clock
-        self._claims = claims
+    def __init__(self, max_payload: int) -> None:
         self._max_payload = max_payload
 
-    def read(self, state: DeviceQueue, device: str, waiting: Waiting) -> Job | None:
-        """The job in a waiting file; None when it is gone, or is not to be taken yet."""
-        place = f"{self._layout.queue(device)}/{waiting.job_id}.json"
-        content = b""
-        if waiting.size <= self._max_payload:
-            try:
-                content = read(place, limit=self._max_payload)
-            except FileNotFoundError:
-                return None
-            except PermissionError as error:
-                self._unreadable(state, waiting, error)
-                return None
-        size = max(waiting.size, len(content))
-        decoded = self._claims.decode(waiting.job_id, content, size)
-        if decoded.defect and not self._settled(state, waiting, size):
-            state.queue.defer(waiting)
-            return None
-        state.unreadable.pop(waiting.job_id, None)
-        state.forbidden.discard(waiting.job_id)
-        if exists(self._layout.running(waiting.job_id)):
-            state.queue.defer(waiting)  # a job of this id runs already
-            return None
-        submitted = datetime.fromtimestamp(waiting.modified_ns / 1e9, UTC)
-        return Job(waiting.job_id, device, decoded.payload, decoded.defect, submitted)
+    def waiting(self, queue: str, job_id: str, place: str, size: int, modified_ns: int) -> Job:
+        """Return the job in a file; FileNotFoundError when it is gone."""
+        content = read(place, limit=self._max_payload) if size <= self._max_payload else b""
+        size = max(size, len(content))
+        whole = size <= self._max_payload
+        decoded = self._decoded(job_id, content) if whole else too_large(size, self._max_payload)
+        digest = hashlib.sha256(content).hexdigest() if whole else ""
+        submitted = datetime.fromtimestamp(modified_ns / 1e9, UTC)
+        return Job(job_id, queue, decoded.payload, digest, decoded.defect, submitted)
 
-    def _unreadable(self, state: DeviceQueue, waiting: Waiting, error: PermissionError) -> None:
-        """Leave a file that we may not read to its submitter, and say so once."""
-        state.queue.defer(waiting)
-        if waiting.job_id not in state.forbidden:
-            state.forbidden.add(waiting.job_id)
-            logger.warning(
-                "a job waits until its file may be read",
-                job=waiting.job_id,
-                error=str(unavailable(error, str(error.filename))),
-            )
+    def claimed(self, queue: str, job_id: str, place: str) -> Job:
+        """Return the job in a claim. Its submitter owns the file, and may have closed it to us."""
+        found = Path(place).lstat()
+        try:
+            return self.waiting(queue, job_id, place, found.st_size, found.st_mtime_ns)
+        except PermissionError as error:
+            defect = str(unavailable(error, f"job {job_id}"))
+            submitted = datetime.fromtimestamp(found.st_mtime, UTC)
+            return Job(job_id, queue, defect=defect, submitted_at=submitted)
 
-    def _settled(self, state: DeviceQueue, waiting: Waiting, size: int) -> bool:
-        """Whether a broken job file is really broken, and not half written by its submitter."""
-        if self._clock.now().timestamp() - waiting.modified_ns / 1e9 > _OLD:
+    @staticmethod
+    def _decoded(job_id: str, content: bytes) -> Decoded:
+        if JOB_ID.match(job_id):
+            return decode(content)
+        return Decoded(
+            defect=f"the job id {job_id!r} is not 24 hex digits; "
+            "submit through upload_job, which makes such an id"
+        )
+
+
+class Settling:
+    """Tells broken job files from those that their submitters are still writing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: By job: how long the file was, and since when.
+        self._known: dict[str, tuple[int, float]] = {}
+
+    def broken(self, job_id: str, size: int, modified_ns: int) -> bool:
+        """Whether an unreadable file is to be taken as it is."""
+        if self._clock.now().timestamp() - modified_ns / 1e9 > _OLD:
             return True
         now = self._clock.monotonic()
-        known = state.unreadable.get(waiting.job_id)
-        if known is None or known[0] != size:
-            state.unreadable[waiting.job_id] = (size, now)
-            return False
-        return now - known[1] >= SETTLED_AFTER
+        with self._lock:
+            known = self._known.get(job_id)
+            if known is None or known[0] != size:
+                self._known[job_id] = (size, now)
+                return False
+            return now - known[1] >= SETTLED_AFTER
+
+    def forget(self, job_id: str) -> None:
+        """The file can be read, or is gone."""
+        with self._lock:
+            self._known.pop(job_id, None)

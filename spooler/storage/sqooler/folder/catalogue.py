@@ -1,0 +1,86 @@
+"""Configuration and public key of each device in a folder storage."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from spooler.durable import Disk
+from spooler.errors import KeyRefused, Scope
+from spooler.model.device import DeviceCard
+from spooler.model.job import Queue
+from spooler.signing.sqooler_form import public_jwk_of
+from spooler.storage.sqooler.approval import demand_ours, same_public_key
+from spooler.storage.sqooler.folder.layout import Layout
+from spooler.storage.sqooler.folder.presence import FolderPresence
+from spooler.storage.sqooler.folder.reading import document
+from spooler.storage.sqooler.rendering import Renderer
+
+
+class FolderCatalogue:
+    """Publishes cards under the names of queues, and puts none in place of another key's."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        disk: Disk,
+        presence: FolderPresence,
+        renderer: Renderer,
+        former_keys: Sequence[dict[str, str]],
+    ) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._presence = presence
+        self._renderer = renderer
+        self._former_keys = former_keys
+        self._mark = uuid.uuid4().hex[:12]
+        self._lock = threading.Lock()
+        self._approved: set[str] = set()
+
+    def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
+        """Write the key first, then the configuration that names it."""
+        with self._presence.asked(Scope.QUEUE), self._lock:
+            self._presence.mark(self._disk)
+            self._presence.demand()
+            if queue.name not in self._approved:
+                self._approve(queue.name)
+                self._publish_key()
+                self._publish_succession(queue.name)
+                self._approved.add(queue.name)
+            config = self._renderer.config(replace(card, name=queue.name), at)
+            self._publish(self._layout.config(queue.name), self._renderer.sealed(config))
+
+    def check_key_owner(self, queue: Queue) -> None:
+        with self._presence.asked(Scope.QUEUE):
+            self._approve(queue.name)
+
+    def _approve(self, name: str) -> None:
+        # A card half written by a program that does not write whole files is none to keep.
+        standing = document(self._layout.config(name))
+        demand_ours(standing, name, self._renderer.signer, self._former_keys)
+
+    def _publish_key(self) -> None:
+        signer = self._renderer.signer
+        if signer is None:
+            return
+        place = self._layout.public_key(signer.kid)
+        key = public_jwk_of(signer).model_dump(mode="json")
+        if not same_public_key(document(place) or None, key):
+            raise KeyRefused(
+                f"another public key is already published under the kid {signer.kid!r}; "
+                "make a key with a kid of its own: spooler keys generate"
+            )
+        self._publish(place, json.dumps(key).encode())
+
+    def _publish_succession(self, name: str) -> None:
+        """Let older results be verified: they name a key that the configuration names no more."""
+        if self._renderer.signer is not None and self._former_keys:
+            content = self._renderer.succession(name, self._former_keys)
+            self._publish(self._layout.succession(name), content)
+
+    def _publish(self, place: str, content: bytes) -> None:
+        self._disk.publish(place, content, mark=self._mark)
