@@ -8,6 +8,8 @@ rename whose source is gone when it has been done, so it may be repeated by anyo
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from spooler.durable import Disk, exists, read, staged
 from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
@@ -95,9 +97,13 @@ class FolderEndings:
             self._disk.put_aside(result)
 
     def unstage(self, queue: str, job_id: str, token: str) -> None:
-        """Remove what the claim with `token` has staged and can never commit."""
+        """Remove what the claim with `token` has staged and can never commit.
+
+        What cannot be removed harms nobody: readers do not see it.
+        """
         for place in (self._layout.result, self._layout.report, self._layout.status):
-            self._disk.remove(staged(place(queue, job_id), token))
+            with suppress(OSError):
+                self._disk.remove(staged(place(queue, job_id), token))
 
     def _let_the_client_be_first(self, claim: Claim) -> None:
         """Have the report wait while a client may still be between its two uploads."""
