@@ -19,7 +19,7 @@ from spooler.model.storage import Standing
 from spooler.storage.kit.tokens import Tokens
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.memory import MemoryBackend
-from spooler.storage.sqooler.folder import endings, progress, queue
+from spooler.storage.sqooler.folder import endings, queue
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
@@ -237,7 +237,7 @@ def wants_the_newest_handle(_: Any, base: Path) -> Any:
     return lambda self, name: []
 
 
-@fault(progress, "OpenFile", "test_progress_of_who_stood_still_leaves_a_final_status")
+@fault(endings, "OpenFile", "test_progress_of_who_stood_still_leaves_a_final_status")
 def shows_by_rename(_: Any, base: Path) -> Any:
     """Puts progress at a place, whatever stands there by then."""
     return _ByName

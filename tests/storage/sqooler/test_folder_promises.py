@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spooler import durable
 from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.model.state import State
-from spooler.storage.sqooler.folder import reading
+from spooler.storage.sqooler.folder import endings, reading
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.folder.owners import FORGOTTEN_AFTER
 from spooler.testing.bench import (
@@ -115,6 +118,26 @@ def test_progress_is_written_into_no_other_file(bench: Bench, base: Path, kind: 
     assert bench.submitter.status(DEVICE, job_id).state is State.DONE
 
 
+def test_a_status_that_we_may_not_write_is_told_of_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It belongs to its submitter; the final one is a file of ours."""
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+
+    def closed(place: str, **_: object) -> durable.OpenFile:
+        raise PermissionError(13, "Permission denied", place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(endings, "OpenFile", closed)
+        backend.show(claim, "one")
+        backend.show(claim, "two")
+    assert len(said(caplog, "progress is not shown")) == 1
+    backend.ack(claim, signed_report(claim))
+    assert bench.submitter.status(DEVICE, job_id).state is State.DONE
+
+
 # --- starting --------------------------------------------------------------------------------
 
 
@@ -211,6 +234,48 @@ def test_a_job_whose_history_cannot_be_read_holds_no_other_up(
         assert backend.claim(QUEUE, new_lease()) is None
     assert len(said(caplog, first)) == 1
     assert take(backend).attempt == 2
+
+
+class FailingOs:
+    """`os` as durable.py sees it, with one error at every rename."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fail if name == "rename" else getattr(os, name)
+
+    def _fail(self, source: object, target: object) -> None:
+        raise OSError(self._code, os.strerror(self._code), str(source))
+
+
+WHOLE = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "EMFILE")
+
+
+@pytest.mark.parametrize("name", [*WHOLE, "EACCES", "ENOTDIR", "ELOOP"])
+def test_how_far_a_trouble_reaches(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bench.submit(2)
+    backend = bench.backend()
+    claim, lease = take(backend), new_lease()
+    verbs = [
+        (Scope.QUEUE, lambda: backend.claim(QUEUE, lease)),
+        (Scope.JOB, lambda: backend.start(claim, 600.0)),
+        (Scope.JOB, lambda: backend.renew(claim)),
+        (Scope.JOB, lambda: backend.ack(claim, signed_report(claim))),
+        (Scope.JOB, lambda: backend.release(claim, "x", refund=True)),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "os", FailingOs(getattr(errno, name)))
+        for scope, verb in verbs:
+            with pytest.raises(BackendUnavailable) as trouble:
+                verb()
+            assert trouble.value.scope is (Scope.STORAGE if name in WHOLE else scope)
+    again = backend.claim(QUEUE, lease)
+    assert again is not None
+    backend.ack(claim, signed_report(claim))
+    assert bench.submitter.status(DEVICE, claim.job.id).state is State.DONE
 
 
 def test_a_missing_folder_is_trouble_of_the_storage(bench: Bench, base: Path) -> None:

@@ -17,6 +17,7 @@ from spooler.model.job import Job, Queue
 from spooler.model.result import SignedReport
 from spooler.model.storage import Standing, Traits, Write
 from spooler.protocols import Clock, Judge, Signer
+from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.kit.turns import Turns
 from spooler.storage.kit.watched import Seen, Watched
@@ -25,10 +26,8 @@ from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
 from spooler.storage.sqooler.folder.history import FolderHistory
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.notices import Notices
 from spooler.storage.sqooler.folder.owners import FolderOwners
 from spooler.storage.sqooler.folder.presence import FolderPresence
-from spooler.storage.sqooler.folder.progress import FolderProgress
 from spooler.storage.sqooler.folder.queue import FolderQueue, Not, Waiting, list_queue
 from spooler.storage.sqooler.folder.reading import JobReader, Settling
 from spooler.storage.sqooler.folder.watch import FolderWatch
@@ -62,8 +61,9 @@ class FolderBackend:
         self._claims = FolderClaims(layout, disk, self._reader, self._history, self._notices)
         self._tokens = self._claims.tokens
         renderer = Renderer(signer)
-        self._endings = FolderEndings(layout, disk, clock, self._claims, renderer)
-        self._progress = FolderProgress(layout, self._claims, renderer, self._notices)
+        self._endings = FolderEndings(
+            layout, disk, clock, self._claims, renderer, notices=self._notices
+        )
         self.catalogue = FolderCatalogue(layout, disk, self._presence, renderer, former_keys)
         self._queues = PerQueue(lambda name: FolderQueue(layout.queue(name), clock.monotonic))
         self._watched: Watched[ClaimName] = Watched(clock.monotonic)
@@ -179,7 +179,7 @@ class FolderBackend:
 
     def show(self, claim: Claim, text: str) -> None:
         with self._about(claim):
-            self._progress.show(claim, text)
+            self._endings.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
         with self._about(claim), self._ends.of(claim.token):

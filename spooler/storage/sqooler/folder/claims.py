@@ -17,10 +17,10 @@ from spooler.durable import Disk, OpenFile, exists
 from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
+from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.tokens import Tokens
 from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.notices import Notices
 from spooler.storage.sqooler.folder.reading import JobReader
 
 Found = TypeVar("Found")
