@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from spooler import durable
-from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
-from spooler.model.claim import Owner
+from spooler.errors import BackendUnavailable, Bug, JobGone, LeaseLost, Scope
+from spooler.model.claim import Lease, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.model.state import State
@@ -372,6 +372,19 @@ def test_a_stale_link_is_told_of_once(
     assert len(said(caplog, "jobs/running")) == 1
 
 
+def test_a_file_in_the_place_of_the_running_jobs_decides_nothing(bench: Bench, base: Path) -> None:
+    ids = bench.submit(2)
+    running = base / "jobs" / "running"
+    running.write_text("in the way")
+    backend = bench.backend()
+    backend.release(take(backend), "x", refund=True)
+    for job_id in ids:
+        claim = backend.start(take(backend), 600.0)
+        backend.ack(claim, signed_report(claim))
+        assert bench.submitter.status(DEVICE, job_id).state is State.DONE
+    assert running.read_text() == "in the way"
+
+
 # --- owners ----------------------------------------------------------------------------------
 
 
@@ -419,6 +432,25 @@ def test_an_owner_goes_at_close_unless_claims_remain(bench: Bench, base: Path) -
     first.close()
     second.close()
     assert owners(base) == {two.process}
+
+
+@pytest.mark.parametrize("process", ["a.b", "a/b", "", "a" * 100, "é"])
+def test_a_claim_that_no_name_can_hold_is_not_made(bench: Bench, base: Path, process: str) -> None:
+    """A job under a name that nobody can read would be lost."""
+    bench.submit()
+    backend = bench.backend()
+    with pytest.raises(Bug):
+        backend.claim(QUEUE, Lease("ab", replace(other_owner(), process=process), 30.0))
+    assert backend.depth(QUEUE) == 1
+
+
+@pytest.mark.parametrize("ttl", [0.0, 1e-9, 1e12])
+def test_a_lease_of_any_length_has_a_name(bench: Bench, ttl: float) -> None:
+    bench.submit()
+    backend = bench.backend()
+    claim = backend.claim(QUEUE, new_lease(ttl=ttl))
+    assert claim is not None
+    backend.ack(backend.renew(claim), signed_report(claim))
 
 
 # --- names -----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
-from spooler.storage.sqooler.folder.history import FolderHistory
+from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
 from spooler.storage.sqooler.folder.owners import FolderOwners
 from spooler.storage.sqooler.folder.presence import FolderPresence
@@ -99,27 +99,27 @@ class FolderBackend:
 
     def _take(self, queue: str, lease: Lease, waiting: Waiting) -> Claim | Not:
         """Make a claim of a waiting file, unless it has to wait or is still being written."""
-        job = self._readable(queue, waiting)
-        if not isinstance(job, Job):
-            return job
+        found = self._readable(queue, waiting)
+        if isinstance(found, Not):
+            return found
+        job, past = found
         place = self._layout.waiting(queue, job.id)
         if job.defect and not self._settling.broken(place, waiting.size, waiting.modified_ns):
             return Not.YET
         self._settling.forget(place)
         if self._claims.runs_elsewhere(job.id):
             return Not.YET
-        past = self._history.past(queue, job.id)
         return self._claims.take(job, past, lease) or Not.HERE
 
-    def _readable(self, queue: str, waiting: Waiting) -> Job | Not:
+    def _readable(self, queue: str, waiting: Waiting) -> tuple[Job, Past] | Not:
         """Read a waiting file whose delay is over; what cannot be read waits, and is told once."""
-        place = self._layout.waiting(queue, waiting.job_id)
+        modified_ns, job_id, size = waiting
+        place = self._layout.waiting(queue, job_id)
         try:
-            if self._history.past(queue, waiting.job_id).waits:
+            past = self._history.past(queue, job_id)
+            if past.waits:
                 return Not.YET
-            return self._reader.waiting(
-                queue, waiting.job_id, place, waiting.size, waiting.modified_ns
-            )
+            return self._reader.waiting(queue, job_id, place, size, modified_ns), past
         except FileNotFoundError:
             return Not.HERE
         except OSError as error:
@@ -217,9 +217,9 @@ class FolderBackend:
             waiting = sorted(list_queue(self._layout.queue(queue.name)))
         for each in waiting:
             with self._presence.asked(Scope.QUEUE):
-                job = self._readable(queue.name, each)
-            if isinstance(job, Job):
-                yield job
+                found = self._readable(queue.name, each)
+            if not isinstance(found, Not):
+                yield found[0]
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         base = f"{self._layout.base}/"

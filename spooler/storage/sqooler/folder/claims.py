@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -61,7 +62,8 @@ class FolderClaims:
         except FileNotFoundError:
             return None
         # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
-        self._disk.link(place, self._layout.running(job.id))
+        with suppress(OSError):
+            self._disk.link(place, self._layout.running(job.id))
         cancelled = self._cancelled(job.queue, job.id)
         return Claim(job, lease, attempt, str(name), cancelled=cancelled, history=past.attempts)
 
@@ -78,9 +80,14 @@ class FolderClaims:
         self._notices.warn_once(
             link, f"{link} shows a job that nobody runs; it is put aside, and the job runs"
         )
-        if exists(link):
+        with suppress(OSError):
             self._disk.put_aside(link)
         return False
+
+    def show_no_more(self, job_id: str) -> None:
+        """Take the job off the running ones; what is only shown keeps nothing from its end."""
+        with suppress(OSError):
+            self._disk.remove(self._layout.running(job_id))
 
     def recall(self, queue: str, lease: Lease) -> Claim | None:
         """Return the claim that a call with this lease has made before its answer was lost."""
@@ -135,7 +142,7 @@ class FolderClaims:
             ended = Attempt(claim.attempt, str(claim.owner), at, reason, started=started)
             self._history.note(claim, None if refund else ended, delay)
         queue, job_id = claim.job.queue, claim.job.id
-        self._disk.remove(self._layout.running(job_id))
+        self.show_no_more(job_id)
         back = self._layout.waiting(queue, job_id)
         with self._lock:
             self._by_name(claim, lambda place, _: self._disk.rename(place, back))

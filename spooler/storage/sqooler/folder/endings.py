@@ -175,7 +175,7 @@ class FolderEndings:
             if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
                 disk.remove(leftover)
         disk.settle(*map(folder_of, places))
-        disk.remove(layout.running(job_id))
+        self._claims.show_no_more(job_id)
         try:
             disk.rename(layout.claim(queue, name), layout.ended(queue, job_id, done=done))
         except FileNotFoundError:
