@@ -34,6 +34,7 @@ from spooler.testing.bench import (
     take,
 )
 from tests.storage.folder_bench import KEY, folder_bench
+from tests.storage.sqooler import upstream
 from tests.storage.sqooler.folder_checks import FolderChecks, running_link, said
 
 OTHER = Queue("other", "other")
@@ -85,6 +86,19 @@ def test_progress_of_any_length_is_whole_json(bench: Bench, base: Path) -> None:
     assert place.stat().st_ino == inode, "written in place, never renamed onto it"
     backend.ack(claim, signed_report(claim))
     assert place.stat().st_ino != inode, "a final status is a file of its own"
+
+
+@pytest.mark.interop
+def test_sqooler_reads_progress(bench: Bench, base: Path) -> None:
+    """A shorter text leaves blanks behind it."""
+    (job_id,) = bench.submit()
+    backend = bench.backend()
+    claim = take(backend)
+    login = upstream.schemes.LocalLoginInformation(base_path=str(base))
+    client = upstream.LocalProviderExtended(login, "lab")
+    for text in ("x" * 500, "short"):
+        backend.show(claim, text)
+        assert client.get_status(DEVICE, "", job_id).detail == f"Got your json.; {text}"
 
 
 def test_without_a_first_status_nothing_is_shown(bench: Bench, base: Path) -> None:

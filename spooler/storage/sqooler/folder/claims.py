@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from spooler.durable import Disk, OpenFile, exists
@@ -75,13 +76,15 @@ class FolderClaims:
         link = self._layout.running(job_id)
         if not exists(link):
             return False
-        if any(name.job_id == job_id for queue in self._queues() for name in self.names(queue)):
-            return True
-        self._notices.warn_once(
-            link, f"{link} shows a job that nobody runs; it is put aside, and the job runs"
-        )
+        for _ in range(2):  # a listing may miss a file that is renamed meanwhile
+            names = Path(self._layout.claims("")).glob(f"*/{job_id}.*")
+            if any(ClaimName.parse(each.name) for each in names):
+                return True
         with suppress(OSError):
             self._disk.put_aside(link)
+            self._notices.warn_once(
+                link, f"{link} showed a job that nobody runs; it was put aside, and the job runs"
+            )
         return False
 
     def show_no_more(self, job_id: str) -> None:
@@ -240,11 +243,3 @@ class FolderClaims:
 
     def _cancelled(self, queue: str, job_id: str) -> bool:
         return exists(self._layout.cancel(queue, job_id))
-
-    def _queues(self) -> list[str]:
-        """The queues that have had claims."""
-        folder = self._layout.claims("")
-        if not exists(folder):
-            return []
-        with os.scandir(folder) as entries:
-            return [each.name for each in entries if each.is_dir(follow_symlinks=False)]
