@@ -11,7 +11,7 @@ from pathlib import Path
 from spooler.model.device import DeviceCard
 from spooler.model.json import JsonObject
 from spooler.protocols import Clock, Signer
-from spooler.signing.keys import generate
+from spooler.signing.keys import PrivateKey
 from spooler.storage import Opening, open_backend, open_submitter
 from spooler.storage.settings import SqliteSettings
 from spooler.storage.sqlite.backend import SqliteBackend
@@ -19,7 +19,8 @@ from spooler.storage.sqlite.submitter import SqliteSubmitter
 from spooler.testing.bench import DEVICE, QUEUE, Bench
 from spooler.testing.clock import ManualClock
 
-KEY = generate("lab")
+#: The same in every process of a test.
+KEY = PrivateKey(b"7" * 32, "lab")
 MAX_PAYLOAD = 10_000
 
 

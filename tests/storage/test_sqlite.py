@@ -261,28 +261,28 @@ def test_a_lock_that_stays_is_an_outage_and_looking_goes_on(
     assert place.submitter.status(DEVICE, job_id).state is State.DONE
 
 
-def test_a_thread_does_not_wait_longer_than_its_patience(
+def test_a_thread_does_not_wait_for_ever_for_another(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One thread waits for another process; the second gives up waiting for the first."""
-    monkeypatch.setattr(database, "PATIENCE", 0.3)
-    troubles: list[str] = []
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    shared = database.Database(place.path)
+    inside, over = threading.Event(), threading.Event()
 
-    def look() -> None:
-        try:
-            place.backend.claim(QUEUE, new_lease())
-        except BackendUnavailable as trouble:
-            troubles.append(str(trouble))
+    def hold() -> None:
+        with shared.writing():
+            inside.set()
+            over.wait(30)
 
-    with locked(place.path):
-        threads = [threading.Thread(target=look) for _ in range(4)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join(30)
-    assert not any(each.is_alive() for each in threads)
-    assert len(troubles) == 4
-    assert place.backend.claim(QUEUE, new_lease()) is None
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert inside.wait(30)
+    with pytest.raises(BackendUnavailable, match="busy with another request"), shared.reading():
+        pass
+    over.set()
+    holder.join()
+    with shared.reading():
+        pass
+    shared.close()
 
 
 FULL = """
@@ -319,11 +319,12 @@ def test_a_damaged_file_is_an_outage(place: Place) -> None:
     for _ in range(50):
         place.submit()
     place.backend.close(), place.submitter.close()
-    content = bytearray(place.path.read_bytes())
-    content[4096:] = b"\xff" * (len(content) - 4096)
-    place.path.write_bytes(content)
+    sound = place.path.read_bytes()
+    place.path.write_bytes(sound[:4096] + b"\xff" * (len(sound) - 4096))
     with pytest.raises(BackendUnavailable, match="the database is damaged"):
         place.backend.claim(QUEUE, new_lease())
+    place.path.write_bytes(sound)
+    assert take(place.backend).job.payload == {"number": 0}, "it is read anew once restored"
 
 
 # --- many jobs -------------------------------------------------------------------------------
@@ -449,7 +450,8 @@ def test_a_deleted_job_is_gone_with_all_that_was_known_of_it(place: Place) -> No
     place.submit()
     place.backend.release(take(place.backend), "crash", refund=False)
     claim = take(place.backend)
-    rows(place.path, "DELETE FROM jobs")
+    with closing(database.Database(place.path)) as shared, shared.writing() as connection:
+        connection.execute("DELETE FROM jobs")
     with pytest.raises(JobGone):
         place.backend.renew(claim)
     for count in (
