@@ -46,7 +46,7 @@ STANDARD_LOGGING = {
     "devices/runners/": "the handler's own process",
 }
 #: Rooms that are being rebuilt; empty this set when they are done.
-STANDARD_LOGGING_FOR_NOW = {"daemon/", "storage/sqooler/mongodb/"}
+STANDARD_LOGGING_FOR_NOW = {"storage/sqooler/mongodb/"}
 READS_ENVIRONMENT = re.compile(r"os\.environ|getenv")
 
 
