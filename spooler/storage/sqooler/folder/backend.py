@@ -93,7 +93,9 @@ class FolderBackend:
         with self._presence.asked(Scope.QUEUE), self._tokens.asking(lease.token) as doubtful:
             claim = self._claims.recall(queue.name, lease) if doubtful else None
             claim = claim or find()
-            if claim is not None:
+            if claim is None:
+                self._presence.demand()  # a folder that is away looks like one without jobs
+            else:
                 self._tokens.hold(lease.token, claim)
         return claim
 
@@ -209,17 +211,19 @@ class FolderBackend:
     # --- looking ----------------------------------------------------------------------------
 
     def depth(self, queue: Queue) -> int:
-        with self._presence.asked(Scope.QUEUE):
-            return len(list_queue(self._layout.queue(queue.name)))
+        return len(self._waiting(queue))
 
     def peek(self, queue: Queue) -> Iterator[Job]:
-        with self._presence.asked(Scope.QUEUE):
-            waiting = sorted(list_queue(self._layout.queue(queue.name)))
-        for each in waiting:
+        for each in sorted(self._waiting(queue)):
             with self._presence.asked(Scope.QUEUE):
                 found = self._readable(queue.name, each)
             if not isinstance(found, Not):
                 yield found[0]
+
+    def _waiting(self, queue: Queue) -> list[Waiting]:
+        with self._presence.asked(Scope.QUEUE):
+            self._presence.demand()
+            return list_queue(self._layout.queue(queue.name))
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         base = f"{self._layout.base}/"
