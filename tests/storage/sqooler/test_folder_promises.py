@@ -262,7 +262,7 @@ class FailingOs:
 
     def _fail(self, source: str, target: str) -> None:
         if self._after:
-            os.rename(source, target)
+            Path(source).rename(target)
         raise OSError(self._code, os.strerror(self._code), source)
 
 
