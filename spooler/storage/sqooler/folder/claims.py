@@ -154,7 +154,10 @@ class FolderClaims:
     def present(self, claim: Claim) -> ClaimName | None:
         """Return the present name of a claim; None when it is gone."""
         with self._lock:
-            return self._present(claim)
+            for name in self._hints(claim):
+                if exists(self._layout.claim(claim.job.queue, name)):
+                    return name
+            return self._find(claim)
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is still ours, and its end not decided."""
@@ -167,8 +170,8 @@ class FolderClaims:
         Among our own threads the lock keeps the name; a process that was taken for dead may still
         change it in between.
         """
-        for _ in range(_LOOKS):
-            name = self._present(claim)
+        for hint in (*self._hints(claim), *[None] * _LOOKS):
+            name = hint or self._find(claim)
             if name is None or name.phase.committed:
                 raise self.lost(claim)
             try:
@@ -179,16 +182,15 @@ class FolderClaims:
             f"job {claim.job.id}: the name of its claim changes all the time", scope=Scope.JOB
         )
 
-    def _present(self, claim: Claim) -> ClaimName | None:
+    def _hints(self, claim: Claim) -> list[ClaimName]:
+        """Return the names that we know of a claim, the newest first."""
         held = self.tokens.held(claim.token)
-        for hint in (held.handle if held is not None else "", claim.handle):
-            name = ClaimName.parse(hint)
-            if (
-                name is not None
-                and name.names(claim)
-                and exists(self._layout.claim(claim.job.queue, name))
-            ):
-                return name
+        known = (held.handle, claim.handle) if held is not None else (claim.handle,)
+        names = map(ClaimName.parse, dict.fromkeys(known))
+        return [name for name in names if name is not None and name.names(claim)]
+
+    def _find(self, claim: Claim) -> ClaimName | None:
+        """Look for a claim by its token."""
         for _ in range(2):  # a listing may miss a file that is renamed meanwhile
             for name in self.names(claim.job.queue):
                 if name.names(claim):
