@@ -19,6 +19,7 @@ from spooler.model.storage import Standing, Traits, Write
 from spooler.protocols import Clock, Judge, Signer
 from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.per_queue import PerQueue
+from spooler.storage.kit.tokens import Tokens
 from spooler.storage.kit.turns import Turns
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
@@ -59,7 +60,7 @@ class FolderBackend:
         self._owners = FolderOwners(layout, disk, clock)
         self._history = FolderHistory(layout, disk, clock)
         self._claims = FolderClaims(layout, disk, self._reader, self._history, self._notices)
-        self._tokens = self._claims.tokens
+        self._tokens: Tokens[Claim] = Tokens()
         renderer = Renderer(signer)
         self._endings = FolderEndings(
             layout, disk, clock, self._claims, renderer, notices=self._notices
@@ -188,13 +189,13 @@ class FolderBackend:
             committed = self._endings.commit(claim, signed)
             if committed is not None:
                 self._endings.publish(claim.job.queue, committed)
-        self._tokens.drop(claim.token)
+        self._forget(claim)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
         with self._about(claim):
             now = self._clock.now()
             self._claims.give_back(claim, reason, refund=refund, delay=delay, at=now)
-        self._tokens.drop(claim.token)
+        self._forget(claim)
         self._queues[claim.job.queue].forget()
 
     @contextmanager
@@ -205,8 +206,12 @@ class FolderBackend:
             with self._presence.asked(Scope.JOB):
                 yield
         except LeaseLost:
-            self._tokens.drop(claim.token)
+            self._forget(claim)
             raise
+
+    def _forget(self, claim: Claim) -> None:
+        self._tokens.drop(claim.token)
+        self._claims.forget(claim.token)
 
     # --- looking ----------------------------------------------------------------------------
 

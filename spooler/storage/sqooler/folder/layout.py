@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +76,6 @@ class ClaimName(NamedTuple):
         return cls(job_id, attempt, "", "", Phase.CLAIMED, -1, 0).held_by(lease)
 
     @staticmethod
-    @lru_cache(maxsize=4096)
     def parse(name: str) -> ClaimName | None:
         """Read a file name; None for a file that is not a claim."""
         found = _CLAIM.match(name)
