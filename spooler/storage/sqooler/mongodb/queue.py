@@ -48,7 +48,7 @@ _COMES_ALONG = 128 * 1024
 #: A listing is trusted for so long (seconds), or for this many times what it cost.
 _YOUNG, _AGE_PER_COST = 2.0, 20.0
 #: Others are reckoned with for so long (seconds) after they were faster.
-_RIVALS_FOR = 60.0
+_RIVALS_FOR = 10.0
 
 _DECODING: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 #: What else an id can be; the index of the ids finds it, and stops when it has found enough.
