@@ -32,7 +32,6 @@ BROAD = {
     "devices/sentences.py": "an exception's own text is the handler's code too",
     "observe/events.py": "subscribers must not break the loop",
     "storage/sqooler/mongodb/ending.py": "what was taken off a list is put back on it",
-    "storage/sqooler/mongodb/queue.py": "what was taken off a list is put back on it",
     "testing/bench.py": "carried from a thread to the test",
 }
 #: The only modules that change files by themselves; all others go through durable.py.
