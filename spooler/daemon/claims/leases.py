@@ -42,7 +42,9 @@ class Held:
         with self._lock:
             started = claim.started or self._claim.started
             cancelled = claim.cancelled or self._claim.cancelled
-            self._claim = replace(claim, started=started, cancelled=cancelled)
+            ends = [each.until for each in (claim, self._claim) if each.until is not None]
+            until = max(ends, default=None)
+            self._claim = replace(claim, started=started, cancelled=cancelled, until=until)
         if cancelled:
             self.stop(StopReason.CANCELLED)
 
