@@ -154,13 +154,13 @@ def opener(signer: PrivateKey | None = KEY) -> Callable[[str, str], bytes]:
 def die(folder: Path) -> None:
     """Let go of the lock of a folder of records as the kernel does when a process dies."""
     wanted, found = os.path.realpath(folder / "lock"), 0
-    for handle in os.listdir("/proc/self/fd"):
+    for handle in list(Path("/proc/self/fd").iterdir()):
         try:
-            at = os.readlink(f"/proc/self/fd/{handle}")
+            at = os.fspath(handle.readlink())
         except FileNotFoundError:
             continue  # the handle of this very listing
         if at == wanted:
-            os.close(int(handle))
+            os.close(int(handle.name))
             found += 1
     assert found == 1, f"{found} handles on {wanted}"
 
@@ -202,9 +202,7 @@ class Desk:
         )
         backend: Any = self.backend
         self.records = Records(Path(ground.owner.estate) / key_of(self.backend.address))
-        self.estates = Estates(
-            self.records, roots(ground.state), ground.opened, ground.unreadable
-        )
+        self.estates = Estates(self.records, roots(ground.state), ground.opened, ground.unreadable)
         self.leases = Leases(backend, clock, TTL, lambda: self.bell.ring(Duty.SHOW))
         self.delivery = Delivery(
             backend=backend,
@@ -376,7 +374,10 @@ class Parts:
             self.delivery.deliver(claim.token)
 
     def worker(
-        self, policy: Policy, tickets: Tickets | None = None, news: Callable[[], None] = lambda: None
+        self,
+        policy: Policy,
+        tickets: Tickets | None = None,
+        news: Callable[[], None] = lambda: None,
     ) -> Worker:
         """The device's worker, serving every queue of every storage so far, as equals."""
         worker = Worker(

@@ -39,9 +39,7 @@ def test_a_record_survives_the_process(parts: Parts) -> None:
     (found,) = restored.of(Phase.REPORT)
     assert found.signed == kept.signed
     same = ("owner", "attempt", "token", "handle", "started")
-    assert [getattr(found.claim, key) for key in same] == [
-        getattr(kept.claim, key) for key in same
-    ]
+    assert [getattr(found.claim, key) for key in same] == [getattr(kept.claim, key) for key in same]
     assert (found.device, found.digest) == (kept.device, kept.digest)
     parts.records.drop(kept.token)
     emptied = Records(parts.records.folder)
