@@ -194,6 +194,7 @@ class Delivery:
             self._leases.drop(record.token)
             records.park(record, str(error))
             records.drop(record.token)
+            self._off_our_hands(record)
             self._tell(EventName.REPORT_PARKED, record, reason=str(error))
             return True
         except ReportRefused as error:
@@ -201,13 +202,16 @@ class Delivery:
         self._leases.drop(record.token)
         if kept:
             records.drop(record.token)
-        with self._guard:
-            self._alone.pop(record.token, None)
+        self._off_our_hands(record)
         queue = record.claim.job.queue
         self._refused_since.pop(queue, None)
         self._outage.over(queue)
         self._tell(EventName.REPORT_DELIVERED, record)
         return True
+
+    def _off_our_hands(self, record: Record) -> None:
+        with self._guard:
+            self._alone.pop(record.token, None)
 
     def _ack(self, record: Record) -> None:
         if record.signed is None:
