@@ -255,10 +255,11 @@ class Delivery:
         self._wake()
         if not tell:
             return
+        newest = records.get(record.token) or record  # a substitute may have taken its place
         if error.scope is Scope.JOB:
-            self._tell(EventName.REPORT_DELAYED, record, reason=str(error))
+            self._tell(EventName.REPORT_DELAYED, newest, reason=str(error))
         try:  # so that people find the reason beside the report
-            records.keep(replace(record, reason=str(error)))
+            records.keep(replace(newest, reason=str(error)))
         except BackendUnavailable as full:
             self._shared.room.missing(full, job=record.claim.job.id)
 
