@@ -267,6 +267,7 @@ class Delivery:
         claim = record.claim
         self._shared.observer.emit(
             event,
+            **self._outage.about,
             device=record.device,
             job=claim.job.id,
             attempt=claim.attempt,
