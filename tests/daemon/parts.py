@@ -5,6 +5,7 @@ Everything here is the real thing but the storage, the clock and the handler.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -38,7 +39,7 @@ from spooler.model.claim import Claim, Lease, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue, key_of
 from spooler.model.json import JsonObject
-from spooler.model.result import Outcome, Result, SignedReport
+from spooler.model.result import Outcome, Report, Result, SignedReport
 from spooler.model.run import RunRequest
 from spooler.model.state import State
 from spooler.model.storage import Traits
@@ -46,11 +47,15 @@ from spooler.observe.events import EventName, Observation, Observer
 from spooler.protocols import ReportSigner, RunControl
 from spooler.signing.keys import PrivateKey, generate
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
-from spooler.testing.bench import DEVICE, QUEUE, TTL, new_token, signed_report
+from spooler.testing.bench import DEVICE, QUEUE, TTL, new_token, other_owner, signed_report
 from spooler.testing.clock import ManualClock
 
 KEY = generate("lab")
 PATIENCE = 20.0
+
+
+class Killed(BaseException):
+    """The process ends here."""
 
 
 class Away:
@@ -287,7 +292,7 @@ class Parts:
         self.observer = Observer(self.seen.append, clock=self.clock)
         self.room = Room(self.state, Disk(), self.observer, self.clock)
         self.sign: ReportSigner = report_signer(KEY)
-        self.shared = Shared(self.clock, self.observer, self.sign, self.room)
+        self.shared = Shared(self.clock, self.observer, self._sign, self.room)
         self.stops = Stops.new()
         self.ground = Ground(
             self.state,
@@ -322,10 +327,23 @@ class Parts:
         desk.records.open()
         return desk
 
+    def die_at(self, name: EventName) -> None:
+        """End this process at the moment at which it tells of an event."""
+
+        def end(seen: Observation) -> None:
+            if seen.name is name:
+                raise Killed
+
+        self.observer.subscribe(end)
+
     def later(self, **changes: Any) -> Parts:
-        """The next process on the same machine, after this one was killed."""
+        """Kill this process; the next one of the same state folder."""
         for desk in self.desks.values():
             desk.die()
+        return self.later_of_the_dead(**changes)
+
+    def later_of_the_dead(self, **changes: Any) -> Parts:
+        """The next process of the same state folder; this one is dead."""
         return self.beside(**{"state_name": self.state_name, **changes})
 
     def beside(self, **changes: Any) -> Parts:
@@ -335,6 +353,9 @@ class Parts:
 
     def _wake(self) -> None:
         self.woken += 1
+
+    def _sign(self, report: Report) -> SignedReport:
+        return self.sign(report)  # likewise
 
     def _patience(self, seconds: float) -> bool:
         return self.patience(seconds)  # a test may put another one in its place
@@ -354,6 +375,10 @@ class Parts:
     def hold(self) -> Held:
         """A claim of ours that is kept alive."""
         return self.leases.hold(self.claim())
+
+    def hold_again(self, claim: Claim) -> Held:
+        """A claim that is kept alive from now on."""
+        return self.leases.hold(claim)
 
     def execute(self) -> None:
         self.executor.execute(self.feed, self.claim(), self.rules, "1.0.0")
@@ -403,6 +428,20 @@ class Parts:
         """What the feed's thread was asked for since the last answer."""
         return {str(duty) for duty in self.desk.bell.answer()}
 
+    def claim_of_the_dead(self) -> Claim:
+        """A claim that nobody renews any more."""
+        self.submit()
+        claim = self.claim(other_owner())
+        self.clock.advance(TTL / 2)
+        self.leases.renew_due()  # ours are alive
+        self.clock.advance(TTL / 2 + 1)
+        return claim
+
+    def announce(self) -> None:
+        """Have the feed's thread announce its devices."""
+        self.desk.bell.ring(Duty.ANNOUNCE)
+        self.desk.housekeeper.round()
+
     def state_of(self, job: str) -> State:
         return self.submitter.status(DEVICE, job).state
 
@@ -412,6 +451,12 @@ class Parts:
     def told(self, name: EventName) -> list[dict[str, Any]]:
         """The fields of each event of one name."""
         return [dict(each.fields) for each in self.seen if each.name is name]
+
+    def written(self) -> dict[str, Any]:
+        """The one record that is on the disk of this process."""
+        (place,) = self.records.folder.glob("[!.]*.json")
+        found: dict[str, Any] = json.loads(place.read_text())
+        return found
 
     def parked(self) -> list[Path]:
         """The files of the reports that no storage takes."""
