@@ -195,7 +195,7 @@ class Executor:
 
     def start(self, work: Work) -> Work:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
-        seconds = self._allowed(work) + _AROUND_A_RUN
+        seconds = self._wanted(work) + _AROUND_A_RUN
         queue = work.claim.job.queue
 
         def trouble(error: BackendUnavailable) -> None:
@@ -213,36 +213,37 @@ class Executor:
 
     def run(self, work: Work) -> Work:
         """Have the handler run the job, for as long as device, job and lease allow."""
-        claim = work.claim
-        request = RunRequest(
-            claim.job.id, claim.attempt, claim.job.payload, self._allowed(work), work.scratch
-        )
+        claim, allowed = work.claim, self._allowed(work)
+        request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
             return replace(work, end=self._runner.run(request, work.control))
         except PayloadInvalid as error:
             return replace(work, end=Outcome(State.ERROR, str(error)))
         except RunStopped as stopped:
-            return replace(work, end=self._stopped(StopReason(stopped.reason), work))
+            return replace(work, end=self._stopped(StopReason(stopped.reason), work, allowed))
+
+    def _wanted(self, work: Work) -> float:
+        """Seconds that device and job allow a run."""
+        limit = work.claim.job.limits.timeout
+        return work.rules.timeout if limit is None else min(work.rules.timeout, limit)
 
     def _allowed(self, work: Work) -> float:
-        """Seconds that this run may take."""
-        claim, seconds = work.claim, work.rules.timeout
-        if claim.job.limits.timeout is not None:
-            seconds = min(seconds, claim.job.limits.timeout)
-        if claim.until is not None:
-            left = claim.until - self._shared.clock.monotonic() - _AROUND_A_RUN
-            seconds = min(seconds, max(left, 0.0))
-        return seconds
+        """Seconds that this run may take, before the deadline of its storage too."""
+        until, wanted = work.claim.until, self._wanted(work)
+        if until is None:
+            return wanted
+        left = until - self._shared.clock.monotonic() - _AROUND_A_RUN
+        return min(wanted, max(left, 0.0))
 
-    def _stopped(self, reason: StopReason, work: Work) -> End:
+    def _stopped(self, reason: StopReason, work: Work, allowed: float) -> End:
         if reason is StopReason.LEASE_LOST:
             return Lost("another daemon has taken the job over")
         if reason is StopReason.CANCELLED:
             return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
         if reason is StopReason.TIMEOUT:
-            seconds = self._allowed(work)
-            whose = "device" if seconds == work.rules.timeout else "job"
-            return Outcome(State.ERROR, f"timed out after {seconds:g} s ({whose} limit)")
+            whose = "job" if allowed == self._wanted(work) else "storage"
+            whose = "device" if allowed == work.rules.timeout else whose
+            return Outcome(State.ERROR, f"timed out after {allowed:g} s ({whose} limit)")
         if work.rules.rerun is Rerun.ALWAYS:
             return GiveBack("the daemon was stopped")
         return Outcome(
