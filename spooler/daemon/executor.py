@@ -237,7 +237,7 @@ class Executor:
 
     def _stopped(self, reason: StopReason, work: Work, allowed: float) -> End:
         if reason is StopReason.LEASE_LOST:
-            return Lost("another daemon has taken the job over")
+            return Lost(work.held.lost or "another daemon has taken the job over")
         if reason is StopReason.CANCELLED:
             return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
         if reason is StopReason.TIMEOUT:

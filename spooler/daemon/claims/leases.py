@@ -32,6 +32,8 @@ class Held:
         self.due = due
         #: What is to be shown of its run; "" when that has been shown.
         self.progress = ""
+        #: Why the lease is not ours any more.
+        self.lost = ""
 
     @property
     def claim(self) -> Claim:
@@ -132,7 +134,8 @@ class Leases:
         except BackendUnavailable:
             held.due = self._clock.monotonic() + self._every / 2
             return
-        except LeaseLost:
+        except LeaseLost as error:
+            held.lost = str(error)
             self.drop(held.claim.token)
             held.stop(StopReason.LEASE_LOST)
             return
