@@ -201,8 +201,14 @@ class Executor:
         def trouble(error: BackendUnavailable) -> None:
             work.feed.outage.noticed(error, queue, device=work.rules.name)
 
+        def full(error: BackendUnavailable) -> None:
+            self._shared.room.missing(error, job=work.claim.job.id)
+
         try:
             persist(lambda: work.feed.leases.started(work.held, seconds), self._patience, trouble)
+            if not work.feed.backend.traits.keeps_claims:
+                record = Record(work.claim, work.rules.name)
+                persist(lambda: work.feed.records.keep(record), self._patience, full)
         except LeaseLost as error:
             return replace(work, end=Lost(str(error)))
         except BackendUnavailable as error:
