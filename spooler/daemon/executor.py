@@ -63,9 +63,10 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The job is not ours any more, or cannot be known to be."""
+    """The job is not ours any more; or it cannot be known, and is `left` to the next process."""
 
     reason: str
+    left: bool = False
 
 
 #: What becomes of a claim.
@@ -147,9 +148,8 @@ class Executor:
                 self._see_through(work)
             case GiveBack(reason):
                 self._give_back(work, reason)
-            case Lost(reason):
-                feed.leases.drop(claim.token)
-                self._tell(EventName.JOB_LOST, work, reason=reason)
+            case Lost(reason, left):
+                self._lose(work, reason, left=left)
         _clear(work.scratch)
         if unusable is not None:
             raise unusable
@@ -213,7 +213,7 @@ class Executor:
             return replace(work, end=Lost(str(error)))
         except BackendUnavailable as error:
             # Stopping: the next process finds the claim and gives it back.
-            return replace(work, end=Lost(str(error)))
+            return replace(work, end=Lost(str(error), left=True))
         self._tell(EventName.JOB_STARTED, work)
         return work
 
@@ -369,6 +369,16 @@ class Executor:
         """Bring the report to the storage, or leave it to the feed's thread."""
         work.feed.delivery.deliver(work.claim.token)
         return work
+
+    def _lose(self, work: Work, reason: str, *, left: bool) -> None:
+        """Let go of a claim; what is written down of it is past, or is left to the next process."""
+        work.feed.leases.drop(work.claim.token)
+        try:
+            if not left:
+                work.feed.returns.forget(work.claim)
+        except BackendUnavailable as error:  # of our own disk
+            self._shared.room.missing(error, job=work.claim.job.id)
+        self._tell(EventName.JOB_LOST, work, reason=reason)
 
     # --- back to the queue ------------------------------------------------------------------
 

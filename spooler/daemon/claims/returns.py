@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 from spooler.daemon.claims.leases import Leases
@@ -61,19 +62,22 @@ class Returns:
                 return each.due - now
             held = self._leases.of(each.claim.token)
             claim = each.claim if held is None else held.claim
-            try:
+            with suppress(LeaseLost):
                 self._release(claim, each.reason, refund=each.refund)
-            except LeaseLost:
-                self._forget(claim)  # somebody else decides about it
             with self._guard:
                 self._waiting.pop(claim.token, None)
         return None
 
     def _release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
-        self._backend.release(claim, reason, refund=refund, delay=delay)
-        self._forget(claim)
+        try:
+            self._backend.release(claim, reason, refund=refund, delay=delay)
+        except LeaseLost:  # somebody else decides about it
+            self.forget(claim)
+            raise
+        self.forget(claim)
 
-    def _forget(self, claim: Claim) -> None:
+    def forget(self, claim: Claim) -> None:
+        """Let a claim go that is not ours any more. Raises BackendUnavailable, of our own disk."""
         self._leases.drop(claim.token)
         if claim.token in self._records:  # where the storage forgets who holds what
             self._records.drop(claim.token)
