@@ -218,7 +218,7 @@ class Desk:
             shared=shared,
             wake=lambda: self.bell.ring(Duty.DELIVER),
         )
-        self.returns = Returns(backend, self.records, self.leases, clock)
+        self.returns = Returns(backend, self.estates, self.leases, clock)
         self.feed = Feed(
             name,
             backend,

@@ -6,8 +6,8 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
+from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
-from spooler.daemon.claims.records import Records
 from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim
 from spooler.protocols import Backend, Clock
@@ -26,9 +26,9 @@ class _Waiting:
 class Returns:
     """The way back, for one storage. Safe in any thread."""
 
-    def __init__(self, backend: Backend, records: Records, leases: Leases, clock: Clock) -> None:
+    def __init__(self, backend: Backend, estates: Estates, leases: Leases, clock: Clock) -> None:
         self._backend = backend
-        self._records = records
+        self._estates = estates
         self._leases = leases
         self._clock = clock
         self._guard = threading.Lock()
@@ -48,6 +48,11 @@ class Returns:
         due = self._clock.monotonic() + delay
         with self._guard:
             self._waiting[claim.token] = _Waiting(claim, reason, refund, due)
+
+    def holds(self, token: str) -> bool:
+        """Whether a claim is held until its job may run again."""
+        with self._guard:
+            return token in self._waiting
 
     def release_due(self, *, at_once: bool = False) -> float | None:
         """Give back what has waited long enough; the seconds until the next, None when none waits.
@@ -79,8 +84,9 @@ class Returns:
     def forget(self, claim: Claim) -> None:
         """Let a claim go that is not ours any more. Raises BackendUnavailable, of our own disk."""
         self._leases.drop(claim.token)
-        if claim.token in self._records:  # where the storage forgets who holds what
-            self._records.drop(claim.token)
+        for records in self._estates:  # where the storage forgets who holds what
+            if claim.token in records:
+                records.drop(claim.token)
 
     def try_all(self) -> None:
         """At the end: give back what waits, as far as the storage answers."""
