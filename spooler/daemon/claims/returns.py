@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
-from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
 from spooler.protocols import Backend, Clock
+
+#: Seconds until a job is given back again that its storage did not take, while it takes others.
+_AGAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,24 @@ class Returns:
             waiting = sorted(self._waiting.values(), key=lambda each: each.due)
         for each in waiting:
             if each.due > now and not at_once:
-                return each.due - now
+                break
             held = self._leases.of(each.claim.token)
             claim = each.claim if held is None else held.claim
-            with suppress(LeaseLost):
-                self._release(claim, each.reason, refund=each.refund)
+            try:
+                with suppress(LeaseLost):
+                    self._release(claim, each.reason, refund=each.refund)
+            except BackendUnavailable as error:
+                if error.scope is Scope.STORAGE:
+                    raise
+                later = now + (error.retry_after or _AGAIN)
+                with self._guard:
+                    self._waiting[claim.token] = replace(each, due=later)
+                continue
             with self._guard:
                 self._waiting.pop(claim.token, None)
-        return None
+        with self._guard:
+            soonest = min((each.due for each in self._waiting.values()), default=None)
+        return None if soonest is None else max(0.0, soonest - now)
 
     def _release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
         try:
