@@ -124,7 +124,7 @@ class Delivery:
         record = self._records.get(token)
         if record is None:
             return  # it could not be kept, and the storage has taken it
-        if self._slow and len(self._records) <= _AHEAD:
+        if self._slow and len(self._records.of(Phase.REPORT)) <= _AHEAD:
             self._wake()
         else:
             self._deliver(self._records, record)
