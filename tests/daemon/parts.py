@@ -229,7 +229,9 @@ class Desk:
             self.delivery,
             self.returns,
         )
-        self.recovery = Recovery(self.feed, self.estates, shared, ground.patience)
+        self.recovery = Recovery(
+            self.feed, self.estates, shared, lambda seconds: ground.patience(seconds)
+        )
         self.served = tuple(
             Served(queue, ground.rules, lambda: "1.0.0", ground.wake) for queue in queues
         )
@@ -350,6 +352,11 @@ class Parts:
         """Another process, for the same storage."""
         same = {"storage": self.storage, "clock": self.clock, "rules": self.rules}
         return Parts(self.folder, **{**same, "traits": self.traits, **changes})
+
+    def kill_also(self, *cared_for: Parts) -> None:
+        """Kill this process, which has the locks of some that died before."""
+        for each in (self, *cared_for):
+            each.desk.die()
 
     def _wake(self) -> None:
         self.woken += 1
