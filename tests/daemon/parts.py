@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +37,7 @@ from spooler.durable import Disk
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim, Lease, Owner
 from spooler.model.device import DeviceCard
-from spooler.model.job import Queue, key_of
+from spooler.model.job import Limits, Queue, key_of
 from spooler.model.json import JsonObject
 from spooler.model.result import Outcome, Report, Result, SignedReport
 from spooler.model.run import RunRequest
@@ -129,20 +129,22 @@ class Scripted:
 
 
 class Looks:
-    """A policy that has a worker look so many times at empty queues, a second apart."""
+    """A policy that has a worker look so many times at empty queues, `step` seconds apart."""
 
     left = 0
 
-    def __init__(self, clock: ManualClock, count: int, look: Callable[[], object]) -> None:
+    def __init__(
+        self, clock: ManualClock, count: int, look: Callable[[], object], step: float = 1.0
+    ) -> None:
         """`look` is called between two looks."""
-        self._clock, self._count, self._look = clock, count, look
+        self._clock, self._count, self._look, self._step = clock, count, look, step
 
     def worked(self) -> None:
         return
 
     def look_again(self, depth: Callable[[], int | None]) -> float | None:
         self._count -= 1
-        self._clock.advance(1.0)
+        self._clock.advance(self._step)
         self._look()
         return 0.0 if self._count > 0 else None
 
@@ -229,9 +231,7 @@ class Desk:
             self.delivery,
             self.returns,
         )
-        self.recovery = Recovery(
-            self.feed, self.estates, shared, lambda seconds: ground.patience(seconds)
-        )
+        self.recovery = Recovery(self.feed, self.estates, shared, ground.patience)
         self.served = tuple(
             Served(queue, ground.rules, lambda: "1.0.0", ground.wake) for queue in queues
         )
@@ -302,7 +302,7 @@ class Parts:
             self.shared,
             self.owner,
             lambda: self.rules,
-            self.patience,
+            self._patience,
             lambda: self.late.append(self.clock.monotonic()),
             self._wake,
             opener(),
@@ -375,6 +375,13 @@ class Parts:
 
     def submit(self, **payload: Any) -> str:
         return self.submitter.submit(DEVICE, payload)
+
+    def submit_with(self, limits: Limits) -> str:
+        """Submit a job with limits of its own."""
+        job = self.submit()
+        entry = self.storage.entries[DEVICE, job]
+        entry.job = replace(entry.job, limits=limits)
+        return job
 
     def claim(self, owner: Owner | None = None) -> Claim:
         return self.desk.claim(owner)

@@ -227,83 +227,89 @@ def make_estate(at: Path, process: str) -> Path:
     return made
 
 
-def strange_places(root: Path) -> dict[str, Callable[[str], str]]:
-    """Places that a claim may name, by what is wrong with them."""
-    outside = root / "far" / "away"
-
-    def link(at: Path, to: Path) -> Path:
-        at.parent.mkdir(parents=True, exist_ok=True)
-        at.symlink_to(to, target_is_directory=True)
-        return at
-
-    def behind_a_link_to_the_state(name: str) -> str:
-        make_estate(outside, name)
-        return f"{link(root / 'linked', outside)}/records/{name}"
-
-    def behind_a_link_to_the_records(name: str) -> str:
-        make_estate(outside, name)
-        return f"{link(root / 'linked' / 'records', outside / 'records')}/{name}"
-
-    def a_link_itself(name: str) -> str:
-        made = make_estate(outside, name)
-        return f"{link(root / 'linked' / 'records' / name, made)}"
-
-    def a_link_inside(name: str) -> str:
-        made = make_estate(outside, name)
-        at = root / "linked" / "records" / name
-        link(at / STORAGE, made / STORAGE)
-        return str(at)
-
-    def relative(name: str) -> str:
-        return os.path.relpath(make_estate(root / "beside", name))
-
-    def of_another_user(name: str) -> str:
-        if os.geteuid() != 0:
-            pytest.skip("only root can give a folder away")
-        made = make_estate(root / "beside", name)
-        os.chown(made, 4711, 4711)
-        return str(made)
-
-    def a_file(name: str) -> str:
-        made = make_estate(root / "beside", name)
-        (made / STORAGE).rmdir()
-        (made / STORAGE).write_text("no folder")
-        return str(made)
-
-    return {
-        "outside the roots": lambda name: str(make_estate(outside, name)),
-        "deeper": lambda name: str(make_estate(root / "beside" / "deeper", name)),
-        "a link for the state": behind_a_link_to_the_state,
-        "a link for the records": behind_a_link_to_the_records,
-        "a link for the process": a_link_itself,
-        "a link for the storage": a_link_inside,
-        "dots": lambda name: f"{root}/x/../beside/{make_estate(root / 'beside', name).name}",
-        "dots that lead there": lambda name: (
-            f"{make_estate(root / 'beside', name).parent}/../records/{name}"
-        ),
-        "doubled slash": lambda name: f"/{make_estate(root / 'beside', name)}",
-        "closing slash": lambda name: f"{make_estate(root / 'beside', name)}/",
-        "another process": lambda name: str(make_estate(root / "beside", name + "x")),
-        "not below records": lambda name: str(
-            make_estate(root / "beside", name).parent.rename(root / "beside" / "notes") / name
-        ),
-        "relative": relative,
-        "NUL": lambda name: f"{make_estate(root / 'beside', name)}\0",
-        "of another user": of_another_user,
-        "a file": a_file,
-        "missing": lambda name: f"{root}/beside/records/{name}",
-        "none": lambda _: "",
-        "root": lambda _: "/",
-    }
+def link(at: Path, to: Path) -> Path:
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.symlink_to(to, target_is_directory=True)
+    return at
 
 
-@pytest.mark.parametrize("wrong", list(strange_places(Path("/"))))
+def outside(root: Path, name: str) -> Path:
+    return make_estate(root / "far" / "away", name)
+
+
+def beside(root: Path, name: str) -> Path:
+    return make_estate(root / "beside", name)
+
+
+def a_link_for_the_state(root: Path, name: str) -> str:
+    state = outside(root, name).parent.parent
+    return f"{link(root / 'linked', state)}/records/{name}"
+
+
+def a_link_for_the_records(root: Path, name: str) -> str:
+    records = outside(root, name).parent
+    return f"{link(root / 'linked' / 'records', records)}/{name}"
+
+
+def a_link_for_the_process(root: Path, name: str) -> str:
+    return str(link(root / "linked" / "records" / name, outside(root, name)))
+
+
+def a_link_for_the_storage(root: Path, name: str) -> str:
+    folder = outside(root, name) / STORAGE
+    return str(link(root / "linked" / "records" / name / STORAGE, folder).parent)
+
+
+def of_another_user(root: Path, name: str) -> str:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    made = beside(root, name)
+    os.chown(made, 4711, 4711)
+    return str(made)
+
+
+def with_a_file_inside(root: Path, name: str) -> str:
+    made = beside(root, name)
+    (made / STORAGE).rmdir()
+    (made / STORAGE).write_text("no folder")
+    return str(made)
+
+
+def not_below_records(root: Path, name: str) -> str:
+    return f"{beside(root, name).parent.rename(root / 'beside' / 'notes')}/{name}"
+
+
+#: Places that a claim may name, by what is wrong with them.
+STRANGE: dict[str, Callable[[Path, str], str]] = {
+    "outside the roots": lambda root, name: str(outside(root, name)),
+    "deeper": lambda root, name: str(make_estate(root / "beside" / "deeper", name)),
+    "a link for the state": a_link_for_the_state,
+    "a link for the records": a_link_for_the_records,
+    "a link for the process": a_link_for_the_process,
+    "a link for the storage": a_link_for_the_storage,
+    "dots": lambda root, name: f"{root}/beside/../beside/records/{beside(root, name).name}",
+    "dots at the end": lambda root, name: f"{beside(root, name).parent}/../records/{name}",
+    "a doubled slash": lambda root, name: f"/{beside(root, name)}",
+    "a closing slash": lambda root, name: f"{beside(root, name)}/",
+    "another process": lambda root, name: str(beside(root, name + "x")),
+    "not below records": not_below_records,
+    "relative": lambda root, name: os.path.relpath(beside(root, name)),
+    "NUL": lambda root, name: f"{beside(root, name)}\0",
+    "of another user": of_another_user,
+    "with a file inside": with_a_file_inside,
+    "missing": lambda root, name: f"{root}/beside/records/{name}",
+    "none": lambda *_: "",
+    "root": lambda *_: "/",
+}
+
+
+@pytest.mark.parametrize("wrong", list(STRANGE))
 def test_the_lease_decides_and_nothing_is_opened_or_created(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     stranger = other_owner()
-    place = strange_places(tmp_path)[wrong](stranger.process)
+    place = STRANGE[wrong](tmp_path, stranger.process)
     parts.submit()
     claim = parts.claim(replace(stranger, estate=place))
     before = sorted(tmp_path.rglob("*"))

@@ -118,9 +118,7 @@ def test_one_that_somebody_else_has_taken_is_forgotten(hasty: Parts) -> None:
 
 
 @pytest.mark.parametrize("scope", [Scope.JOB, Scope.QUEUE])
-def test_one_that_cannot_be_given_back_keeps_no_other_waiting(
-    tmp_path: Path, scope: Scope
-) -> None:
+def test_one_that_cannot_be_given_back_keeps_no_other_waiting(tmp_path: Path, scope: Scope) -> None:
     parts = Parts(tmp_path, traits=NO_DELAYS)
     jobs = [parts.submit(), parts.submit()]
     for _ in jobs:
@@ -331,7 +329,6 @@ def test_a_verdict_that_could_not_be_kept_is_given_again(
         work(forgetful)
     second = later(forgetful)
     second.patience = lambda _: False  # type: ignore[method-assign]
-    second.ground.patience = second.patience
     second.backend.refused = {"ack"}
     second.recovery.adopt()
     with monkeypatch.context() as full:
