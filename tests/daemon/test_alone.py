@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spooler import durable
 from spooler.daemon.claims.records import Phase, Record
 from spooler.errors import BackendUnavailable, JobGone, ReportRefused, Scope
 from spooler.model.claim import Claim
@@ -253,6 +257,52 @@ def test_who_dies_while_answering_has_it_done_by_the_next(parts: Parts, step: st
     later.recovery.run(later.desk.served)
     check_answered(later, job)
     assert later.backend.claim(QUEUE, new_lease()) is None
+
+
+class DyingDisk:
+    """`os` as durable.py sees it, in a process that ends before its step number `count`."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.over = False
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in {"rename", "unlink", "fsync", "open", "mkdir"}:
+            return real
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            self.left -= 1
+            self.over = self.over or self.left < 0
+            if self.over:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return step
+
+
+def test_whatever_step_on_the_disk_was_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count in range(100):
+        parts = Parts(tmp_path / str(count))
+        job = parts.submit()
+        parts.backend.before["ack"] = data_refused
+        claim = parts.hold().claim
+        record = Record(claim, DEVICE, Phase.REPORT, parts.report(claim, {"value": 7}))
+        assert parts.delivery.keep(record, parts.patience)
+        disk = DyingDisk(count)
+        with monkeypatch.context() as dying:
+            dying.setattr(durable, "os", disk)
+            with suppress(Killed):
+                parts.delivery.deliver(claim.token)
+        later = parts.later()
+        later.backend.before["ack"] = data_refused
+        later.recovery.run(later.desk.served)
+        check_answered(later, job)
+        if not disk.over:
+            break
+    assert 10 < count < 99
 
 
 def finish_with(parts: Parts, claim: Claim, sign: Callable[[Report], SignedReport]) -> None:
