@@ -115,6 +115,30 @@ def test_another_queue_is_not_kept_from_its_jobs(parts: Parts) -> None:
     assert parts.delivery.keeps_up("another")
 
 
+def test_each_queue_keeps_up_for_itself(tmp_path: Path) -> None:
+    """Five reports of the first are not taken, and one of the second."""
+    queues = (Queue("first", "one"), Queue("second", "two"))
+    parts = Parts(tmp_path, queues=queues)
+
+    def ack(*_: object) -> None:
+        raise alone()
+
+    def one_more(queue: Queue) -> None:
+        parts.submitter.submit(queue.name, {})
+        parts.executor.execute(parts.feed, parts.desk.claim(queue=queue), parts.rules, "1")
+
+    parts.backend.before["ack"] = ack
+    for queue in (queues[0],) * 5 + (queues[1],):
+        one_more(queue)
+    assert [parts.delivery.keeps_up(each.name) for each in queues] == [False, True]
+    for _ in range(4):
+        one_more(queues[1])
+    assert [parts.delivery.keeps_up(each.name) for each in queues] == [False, False]
+    parts.clock.advance(61.0)
+    assert [parts.delivery.keeps_up(each.name) for each in queues] == [True, True], "one more each"
+    assert [parts.delivery.keeps_up(each.name) for each in queues] == [False, False]
+
+
 def test_a_queue_with_trouble_is_not_its_storage(parts: Parts) -> None:
     """Its reports wait with pauses of their own, and the storage counts as well."""
     job = parts.submit()

@@ -205,6 +205,18 @@ def test_our_own_process_is_never_judged_dead(parts: Parts) -> None:
     assert parts.desk.recover() == 0, "and what we hold is spared"
 
 
+def test_our_own_process_is_not_dead_either_when_it_has_let_its_lock_go(parts: Parts) -> None:
+    """At the end its last claims are somebody's still."""
+    parts.submit()
+    parts.backend.away = True
+    parts.finish(parts.hold().claim)
+    parts.submit()
+    other_claim = parts.claim()
+    parts.records.let_go()
+    assert parts.records.folder.is_dir()
+    assert parts.estates.standing(other_claim) is Standing.LEASED
+
+
 def test_our_own_records_are_spared(parts: Parts) -> None:
     parts.submit()
     parts.backend.away = True
