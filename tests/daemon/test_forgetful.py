@@ -18,6 +18,7 @@ from spooler.daemon.supervisor import OK
 from spooler.errors import BackendUnavailable, LeaseLost, RunStopped, Scope
 from spooler.model.claim import Claim
 from spooler.model.device import Rerun
+from spooler.model.job import Limits
 from spooler.model.result import Outcome
 from spooler.model.run import RunRequest, StopReason
 from spooler.model.state import State
@@ -167,7 +168,7 @@ def test_what_is_claimed_is_on_the_disk_before_anything_else(forgetful: Parts) -
     assert forgetful.state_of(job) is State.DONE
     assert len(seen) == 2
     for said in seen:
-        assert (said["phase"], said["payload"]) == ("held", {"shots": 3})
+        assert (said["phase"], said["held"]["payload"]) == ("held", {"shots": 3})
         assert (said["claim"]["job_id"], said["claim"]["started"]) == (job, False)
     assert len(forgetful.records) == 0, "and gone when it is delivered"
     assert list(forgetful.records.folder.glob("*.json")) == []
@@ -177,7 +178,7 @@ def test_that_it_has_started_is_on_the_disk_before_the_handler_runs(forgetful: P
     def act(*_: object) -> Outcome:
         said = forgetful.written()
         assert said["claim"]["started"] is True
-        assert said["payload"] == {"shots": 3}
+        assert said["held"]["payload"] == {"shots": 3}
         return Outcome(State.DONE)
 
     forgetful.runner.act = act
@@ -223,6 +224,27 @@ def test_what_the_dead_held_is_settled_by_the_policy_of_its_device(
     next_one.recovery.run(next_one.desk.served)
     assert not forgetful.records.folder.exists(), "nothing is left to be known"
     assert next_one.estates.tokens() == set()
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_the_runs_that_a_job_allows_are_counted_over_all_that_died(
+    forgetful: Parts, allowed: int
+) -> None:
+    forgetful.rules = replace(forgetful.rules, rerun=Rerun.ALWAYS, max_attempts=9)
+    job, at_work = forgetful.submit_with(Limits(attempts=allowed)), forgetful
+    for _ in range(allowed):
+        assert at_work.state_of(job) is State.QUEUED
+        killed_in(at_work, started=True)
+        with pytest.raises(Killed):
+            work(at_work)
+        at_work = later(at_work)
+        at_work.desk.housekeeper.begin()
+        at_work.clock.advance(20.0)
+        at_work.desk.housekeeper.round()
+        at_work.recovery.run(at_work.desk.served)  # what the dead have left is let go
+    status = at_work.submitter.status(DEVICE, job)
+    assert status.state is State.ERROR
+    assert f"given up after {allowed} attempts" in status.reason
 
 
 def killed_in(parts: Parts, *, started: bool) -> None:
