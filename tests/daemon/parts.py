@@ -451,6 +451,11 @@ class Parts:
         self.clock.advance(TTL / 2 + 1)
         return claim
 
+    def claim_of_ours(self) -> Claim:
+        """A claim on a job of its own."""
+        self.submit()
+        return self.claim()
+
     def announce(self) -> None:
         """Have the feed's thread announce its devices."""
         self.desk.bell.ring(Duty.ANNOUNCE)

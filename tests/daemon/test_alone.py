@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from spooler import durable
+from spooler.clock import SystemClock
 from spooler.daemon.claims.records import Phase, Record
 from spooler.errors import BackendUnavailable, JobGone, ReportRefused, Scope
 from spooler.model.claim import Claim
@@ -179,6 +180,36 @@ def test_reports_are_counted_under_their_storage(parts: Parts) -> None:
     parts.delivery.retry()
     for name in (EventName.REPORT_DELAYED, EventName.REPORT_DELIVERED):
         assert [each["storage"] for each in parts.told(name)] == ["lab"]
+
+
+def test_at_the_end_a_moment_is_waited_for_and_no_longer(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, clock=SystemClock())  # type: ignore[arg-type]
+    busy = [BackendUnavailable("busy", scope=Scope.JOB, retry_after=0.02) for _ in range(3)]
+
+    def ack(*_: object) -> None:
+        if busy:
+            raise busy.pop()
+
+    parts.backend.before["ack"] = ack
+    job = parts.submit()
+    parts.execute()
+    parts.delivery.retry_for(20.0)
+    assert parts.state_of(job) is State.DONE
+    busy.append(BackendUnavailable("busy", scope=Scope.JOB, retry_after=3600.0))
+    parts.submit()
+    parts.execute()
+    parts.delivery.retry_for(20.0)
+    assert parts.delivery.waiting == 1
+    assert busy == []
+
+
+def test_at_the_end_a_storage_that_is_away_is_asked_once(parts: Parts) -> None:
+    parts.submit()
+    parts.backend.refused = {"ack"}
+    parts.execute()
+    asked = parts.backend.calls.count("ack")
+    parts.delivery.retry_for(20.0)
+    assert parts.backend.calls.count("ack") == asked + 1
 
 
 # --- it is refused for good ------------------------------------------------------------------

@@ -116,3 +116,34 @@ def test_what_runs_when_it_is_hurried_goes_its_way_to_the_end(tmp_path: Path) ->
     assert parts.state_of(job_id) is State.QUEUED
     assert parts.leases.tokens() == set()
     assert EventName.JOB_RELEASED in parts.events()
+
+
+def test_which_thread_asks_what_of_the_storage(tmp_path: Path) -> None:
+    """The one that renews does nothing else, and progress is shown by the feed's."""
+    parts = Parts(tmp_path, clock=SystemClock())  # type: ignore[arg-type]
+    shown, renewed = threading.Event(), threading.Event()
+    parts.backend.after["show"] = lambda *_: shown.set()
+    parts.backend.after["renew"] = lambda *_: renewed.set()
+    other = parts.leases.hold(parts.claim_of_ours())
+    other.due = 0.0
+
+    def act(_: RunRequest, control: RunControl) -> Outcome:
+        control.progress("half")
+        assert shown.wait(PATIENCE)
+        assert renewed.wait(PATIENCE)
+        return Outcome(State.DONE)
+
+    parts.runner.act = act
+    job = parts.submit()
+    worker = parts.worker(Serve(lambda: PATIENCE))
+    supervisor = supervisor_of(parts, [worker])
+    parts.backend.after["ack"] = lambda *_: supervisor.stop()
+    assert supervisor.run(lambda: None) == OK
+    assert parts.state_of(job) is State.DONE
+    asked = parts.backend.threads
+    assert asked["show"] == {"feed-lab"}
+    assert asked["renew"] == {"leases-lab"}
+    for verb in ("claim", "start", "ack"):
+        assert asked[verb] == {f"worker-{DEVICE}"}, verb
+    (told,) = parts.told(EventName.JOB_PROGRESS)
+    assert (told["job"], told["text"]) == (job, "half")
