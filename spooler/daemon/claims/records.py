@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,8 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 
 from spooler.durable import Disk, read, unavailable
-from spooler.model.claim import Claim
+from spooler.model.claim import Attempt, Claim
+from spooler.model.job import Limits
 from spooler.model.records import (
     claim_from_json,
     claim_to_json,
@@ -90,12 +92,36 @@ def record_to_json(record: Record) -> bytes:
         "substitute": record.substitute,
     }
     if record.phase is Phase.HELD:
-        content["payload"] = record.claim.job.payload
+        content["held"] = _held_to_json(record.claim)
     if record.signed is not None:
         content["jws"] = record.signed.jws
         if not record.signed.jws:
             content["report"] = report_to_json(record.signed.report).decode()
     return to_json(content)
+
+
+def _held_to_json(claim: Claim) -> dict[str, Any]:
+    """What a job needs to go back to its queue, or to be judged, and a report does not."""
+    limits = claim.job.limits
+    return {
+        "payload": claim.job.payload,
+        "timeout": limits.timeout,
+        "attempts": limits.attempts,
+        "history": [
+            [each.number, each.owner, each.at.isoformat(), each.ended, each.started]
+            for each in claim.history
+        ],
+    }
+
+
+def _held_from_json(claim: Claim, said: dict[str, Any]) -> Claim:
+    limits = Limits(said["timeout"], said["attempts"])
+    history = tuple(
+        Attempt(number, owner, datetime.fromisoformat(at), ended, started)
+        for number, owner, at, ended, started in said["history"]
+    )
+    job = replace(claim.job, payload=said["payload"], limits=limits)
+    return replace(claim, job=job, history=history)
 
 
 def record_from_json(content: bytes, opened: Opened) -> Record:
@@ -105,7 +131,7 @@ def record_from_json(content: bytes, opened: Opened) -> Record:
         claim = claim_from_json(said["claim"])
         phase, signed = Phase(said["phase"]), None
         if phase is Phase.HELD:
-            claim = replace(claim, job=replace(claim.job, payload=said.get("payload")))
+            claim = _held_from_json(claim, said["held"])
         else:
             jws = str(said["jws"])
             report = report_from_json(opened(jws, str(said.get("report", ""))))
