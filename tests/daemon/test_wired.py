@@ -22,8 +22,7 @@ from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observation, Observer
 from spooler.observe.notify import ServiceManager
 from spooler.settings import Settings
-from spooler.storage import memory_storage
-from spooler.storage.memory import MemoryBackend, MemorySubmitter
+from spooler.storage.memory import MemoryBackend, MemorySubmitter, memory_storage
 from spooler.testing.bench import new_token
 from tests.daemon.parts import die
 

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 
 from spooler.durable import Disk, read, unavailable
+from spooler.errors import BackendUnavailable
 from spooler.model.claim import Attempt, Claim
 from spooler.model.job import Limits
 from spooler.model.records import (
@@ -42,6 +43,10 @@ PARKED = "parked"
 _LOCK = "lock"
 #: Bytes that a record may have: a report is bounded by the device's `max_output`.
 _LARGEST = 2**31
+
+
+class RecordsUnavailable(BackendUnavailable):
+    """Our own disk does not take a record, or does not give one back: no trouble of a storage."""
 
 
 class Phase(StrEnum):
@@ -163,7 +168,9 @@ class Records:
             if not self.lock():
                 raise RuntimeError(f"{self.folder} is locked, and nobody else can know of it")
         except OSError as error:
-            raise unavailable(error, error.filename or self.folder) from error
+            raise RecordsUnavailable(
+                str(unavailable(error, error.filename or self.folder))
+            ) from error
 
     def lock(self) -> bool:
         """Whether the folder is ours now: its process is dead, or we are that process."""
@@ -222,7 +229,7 @@ class Records:
         try:
             self._disk.publish(place, record_to_json(record), mark="new", mode=FILE_MODE)
         except OSError as error:
-            raise unavailable(error, self.folder) from error
+            raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
             self._records[record.token] = record
 
@@ -231,7 +238,7 @@ class Records:
         try:
             self._disk.remove(f"{self.folder}/{token}.json")
         except OSError as error:
-            raise unavailable(error, self.folder) from error
+            raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
             self._records.pop(token, None)
 
@@ -247,7 +254,7 @@ class Records:
             self._disk.make_folder(self._parked, mode=FOLDER_MODE)
             self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)
         except OSError as error:
-            raise unavailable(error, self._parked) from error
+            raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
 
     def unpark(self, token: str, opened: Opened) -> Record:
         """Have a parked report wait again. Raises ValueError when it is none."""
@@ -259,7 +266,7 @@ class Records:
             self._disk.remove(place)
             self._disk.settle(self._parked)
         except OSError as error:
-            raise unavailable(error, self._parked) from error
+            raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
         return waiting
 
     def put_last(self, token: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
-from spooler.daemon.claims.records import Phase, Record, Records
+from spooler.daemon.claims.records import Phase, Record, Records, RecordsUnavailable
 from spooler.daemon.outage import Outage
 from spooler.daemon.persist import persist
 from spooler.daemon.shared import Patience, Shared
@@ -177,6 +177,9 @@ class Delivery:
             self._busy.add(record.token)
         try:
             return self._bring(records, record, kept=kept)
+        except RecordsUnavailable as error:
+            self._shared.room.missing(error, job=record.claim.job.id)
+            return False
         except BackendUnavailable as error:
             self._delay(records, record, error, kept=kept)
             return False
