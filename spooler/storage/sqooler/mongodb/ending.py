@@ -227,7 +227,7 @@ class MongoEndings:
                 logger.warning("MongoDB refuses to file ended jobs of %r: %s", queue, refused)
 
     def settle_all(self) -> None:
-        for queue in list(self._left):
+        for queue in self._left:
             self.settle(queue)
 
     # --- deciding ---------------------------------------------------------------------------
