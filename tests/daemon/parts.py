@@ -138,9 +138,10 @@ class Looks:
     ) -> None:
         """`look` is called between two looks."""
         self._clock, self._count, self._look, self._step = clock, count, look, step
+        self.jobs = 0
 
     def worked(self) -> None:
-        return
+        self.jobs += 1
 
     def look_again(self, depth: Callable[[], int | None]) -> float | None:
         self._count -= 1

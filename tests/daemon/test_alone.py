@@ -212,6 +212,18 @@ def test_at_the_end_a_storage_that_is_away_is_asked_once(parts: Parts) -> None:
     assert parts.backend.calls.count("ack") == asked + 1
 
 
+def test_at_the_end_nobody_waits_for_a_storage_that_is_away(tmp_path: Path) -> None:
+    """Not for the report either that was to be brought again in a moment."""
+    parts = Parts(tmp_path, clock=SystemClock())  # type: ignore[arg-type]
+    job = parts.submit()
+    busy = BackendUnavailable("busy", scope=Scope.JOB, retry_after=0.5)
+    parts.backend.before["ack"] = trouble_with(job, busy)
+    parts.execute()
+    parts.outage.noticed(BackendUnavailable("away"))
+    parts.delivery.retry_for(3.0)
+    assert parts.backend.calls.count("ack") == 1
+
+
 # --- it is refused for good ------------------------------------------------------------------
 
 

@@ -47,8 +47,10 @@ def ran(parts: Parts, *desks: Desk) -> list[str]:
 def test_queues_take_turns(parts: Parts, frb: Desk) -> None:
     fill(parts.desk, 3)
     fill(frb, 3)
-    look(parts)
+    policy = Looks(parts.clock, 1, lambda: None)
+    look(parts, policy=policy)
     assert ran(parts, parts.desk, frb) == ["lab", "frb"] * 3
+    assert policy.jobs == 6, "who decides when the work is over hears of each job"
 
 
 def test_who_was_served_least_recently_goes_first(parts: Parts, frb: Desk) -> None:

@@ -162,6 +162,27 @@ def test_what_a_daemon_that_died_in_an_outage_left_is_taken_over_all_the_same(
     assert parts.state_of(job_id) is State.QUEUED
 
 
+def test_each_take_over_has_a_token_of_its_own(parts: Parts) -> None:
+    """The reports of both wait under it, each in a record of its own."""
+    parts.rules = replace(parts.rules, rerun=Rerun.NEVER)
+    jobs = [parts.submit(), parts.submit()]
+    for _ in jobs:
+        parts.claim(other_owner())
+    parts.clock.advance(TTL + 1)
+
+    def wait(*_: object) -> None:
+        raise BackendUnavailable("not now", scope=Scope.JOB)
+
+    parts.backend.before["ack"] = wait
+    assert parts.desk.recover() == 2
+    assert parts.delivery.waiting == 2
+    assert len(parts.leases.tokens()) == 2
+    parts.backend.before.clear()
+    parts.clock.advance(60.0)
+    parts.delivery.retry()
+    assert [parts.state_of(job) for job in jobs] == [State.ERROR] * 2
+
+
 def test_the_order_of_a_pass(tmp_path: Path) -> None:
     """Adopt, deliver, settle what was held, and only then take over."""
     parts = Parts(tmp_path)

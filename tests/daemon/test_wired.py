@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spooler.app import Daemon, RunOptions
-from spooler.app.parts import queues
+from spooler.app.parts import open_storage, queues
 from spooler.clock import SystemClock
 from spooler.errors import ConfigError
 from spooler.model.claim import Lease
@@ -21,8 +21,13 @@ from spooler.model.state import State
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observation, Observer
 from spooler.observe.notify import ServiceManager
+from spooler.protocols import Backend, Submitter
 from spooler.settings import Settings
+<<<<<<< HEAD
 from spooler.storage.memory import MemoryBackend, MemorySubmitter, memory_storage
+=======
+from spooler.storage import open_submitter
+>>>>>>> h-dtests
 from spooler.testing.bench import new_token
 from tests.daemon.parts import die
 
@@ -54,12 +59,17 @@ class Lab:
             }
         )
 
-    def submitter(self, storage: str) -> MemorySubmitter:
-        return MemorySubmitter(memory_storage(f"{self.name}{storage}"), SystemClock())
+    def submitter(self, storage: str) -> Submitter:
+        return open_submitter(self.settings().feeds()[storage], SystemClock())
+
+    def backend(self, storage: str) -> Backend:
+        settings, clock = self.settings(), SystemClock()
+        return open_storage(settings, settings.feeds()[storage], clock, None)
 
     def submit(self, storage: str, queue: str) -> str:
-        kept = memory_storage(f"{self.name}{storage}")
-        kept.cards.setdefault(queue, DeviceCard(queue))
+        catalogue = self.backend(storage).catalogue
+        assert catalogue is not None
+        catalogue.announce(Queue(queue, queue), DeviceCard(queue), SystemClock().now())
         return self.submitter(storage).submit(queue, {"value": 1})
 
     def daemon(self, options: RunOptions, **device: Any) -> Daemon:
@@ -98,15 +108,15 @@ def test_a_device_serves_its_queues_in_both_storages(lab: Lab) -> None:
 
 
 def test_turns_go_by_the_settings(lab: Lab) -> None:
+    urgent = []
     for _ in range(2):
         lab.submit("lab", "cryo-fridge")
-        lab.submit("frb", "champss-fold")
+        urgent.append(lab.submit("frb", "champss-fold"))
     daemon = lab.daemon(
         RunOptions(once=True), queues=["lab", {"queue": "frb:champss-fold", "priority": 3}]
     )
     assert daemon.serve(ServiceManager(), lambda: None) == 0
     order = [each["job"] for each in lab.told(EventName.JOB_CLAIMED)]
-    urgent = [job for _, job in memory_storage(f"{lab.name}frb").entries]
     assert order[:2] == urgent
 
 
@@ -117,8 +127,7 @@ def test_what_a_killed_daemon_held_is_taken_over_by_the_next_one_at_once(lab: La
     (feed,) = [each.feed for each in daemon.feeds if each.feed.name == "lab"]
     feed.records.open()
     lease = Lease(new_token(), feed.owner, 3600.0)
-    backend = MemoryBackend(memory_storage(f"{lab.name}lab"), SystemClock())
-    claim = backend.claim(Queue("cryo-fridge", "cryo-fridge"), lease)
+    claim = lab.backend("lab").claim(Queue("cryo-fridge", "cryo-fridge"), lease)
     assert claim is not None
     assert lab.drain() == 0
     assert lab.submitter("lab").status("cryo-fridge", job).state is State.RUNNING, "it lives"

@@ -187,6 +187,20 @@ def test_once_says_what_a_device_that_rests_has_left(tmp_path: Path) -> None:
     assert loop.worker.policy.left == 1
 
 
+def test_once_looks_on_for_a_moment_at_jobs_that_cannot_be_had(parts: Parts) -> None:
+    """A job in between begins that moment anew."""
+    drain = Drain(parts.clock)
+    for _ in range(2):
+        assert drain.look_again(lambda: 2) is not None
+        parts.clock.advance(2.9)
+        assert drain.look_again(lambda: 2) is not None
+        drain.worked()
+    assert drain.look_again(lambda: 2) is not None
+    parts.clock.advance(3.1)
+    assert drain.look_again(lambda: 2) is None
+    assert drain.left == 2
+
+
 def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
     loop = make(poll=0.05, tickets=Tickets(2))
     for _ in range(5):
