@@ -23,11 +23,7 @@ from spooler.observe.events import EventName, Observation, Observer
 from spooler.observe.notify import ServiceManager
 from spooler.protocols import Backend, Submitter
 from spooler.settings import Settings
-<<<<<<< HEAD
-from spooler.storage.memory import MemoryBackend, MemorySubmitter, memory_storage
-=======
 from spooler.storage import open_submitter
->>>>>>> h-dtests
 from spooler.testing.bench import new_token
 from tests.daemon.parts import die
 
