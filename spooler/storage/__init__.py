@@ -66,7 +66,6 @@ def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
                 signer=opening.signer,
                 former_keys=opening.former_keys,
                 max_payload=opening.max_payload,
-                transactions=settings.transactions,
             )
         case MemorySettings():
             return MemoryBackend(memory_storage(settings.name), opening.clock)
