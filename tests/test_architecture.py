@@ -182,7 +182,15 @@ def test_starting_is_quick() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["architecture.md", "reliability.md", "benchmarks.md", "mongodb.md", "moving-from-sqooler.md"],
+    [
+        "architecture.md",
+        "reliability.md",
+        "benchmarks.md",
+        "mongodb.md",
+        "moving-from-sqooler.md",
+        "sqlite.md",
+        "write-a-storage.md",
+    ],
 )
 def test_documents_are_there_and_their_links_lead_somewhere(name: str) -> None:
     path = ROOT / "docs" / name

@@ -30,6 +30,7 @@ from spooler.signing.sqooler_form import payload_of
 from spooler.storage import folder_documents, mongodb_documents
 from spooler.storage.settings import (
     MemorySettings,
+    SqliteSettings,
     SqoolerLocalSettings,
     SqoolerMongodbSettings,
     StorageSettings,
@@ -105,6 +106,11 @@ def open_side(settings: StorageSettings) -> Side:
             from spooler.migrate.mongodb import MongoSide  # noqa: PLC0415 - on demand
 
             return MongoSide(mongodb_documents(settings))
+        case SqliteSettings():
+            raise ConfigError(
+                "jobs in a SQLite file are not in sqooler's format; `spooler migrate` moves "
+                "between sqooler-local and sqooler-mongodb"
+            )
         case MemorySettings():
             raise ConfigError("a storage in memory ends with its process; there is nothing in it")
 

@@ -42,7 +42,7 @@ def switched_on(kind):
     return text.replace('host = "cluster0.abc.mongodb.net"\n', "")
 
 
-@pytest.mark.parametrize("kind", ["sqooler-local", "sqooler-mongodb"])
+@pytest.mark.parametrize("kind", ["sqooler-local", "sqooler-mongodb", "sqlite"])
 def test_the_example_loads_with_everything_switched_on(kind):
     settings = from_tree(tomllib.loads(switched_on(kind)), CONFIG / "x.toml", {})
     assert settings.storage.type == kind
