@@ -85,11 +85,11 @@ def measure(cases: Sequence[Case], rounds: int, work: Path, tell: Callable[[str]
 
 
 def _run(case: Case, work: Path) -> Run:
-    empty = fresh_place(work)
-    idle = run_to_end(case.peer.drain(empty, 1), empty)
-    place = fresh_place(work)
-    place.fill(case.queued)
-    cpu = run_to_end(case.peer.drain(place, case.done), place)
-    place.demand_done(case.done, signed=case.peer.signed)
-    rate = (case.done - 1) / place.seconds_between_results()
+    with fresh_place(work) as empty:
+        idle = run_to_end(case.peer.drain(empty, 1), empty)
+    with fresh_place(work) as place:
+        place.fill(case.queued)
+        cpu = run_to_end(case.peer.drain(place, case.done), place)
+        place.demand_done(case.done, signed=case.peer.signed)
+        rate = (case.done - 1) / place.seconds_between_results()
     return Run(rate, max(0.0, cpu - idle) / case.done)

@@ -39,7 +39,8 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, 
     found: dict[str, Idle] = {}
     for peer, seconds in ((SPOOLER_DURABLE, sizes.idle), (SQOOLER, sizes.idle_sqooler)):
         tell(f"watching {peer.program} do nothing for {seconds:g} s")
-        found[peer.program] = _watch(peer, fresh_place(work), seconds, sizes)
+        with fresh_place(work) as place:
+            found[peer.program] = _watch(peer, place, seconds, sizes)
     return found
 
 

@@ -20,8 +20,7 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[int, 
     changes nothing here but the time that this takes.
     """
     found: dict[int, Memory] = {}
-    place = fresh_place(work)
-    with serving(SPOOLER, place) as process:
+    with fresh_place(work) as place, serving(SPOOLER, place) as process:
         time.sleep(sizes.calm)
         found[1] = memory_of(process.pid)
         for number in range(1, sizes.batches + 1):

@@ -32,9 +32,9 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, 
     found: dict[str, Latencies] = {}
     for peer in (SPOOLER_DURABLE, SQOOLER):
         tell(f"{sizes.samples} jobs, one at a time: {peer.program}")
-        place = fresh_place(work)
-        found[peer.program] = _sample(peer, place, sizes)
-        place.demand_done(sizes.samples + 1, signed=True)
+        with fresh_place(work) as place:
+            found[peer.program] = _sample(peer, place, sizes)
+            place.demand_done(sizes.samples + 1, signed=True)
     return found
 
 

@@ -27,6 +27,8 @@ JOB = {
     }
 }
 
+#: Where a sync costs nothing.
+MEMORY = Path("/dev/shm")  # noqa: S108 - that is the point of it; folders there are made by mkdtemp
 #: Time stamps of files are no finer than a tick of the kernel (seconds).
 TICK = 0.004
 
@@ -50,10 +52,24 @@ class Workplace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: The daemon's own folder, which it syncs whatever its storage does.
         self.state = folder / "state"
         self.log = folder / "log"
         self.key = generate("bench")
         write_file(self.key, folder / "key.jwk")
+
+    def keep_state_in_memory(self) -> None:
+        """Have the daemon's own folder where a sync costs nothing, until `close`."""
+        if not MEMORY.is_dir():
+            raise BenchmarkError(f"there is no {MEMORY}: nothing can be measured without fsync")
+        if MEMORY not in self.state.parents:
+            # One folder deeper: a daemon looks after what lies beside its state.
+            self.state = Path(tempfile.mkdtemp(prefix="spooler-bench-", dir=MEMORY)) / "state"
+
+    def close(self) -> None:
+        """Remove what lies in memory; all else stays. Harmless to repeat."""
+        if MEMORY in self.state.parents:
+            shutil.rmtree(self.state.parent, ignore_errors=True)
 
     @property
     def private_jwk(self) -> str:
@@ -98,7 +114,7 @@ class Place(Workplace):
         """Write spooler's settings; everything that is not said here is its default."""
         file = self.folder / "spooler.toml"
         file.write_text(
-            'state = "state"\n'
+            f'state = "{self.state}"\n'
             f"[daemon]\nannounce_interval = {announce_interval}\n"
             '[log]\nlevel = "warning"\n'
             '[storage]\ntype = "sqooler-local"\npath = "storage"\nname = "bench"\n'
@@ -189,12 +205,18 @@ def _verified(document: dict[str, Any], public: dict[str, Any]) -> bool:
         return False
 
 
-def fresh_place(work: Path) -> Place:
+@contextmanager
+def fresh_place(work: Path) -> Iterator[Place]:
     """A place of its own below `work`. It stays until the round or the measurement is over.
 
     Deleting thousands of files is work for the file system, and the next peer would pay for it.
+    What lies in memory is removed at the end of the block.
     """
-    return Place(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
+    place = Place(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
+    try:
+        yield place
+    finally:
+        place.close()
 
 
 @contextmanager

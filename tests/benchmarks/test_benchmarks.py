@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,18 @@ from benchmarks.aims import aims
 from benchmarks.drain import Run
 from benchmarks.figures import quantile, ratio
 from benchmarks.found import Found
-from benchmarks.peers import ALL, REFERENCE, SPOOLER, SQOOLER, THREAD, Peer
-from benchmarks.place import BenchmarkError, Place
+from benchmarks.peers import (
+    ALL,
+    REFERENCE,
+    REFERENCE_DURABLE,
+    SPOOLER,
+    SPOOLER_DURABLE,
+    SQOOLER,
+    THREAD,
+    THREAD_DURABLE,
+    Peer,
+)
+from benchmarks.place import MEMORY, BenchmarkError, Place
 from benchmarks.running import Memory, run_to_end
 from benchmarks.sizes import FULL
 from tests.benchmarks.tiny import TINY
@@ -25,8 +36,10 @@ pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("peer", ALL, ids=lambda peer: peer.name)
@@ -111,11 +124,30 @@ def test_what_fails_is_said_and_the_rest_is_measured(
 
 
 @pytest.mark.skipif(not counts.available(), reason="strace is not installed")
-def test_the_reference_does_what_spooler_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(THREAD, REFERENCE), (THREAD_DURABLE, REFERENCE_DURABLE)]
+)
+def test_the_reference_does_what_spooler_does(tmp_path: Path, ours: Peer, theirs: Peer) -> None:
     """Else the ratio says nothing: bring benchmarks/run_reference.py up to date."""
-    found = counts.measure(TINY, tmp_path, lambda _: None, (THREAD, REFERENCE))
-    assert found["thread"][counts.RENAMES] >= 1
-    assert counts.differences(found["thread"], found["reference"]) == []
+    found = counts.measure(TINY, tmp_path, lambda _: None, (ours, theirs))
+    assert found[ours.name][counts.RENAMES] >= 1
+    assert found[ours.name][counts.FSYNCS] >= 2  # the daemon's own record, in any case
+    assert counts.differences(found[ours.name], found[theirs.name]) == []
+
+
+def test_without_fsync_the_state_lies_in_memory(place: Place) -> None:
+    """What the daemon syncs in any case must not be paid for there."""
+    for peer in (SPOOLER_DURABLE, REFERENCE_DURABLE):
+        peer.drain(place, 1)
+        assert place.state.parent == place.folder
+    for peer in (SPOOLER, REFERENCE):
+        place.fill(1)
+        run_to_end(peer.drain(place, 1), place)
+        assert MEMORY in place.state.parents
+        assert (place.state / "records").is_dir()
+    assert not (place.folder / "state").exists()
+    place.close()
+    assert not place.state.parent.exists()
 
 
 def test_counting_lines_of_strace() -> None:
