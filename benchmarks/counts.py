@@ -20,7 +20,7 @@ from benchmarks.peers import (
     SQOOLER,
     Peer,
 )
-from benchmarks.place import Place, fresh_place
+from benchmarks.place import Place, fresh
 from benchmarks.running import run_to_end
 from benchmarks.sizes import Sizes
 
@@ -75,7 +75,7 @@ def measure(
 
 
 def _trace(peer: Peer, jobs: int, work: Path) -> Counter[str]:
-    with fresh_place(work) as place:
+    with fresh(Place, work) as place:
         place.fill(jobs)
         traces = place.folder / "traces"
         traces.mkdir()

@@ -8,17 +8,18 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from spooler.model.json import JsonObject
 from spooler.signing.keys import generate, write_file
 from spooler.signing.sqooler_form import private_jwk_of, public_jwk_of
 
 DEVICE = "noop"
 #: The smallest job that sqooler's own checks let pass.
-JOB = {
+JOB: JsonObject = {
     "experiment_0": {
         "instructions": [["nop", [0], []]],
         "num_wires": 1,
@@ -71,6 +72,22 @@ class Workplace:
         if MEMORY in self.state.parents:
             shutil.rmtree(self.state.parent, ignore_errors=True)
 
+    def write_settings(
+        self, storage: str, isolation: str = "process", announce_interval: float = 60.0
+    ) -> Path:
+        """Write settings of spooler for this storage; all else is its default."""
+        file = self.folder / "spooler.toml"
+        file.write_text(
+            f'state = "{self.state}"\n'
+            f"[daemon]\nannounce_interval = {announce_interval}\n"
+            '[log]\nlevel = "warning"\n'
+            f'[storage]\n{storage}\nname = "bench"\n'
+            '[signing]\nkey = "key.jwk"\n'
+            f'[devices.{DEVICE}]\nhandler = "echo"\nisolation = "{isolation}"\n',
+            encoding="utf-8",
+        )
+        return file
+
     @property
     def private_jwk(self) -> str:
         """The key as sqooler's users have it, in PRIVATE_JWK_STR."""
@@ -112,18 +129,8 @@ class Place(Workplace):
 
     def settings(self, *, isolation: str, fsync: bool, announce_interval: float) -> Path:
         """Write spooler's settings; everything that is not said here is its default."""
-        file = self.folder / "spooler.toml"
-        file.write_text(
-            f'state = "{self.state}"\n'
-            f"[daemon]\nannounce_interval = {announce_interval}\n"
-            '[log]\nlevel = "warning"\n'
-            '[storage]\ntype = "sqooler-local"\npath = "storage"\nname = "bench"\n'
-            f"fsync = {str(fsync).lower()}\n"
-            '[signing]\nkey = "key.jwk"\n'
-            f'[devices.{DEVICE}]\nhandler = "echo"\nisolation = "{isolation}"\n',
-            encoding="utf-8",
-        )
-        return file
+        storage = f'type = "sqooler-local"\npath = "storage"\nfsync = {str(fsync).lower()}'
+        return self.write_settings(storage, isolation, announce_interval)
 
     # --- the submitter's side ---------------------------------------------------------------
 
@@ -205,14 +212,17 @@ def _verified(document: dict[str, Any], public: dict[str, Any]) -> bool:
         return False
 
 
+AnyPlace = TypeVar("AnyPlace", bound=Workplace)
+
+
 @contextmanager
-def fresh_place(work: Path) -> Iterator[Place]:
+def fresh(kind: Callable[[Path], AnyPlace], work: Path) -> Iterator[AnyPlace]:
     """A place of its own below `work`. It stays until the round or the measurement is over.
 
     Deleting thousands of files is work for the file system, and the next peer would pay for it.
     What lies in memory is removed at the end of the block.
     """
-    place = Place(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
+    place = kind(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
     try:
         yield place
     finally:

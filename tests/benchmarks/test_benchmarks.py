@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +24,16 @@ from benchmarks.peers import (
     REFERENCE_DURABLE,
     SPOOLER,
     SPOOLER_DURABLE,
+    SQLITE,
     SQOOLER,
     THREAD,
     THREAD_DURABLE,
     Peer,
 )
-from benchmarks.place import MEMORY, BenchmarkError, Place
+from benchmarks.place import MEMORY, BenchmarkError, Place, fresh
 from benchmarks.running import Memory, run_to_end
 from benchmarks.sizes import FULL
+from benchmarks.sqlite_place import SqlitePlace
 from tests.benchmarks.tiny import TINY
 
 pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
@@ -43,12 +47,15 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("peer", ALL, ids=lambda peer: peer.name)
-def test_every_peer_does_the_jobs(peer: Peer, place: Place) -> None:
+def test_every_peer_does_the_jobs(peer: Peer, tmp_path: Path) -> None:
     """Counted, and verified with sqooler's own code where they are signed."""
-    place.fill(5)
-    run_to_end(peer.drain(place, 5), place)
-    place.demand_done(5, signed=peer.signed)
-    assert not list(place.inside("queue").iterdir())
+    with fresh(peer.place, tmp_path) as place:
+        place.fill(5)
+        run_to_end(peer.drain(place, 5), place)
+        place.demand_done(5, signed=peer.signed)
+        assert place.seconds_between_results() > 0
+        if isinstance(place, Place):
+            assert not list(place.inside("queue").iterdir())
 
 
 @pytest.fixture
@@ -63,6 +70,20 @@ def done(place: Place) -> Place:
 def test_a_job_left_is_noticed(done: Place) -> None:
     with pytest.raises(BenchmarkError, match=r"4 jobs were to be done, and there are 3 results"):
         done.demand_done(4, signed=True)
+
+
+def test_what_is_wrong_on_sqlite_is_noticed(tmp_path: Path) -> None:
+    with fresh(SqlitePlace, tmp_path) as place:
+        place.fill(2)
+        with pytest.raises(BenchmarkError, match=r"2 jobs were to be done, and 0 are"):
+            place.demand_done(2, signed=True)
+        run_to_end(SQLITE.drain(place, 2), place)
+        place.demand_done(2, signed=True)
+        with closing(sqlite3.connect(place.folder / "spooler.db")) as connection, connection:
+            edited = "replace(CAST(report AS TEXT), '1.0.0', '9.9.9')"
+            connection.execute(f"UPDATE reports SET report = CAST({edited} AS BLOB)")
+        with pytest.raises(BenchmarkError, match="signature"):
+            place.demand_done(2, signed=True)
 
 
 def test_a_false_signature_is_noticed(done: Place) -> None:
