@@ -25,6 +25,7 @@ from benchmarks.place import MEMORY
 from benchmarks.sizes import FULL, Sizes
 from benchmarks.sqlite_place import SqlitePlace
 from benchmarks.tables import NONE, table
+from benchmarks.way_report import way
 
 
 def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[str]) -> str:
@@ -47,6 +48,7 @@ def report(found: Found, sizes: Sizes, machine: dict[str, str], words: Sequence[
         *_idle(found),
         *_memory(found),
         *_counts(found),
+        *(way(found.way) if found.way else ()),
         *mongodb(found, sizes),
         *_conditions(found, machine),
     ]

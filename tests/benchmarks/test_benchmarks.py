@@ -80,8 +80,10 @@ def test_what_is_wrong_on_sqlite_is_noticed(tmp_path: Path) -> None:
         run_to_end(SQLITE.drain(place, 2), place)
         place.demand_done(2, signed=True)
         with closing(sqlite3.connect(place.folder / "spooler.db")) as connection, connection:
-            edited = "replace(CAST(report AS TEXT), '1.0.0', '9.9.9')"
-            connection.execute(f"UPDATE reports SET report = CAST({edited} AS BLOB)")
+            connection.execute(
+                "UPDATE reports SET report = "
+                "CAST(replace(CAST(report AS TEXT), '1.0.0', '9.9.9') AS BLOB)"
+            )
         with pytest.raises(BenchmarkError, match="signature"):
             place.demand_done(2, signed=True)
 
