@@ -130,7 +130,7 @@ def _option(model: type[BaseModel], name: str, field: FieldInfo, *, off: bool) -
     value = _CHOSEN.get((model.__name__, name), None)
     if value is None and not field.is_required():
         value = field.get_default(call_default_factory=True)
-    if value is None:
+    if value is None or (value == () and field.examples):
         off, value = True, (field.examples or [""])[0]
     functions = [one.func for one in field.metadata if isinstance(one, BeforeValidator)]
     if duration in functions:

@@ -13,6 +13,7 @@ from spooler.clock import SystemClock
 from spooler.daemon.claims.records import Phase, Record, Records
 from spooler.model.claim import Lease
 from spooler.model.job import Queue, key_of
+from spooler.model.records import report_to_json
 from spooler.model.result import Report, Result
 from spooler.model.state import State
 from spooler.model.status import Status
@@ -123,3 +124,41 @@ def test_a_report_that_nobody_has_signed_is_not_delivered(kept, said):
     assert said("outbox", "retry").code != 0 or place.exists()
     assert place.exists()
     assert said("result", record.claim.job.id).code == 75
+
+
+def test_a_report_of_an_earlier_edition_is_delivered(kept, lab, said):
+    """It lies in state/outbox, under the name of its job, and says no queue."""
+    settings, records, record = kept
+    (records.folder / f"{record.token}.json").unlink()
+    old = json.loads(report_to_json(record.signed.report))
+    for key in ("queue", "digest", "again"):
+        del old[key]
+    jws = parts.load_signer(settings).jws(json.dumps(old).encode())
+    claim, owner = record.claim, record.claim.owner
+    content = {
+        "claim": {
+            "job_id": claim.job.id,
+            "device": "echo",
+            "submitted_at": None,
+            "host": owner.host,
+            "pid": owner.pid,
+            "process": owner.process,
+            "attempt": claim.attempt,
+            "token": claim.token,
+            "handle": claim.handle,
+            "started": claim.started,
+        },
+        "jws": jws,
+    }
+    outbox = settings.state / "outbox"
+    (outbox / "parked").mkdir(parents=True)
+    name = f"echo.{claim.job.id}.1.{claim.token}.json"
+    (outbox / name).write_text(json.dumps(content))
+    late = {**content, "claim": {**content["claim"], "token": "ef" * 8}}
+    (outbox / "parked" / name).write_text(json.dumps(late))
+    (outbox / "parked" / f"{name}.reason").write_text('{"reason": "it was taken over"}')
+    lab.drain()
+    assert "42" in said("result", claim.job.id).out
+    (listed,) = json.loads(said("outbox", "list", "--json").out)
+    assert (listed["parked"], listed["reason"]) == (True, "it was taken over")
+    assert list(outbox.rglob("*.json*")) == []

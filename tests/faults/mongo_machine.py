@@ -70,12 +70,12 @@ class _Told:
 
 
 class MongoMachine(Machine):
-    """On the server of `server`, in the way of ending a job that is `way`."""
+    """On the server of `server`, taken for one of `kind`."""
 
     steps = False
     journey = 30
     server: ClassVar[MongoServer]
-    way: ClassVar[str]
+    kind: ClassVar[str]
 
     def open_storage(self) -> None:
         self.prefix = f"t{uuid.uuid4().hex[:10]}_"
@@ -89,7 +89,7 @@ class MongoMachine(Machine):
         listener = _Commands(self.chaos)
         monitoring.register(listener)
         try:
-            made = opener(self.server, self.prefix, self.clock, self.way)
+            made = opener(self.server, self.prefix, self.clock, self.kind)
         finally:
             monitoring._LISTENERS.command_listeners.remove(listener)
         self.opened.append(made)

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.faults.machine import FolderMachine, Machine
 from tests.faults.mongo_machine import MongoMachine
 from tests.servers.mongodb import MongoServer
+from tests.storage.mongo_bench import SERVERS
 
 #: `make fuzz` looks so many times as far, and elsewhere each time.
 FUZZ = int(os.environ.get("SPOOLER_TEST_FUZZ", "1"))
@@ -36,10 +37,9 @@ def test_whatever_the_order(machine: type[Machine]) -> None:
     explore(machine, *BUDGET[machine])
 
 
-@pytest.mark.parametrize("way", ["together", "apart"])
-def test_whatever_the_order_on_mongodb(mongodb_server: MongoServer, way: str) -> None:
-    """Not in transactions: one that a dead daemon has left open holds its job for a minute."""
+@pytest.mark.parametrize("kind", SERVERS)
+def test_whatever_the_order_on_mongodb(mongodb_server: MongoServer, kind: str) -> None:
     mongodb_server.revive()
-    chosen = type("Chosen", (MongoMachine,), {"server": mongodb_server, "way": way})
+    chosen = type("Chosen", (MongoMachine,), {"server": mongodb_server, "kind": kind})
     # A server is too slow for the shortest way to a failure to be looked for.
     explore(chosen, 40, 25, phases=(Phase.explicit, Phase.reuse, Phase.generate))

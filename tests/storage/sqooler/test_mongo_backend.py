@@ -1,4 +1,4 @@
-"""A MongoDB server keeps the contract of a storage, whether or not it does a list in one command."""
+"""A MongoDB server keeps the contract of a storage, with a list of writes in one command or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eight daemons on one queue share it out: few commands, each job once, roughly the oldest first."""
+"""Eight daemons share one queue out: few commands, each job once, roughly by age."""
 
 from __future__ import annotations
 

@@ -98,13 +98,13 @@ class FolderEndings:
         done = signed.report.status.state is State.DONE
         phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
         try:
-            committed = self._claims.advance(claim, phase)
+            name = self._claims.advance(claim, phase)
         except LeaseLost:
             if self._claims.present(claim) is None:
                 self.unstage(claim.job.queue, claim.job.id, claim.token)
             raise
         self._disk.settle(self._layout.claims(claim.job.queue))
-        return ClaimName.parse(committed.handle)
+        return name
 
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
         places = []

@@ -18,7 +18,7 @@ from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.announcing import MongoCatalogue
 from spooler.storage.sqooler.mongodb.claiming import MongoClaiming
 from spooler.storage.sqooler.mongodb.client import open_client, translated
-from spooler.storage.sqooler.mongodb.documents import encode
+from spooler.storage.sqooler.mongodb.documents import NotStorable, encode
 from spooler.storage.sqooler.mongodb.ending import MongoEndings, shown
 from spooler.storage.sqooler.mongodb.layout import DATABASES, Abilities, MongoLayout, number_of
 from spooler.storage.sqooler.mongodb.ledger import MongoLedger
@@ -105,10 +105,10 @@ class MongoBackend:
         number = number_of(claim.job.id)
         text = text.encode("utf-8", "replace").decode()
         document = json.loads(self._renderer.status(claim.job.id, State.RUNNING, text))
-        content = encode(document, number)
         wanted = {"_id": number, "status": _FINAL, "payload.status": _FINAL}
-        with self._translated():
-            self._layout.status(claim.job.queue).replace_one(wanted, content)
+        with suppress(NotStorable), self._translated():
+            place = self._layout.status(claim.job.queue)
+            place.replace_one(wanted, encode(document, number))
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
         held = self._claiming.held.held(claim.token)

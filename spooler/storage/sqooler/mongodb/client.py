@@ -193,20 +193,6 @@ def _what_to_see(error: PyMongoError, address: MongoAddress, cause: str) -> str:
     return "that it runs, that its name is right, and that it may be reached from here"
 
 
-def check_login(address: MongoAddress) -> None:
-    """Ask the server once; ConfigError when it does not let us in.
-
-    For a check before the start. A daemon that runs takes the same for an outage: rights can
-    come back.
-    """
-    with open_client(address) as client:
-        try:
-            with translated(address):
-                client[f"{address.prefix}jobs"]["running"].find_one({}, {"_id": 1})
-        except LoginRefused as error:
-            raise ConfigError(str(error)) from None
-
-
 def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:
     where = f"MongoDB at {address.shown}"
     if address.anonymous and "authentication" in (cause := _cause(error, address)):

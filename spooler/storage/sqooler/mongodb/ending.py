@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from spooler.model.claim import Claim
 from spooler.model.records import report_to_json
 from spooler.model.result import SignedReport
 from spooler.model.state import State
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.sqooler.mongodb.client import Document
@@ -47,7 +47,7 @@ from spooler.storage.sqooler.mongodb.steps import (
 )
 from spooler.storage.sqooler.rendering import Renderer
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 #: Bytes of an end that its ledger entry can keep: 16 MiB are the most, with what else is in it.
 ROOM = 15 * 2**20

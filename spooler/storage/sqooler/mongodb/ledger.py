@@ -11,7 +11,6 @@ spooler writes there, but others may write to the same database.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Lease, Owner
 from spooler.model.job import Job
 from spooler.model.storage import Standing
+from spooler.observe.logger import get_logger
 from spooler.protocols import Judge
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.mongodb.client import Document
@@ -38,7 +38,7 @@ from spooler.storage.sqooler.mongodb.layout import (
     passed,
 )
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 #: What an end leaves behind is of no use to who asks for claims, and may be large.

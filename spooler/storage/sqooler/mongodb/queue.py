@@ -15,7 +15,6 @@ the rest of that listing, where its own lots are best. One daemon alone goes str
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import threading
 from collections import deque
@@ -32,6 +31,7 @@ from bson.objectid import ObjectId
 
 from spooler.model.job import Job
 from spooler.model.json import Json
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.kit.payloads import Decoded, too_large
 from spooler.storage.sqooler.client.core import NotADocument
@@ -40,7 +40,7 @@ from spooler.storage.sqooler.mongodb.documents import as_json
 from spooler.storage.sqooler.mongodb.layout import MongoLayout, ledger_of, passed
 from spooler.storage.sqooler.mongodb.ledger import just_waits
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 #: Jobs in one listing; bodies up to this many bytes come with it, larger ones when claimed.
 LISTED = 64
@@ -48,7 +48,7 @@ _COMES_ALONG = 128 * 1024
 #: A listing is trusted for so long (seconds), or for this many times what it cost.
 _YOUNG, _AGE_PER_COST = 2.0, 20.0
 #: Others are reckoned with for so long (seconds) after they were faster.
-_RIVALS_FOR = 60.0
+_RIVALS_FOR = 10.0
 
 _DECODING: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 #: What else an id can be; the index of the ids finds it, and stops when it has found enough.
