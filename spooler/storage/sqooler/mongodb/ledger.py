@@ -40,11 +40,11 @@ from spooler.storage.sqooler.mongodb.layout import (
 
 logger = get_logger("spooler.storage")
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
+EPOCH = datetime.fromtimestamp(0, UTC)
 #: What an end leaves behind is of no use to who asks for claims, and may be large.
 _WITHOUT_END = {"end": 0, "jws": 0}
 #: Open entries, in the words of their index.
-OPEN = {"until": {"$gte": _EPOCH}}
+OPEN = {"until": {"$gte": EPOCH}}
 #: What stood there before, or nothing where that is not what it should be.
 _COUNTED = {"$convert": {"input": "$counted", "to": "int", "onError": 0, "onNull": 0}}
 _HISTORY = {"$cond": [{"$isArray": "$history"}, "$history", []]}
@@ -56,13 +56,10 @@ _NOT_OURS_TO_MAKE = {13, 85, 86}
 class Open:
     """A claim of somebody's that is held or committed, and the end of its lease."""
 
+    number: ObjectId
     claim: Claim
     phase: Phase
     until: datetime
-
-    @property
-    def number(self) -> ObjectId:
-        return number_of(self.claim.job.id)
 
 
 class MongoLedger:
@@ -272,7 +269,7 @@ def _open_of(queue: str, said: Mapping[str, Any]) -> Open | None:
     seconds = ttl / 1000 if isinstance(ttl, int) else 0.0
     lease = Lease(token, _owner_of(said.get("owner")), seconds)
     claim = claim_of(Job(str(number), queue), lease, said)
-    return Open(claim, Phase(said["phase"]), until)
+    return Open(number, claim, Phase(said["phase"]), until)
 
 
 def _owner_of(said: Any) -> Owner:

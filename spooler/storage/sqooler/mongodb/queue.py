@@ -78,7 +78,7 @@ class MongoQueue:
         self, layout: MongoLayout, name: str, clock: Clock, now: Callable[[], Any]
     ) -> None:
         self.name = name
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._layout = layout
         self._clock = clock
         self._now = now
@@ -104,7 +104,7 @@ class MongoQueue:
     def look(self, me: str) -> None:
         """Ask the server: one command, however long the queue is."""
         began = self._clock.monotonic()
-        found = list(self._found(LISTED))
+        found = list(self.found(LISTED))
         self._seen = {each.number: each.seen for each in found}
         self._listed_at = self._clock.monotonic()
         self._cost = self._listed_at - began
@@ -157,7 +157,8 @@ class MongoQueue:
 
     def forget(self) -> None:
         """Have the next `refresh` ask the server."""
-        self._waiting.clear()
+        with self.lock:
+            self._waiting.clear()
 
     def lying(self) -> int:
         """How many jobs lie in the queue, held ones too; what is nobody's job is not counted.
@@ -187,11 +188,8 @@ class MongoQueue:
             *(first and first["_id"], self.name),
         )
 
-    def every(self) -> Iterator[Waiting]:
-        """All jobs that could be claimed now, in order."""
-        yield from self._found(None)
-
-    def _found(self, limit: int | None) -> Iterator[Waiting]:
+    def found(self, limit: int | None = None) -> Iterator[Waiting]:
+        """Ask for the jobs that could be claimed now, in order."""
         now = self._clock.now()
         asked = listing(self.name, self._now(), limit)
         queue = self._layout.queue(self.name)
