@@ -33,8 +33,7 @@ from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.observe import log
 from spooler.settings import Settings, load
-from spooler.storage import memory_storage
-from spooler.storage.memory import MemoryCatalogue, MemorySubmitter
+from spooler.storage.memory import MemoryCatalogue, MemorySubmitter, memory_storage
 
 _PACKAGE = f"{Path(spooler.__file__).parent}/"
 _TURN, _FOUND = ("daemon/worker.py", "_turn"), ("daemon/executor.py", "execute")
