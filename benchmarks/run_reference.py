@@ -154,7 +154,6 @@ class Files:
     def settle_file(self, place: str) -> None:
         """Fsync of a file that somebody else has written."""
         if self._fsync:
-            look(place)
             sync(place)
 
 
