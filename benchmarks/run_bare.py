@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -78,20 +79,19 @@ def work(uri: str, key: PrivateKey) -> None:
     """What spooler's daemon asks of its storage for each job, and nothing else."""
     backend = MongoBackend(MongoAddress(uri=uri), SystemClock(), signer=key)
     for claim in _claims(backend):
-        started = backend.start(claim, _TTL)
+        started = backend.start(claim, 0.0)
         report = _report(started)
         backend.ack(started, SignedReport(report, key.jws(report_to_json(report))))
     backend.close()
 
 
 def _claims(backend: MongoBackend) -> Iterator[Claim]:
-    owner, queue = Owner("host", os.getpid(), secrets.token_hex(16)), Queue(DEVICE, DEVICE)
-    while (claim := backend.claim(queue, _lease(owner))) is not None:
+    owner, queue = (
+        Owner(socket.gethostname(), os.getpid(), secrets.token_hex(8)),
+        Queue(DEVICE, DEVICE),
+    )
+    while (claim := backend.claim(queue, Lease(secrets.token_hex(8), owner, _TTL))) is not None:
         yield claim
-
-
-def _lease(owner: Owner) -> Lease:
-    return Lease(secrets.token_hex(8), owner, _TTL)
 
 
 def _report(claim: Claim) -> Report:

@@ -31,7 +31,7 @@ BROAD = {
     "devices/registry.py": "importing a handler runs its author's code",
     "devices/sentences.py": "an exception's own text is the handler's code too",
     "observe/events.py": "subscribers must not break the loop",
-    "storage/sqooler/mongodb/publishing.py": "what was taken off a list is put back on it",
+    "storage/sqooler/mongodb/ending.py": "what was taken off a list is put back on it",
     "testing/bench.py": "carried from a thread to the test",
 }
 #: The only modules that change files by themselves; all others go through durable.py.

@@ -63,9 +63,10 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The job is not ours any more, or cannot be known to be."""
+    """The job is not ours any more; or it cannot be known, and is `left` to the next process."""
 
     reason: str
+    left: bool = False
 
 
 #: What becomes of a claim.
@@ -147,9 +148,8 @@ class Executor:
                 self._see_through(work)
             case GiveBack(reason):
                 self._give_back(work, reason)
-            case Lost(reason):
-                feed.leases.drop(claim.token)
-                self._tell(EventName.JOB_LOST, work, reason=reason)
+            case Lost(reason, left):
+                self._lose(work, reason, left=left)
         _clear(work.scratch)
         if unusable is not None:
             raise unusable
@@ -195,54 +195,61 @@ class Executor:
 
     def start(self, work: Work) -> Work:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
-        seconds = self._allowed(work) + _AROUND_A_RUN
+        seconds = self._wanted(work) + _AROUND_A_RUN
         queue = work.claim.job.queue
 
         def trouble(error: BackendUnavailable) -> None:
             work.feed.outage.noticed(error, queue, device=work.rules.name)
 
+        def full(error: BackendUnavailable) -> None:
+            self._shared.room.missing(error, job=work.claim.job.id)
+
         try:
             persist(lambda: work.feed.leases.started(work.held, seconds), self._patience, trouble)
+            if not work.feed.backend.traits.keeps_claims:
+                record = Record(work.claim, work.rules.name)
+                persist(lambda: work.feed.records.keep(record), self._patience, full)
         except LeaseLost as error:
             return replace(work, end=Lost(str(error)))
         except BackendUnavailable as error:
             # Stopping: the next process finds the claim and gives it back.
-            return replace(work, end=Lost(str(error)))
+            return replace(work, end=Lost(str(error), left=True))
         self._tell(EventName.JOB_STARTED, work)
         return work
 
     def run(self, work: Work) -> Work:
         """Have the handler run the job, for as long as device, job and lease allow."""
-        claim = work.claim
-        request = RunRequest(
-            claim.job.id, claim.attempt, claim.job.payload, self._allowed(work), work.scratch
-        )
+        claim, allowed = work.claim, self._allowed(work)
+        request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
             return replace(work, end=self._runner.run(request, work.control))
         except PayloadInvalid as error:
             return replace(work, end=Outcome(State.ERROR, str(error)))
         except RunStopped as stopped:
-            return replace(work, end=self._stopped(StopReason(stopped.reason), work))
+            return replace(work, end=self._stopped(StopReason(stopped.reason), work, allowed))
+
+    def _wanted(self, work: Work) -> float:
+        """Seconds that device and job allow a run."""
+        limit = work.claim.job.limits.timeout
+        return work.rules.timeout if limit is None else min(work.rules.timeout, limit)
 
     def _allowed(self, work: Work) -> float:
-        """Seconds that this run may take."""
-        claim, seconds = work.claim, work.rules.timeout
-        if claim.job.limits.timeout is not None:
-            seconds = min(seconds, claim.job.limits.timeout)
-        if claim.until is not None:
-            left = claim.until - self._shared.clock.monotonic() - _AROUND_A_RUN
-            seconds = min(seconds, max(left, 0.0))
-        return seconds
+        """Seconds that this run may take, before the deadline of its storage too."""
+        until, wanted = work.claim.until, self._wanted(work)
+        if until is None:
+            return wanted
+        left = until - self._shared.clock.monotonic() - _AROUND_A_RUN
+        return min(wanted, max(left, 0.0))
 
-    def _stopped(self, reason: StopReason, work: Work) -> End:
+    def _stopped(self, reason: StopReason, work: Work, allowed: float) -> End:
         if reason is StopReason.LEASE_LOST:
-            return Lost("another daemon has taken the job over")
+            return Lost(work.held.lost or "another daemon has taken the job over")
         if reason is StopReason.CANCELLED:
             return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
         if reason is StopReason.TIMEOUT:
-            seconds = self._allowed(work)
-            whose = "device" if seconds == work.rules.timeout else "job"
-            return Outcome(State.ERROR, f"timed out after {seconds:g} s ({whose} limit)")
+            whose = "job" if allowed == self._wanted(work) else "storage"
+            whose = "device" if allowed == work.rules.timeout else whose
+            return Outcome(State.ERROR, f"timed out after {allowed:g} s ({whose} limit)")
         if work.rules.rerun is Rerun.ALWAYS:
             return GiveBack("the daemon was stopped")
         return Outcome(
@@ -362,6 +369,16 @@ class Executor:
         """Bring the report to the storage, or leave it to the feed's thread."""
         work.feed.delivery.deliver(work.claim.token)
         return work
+
+    def _lose(self, work: Work, reason: str, *, left: bool) -> None:
+        """Let go of a claim; what is written down of it is past, or is left to the next process."""
+        work.feed.leases.drop(work.claim.token)
+        try:
+            if not left:
+                work.feed.returns.forget(work.claim)
+        except BackendUnavailable as error:  # of our own disk
+            self._shared.room.missing(error, job=work.claim.job.id)
+        self._tell(EventName.JOB_LOST, work, reason=reason)
 
     # --- back to the queue ------------------------------------------------------------------
 

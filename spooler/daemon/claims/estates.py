@@ -111,11 +111,12 @@ class Estates:
             try:
                 if not _is_ours(folder) or not legacy.lock():
                     return None
-                doubtful: set[str] = set()
+                told, doubtful = self._doubtful.get(process, set()), set[str]()
 
                 def unreadable(path: Path, why: str) -> None:
                     doubtful.add(path.stem)
-                    self._unreadable(path, why)
+                    if path.stem not in told:  # an estate is let go, and looked at again
+                        self._unreadable(path, why)
 
                 legacy.load(self._opened, unreadable)
             except OSError:

@@ -32,6 +32,8 @@ class Held:
         self.due = due
         #: What is to be shown of its run; "" when that has been shown.
         self.progress = ""
+        #: Why the lease is not ours any more.
+        self.lost = ""
 
     @property
     def claim(self) -> Claim:
@@ -42,7 +44,9 @@ class Held:
         with self._lock:
             started = claim.started or self._claim.started
             cancelled = claim.cancelled or self._claim.cancelled
-            self._claim = replace(claim, started=started, cancelled=cancelled)
+            ends = [each.until for each in (claim, self._claim) if each.until is not None]
+            until = max(ends, default=None)
+            self._claim = replace(claim, started=started, cancelled=cancelled, until=until)
         if cancelled:
             self.stop(StopReason.CANCELLED)
 
@@ -130,7 +134,8 @@ class Leases:
         except BackendUnavailable:
             held.due = self._clock.monotonic() + self._every / 2
             return
-        except LeaseLost:
+        except LeaseLost as error:
+            held.lost = str(error)
             self.drop(held.claim.token)
             held.stop(StopReason.LEASE_LOST)
             return

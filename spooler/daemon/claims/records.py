@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,9 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 
 from spooler.durable import Disk, read, unavailable
-from spooler.model.claim import Claim
+from spooler.errors import BackendUnavailable
+from spooler.model.claim import Attempt, Claim
+from spooler.model.job import Limits
 from spooler.model.records import (
     claim_from_json,
     claim_to_json,
@@ -40,6 +43,10 @@ PARKED = "parked"
 _LOCK = "lock"
 #: Bytes that a record may have: a report is bounded by the device's `max_output`.
 _LARGEST = 2**31
+
+
+class RecordsUnavailable(BackendUnavailable):
+    """Our own disk does not take a record, or does not give one back: no trouble of a storage."""
 
 
 class Phase(StrEnum):
@@ -90,12 +97,36 @@ def record_to_json(record: Record) -> bytes:
         "substitute": record.substitute,
     }
     if record.phase is Phase.HELD:
-        content["payload"] = record.claim.job.payload
+        content["held"] = _held_to_json(record.claim)
     if record.signed is not None:
         content["jws"] = record.signed.jws
         if not record.signed.jws:
             content["report"] = report_to_json(record.signed.report).decode()
     return to_json(content)
+
+
+def _held_to_json(claim: Claim) -> dict[str, Any]:
+    """What a job needs to go back to its queue, or to be judged, and a report does not."""
+    limits = claim.job.limits
+    return {
+        "payload": claim.job.payload,
+        "timeout": limits.timeout,
+        "attempts": limits.attempts,
+        "history": [
+            [each.number, each.owner, each.at.isoformat(), each.ended, each.started]
+            for each in claim.history
+        ],
+    }
+
+
+def _held_from_json(claim: Claim, said: dict[str, Any]) -> Claim:
+    limits = Limits(said["timeout"], said["attempts"])
+    history = tuple(
+        Attempt(number, owner, datetime.fromisoformat(at), ended, started)
+        for number, owner, at, ended, started in said["history"]
+    )
+    job = replace(claim.job, payload=said["payload"], limits=limits)
+    return replace(claim, job=job, history=history)
 
 
 def record_from_json(content: bytes, opened: Opened) -> Record:
@@ -105,7 +136,7 @@ def record_from_json(content: bytes, opened: Opened) -> Record:
         claim = claim_from_json(said["claim"])
         phase, signed = Phase(said["phase"]), None
         if phase is Phase.HELD:
-            claim = replace(claim, job=replace(claim.job, payload=said.get("payload")))
+            claim = _held_from_json(claim, said["held"])
         else:
             jws = str(said["jws"])
             report = report_from_json(opened(jws, str(said.get("report", ""))))
@@ -137,7 +168,9 @@ class Records:
             if not self.lock():
                 raise RuntimeError(f"{self.folder} is locked, and nobody else can know of it")
         except OSError as error:
-            raise unavailable(error, error.filename or self.folder) from error
+            raise RecordsUnavailable(
+                str(unavailable(error, error.filename or self.folder))
+            ) from error
 
     def lock(self) -> bool:
         """Whether the folder is ours now: its process is dead, or we are that process."""
@@ -196,7 +229,7 @@ class Records:
         try:
             self._disk.publish(place, record_to_json(record), mark="new", mode=FILE_MODE)
         except OSError as error:
-            raise unavailable(error, self.folder) from error
+            raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
             self._records[record.token] = record
 
@@ -205,7 +238,7 @@ class Records:
         try:
             self._disk.remove(f"{self.folder}/{token}.json")
         except OSError as error:
-            raise unavailable(error, self.folder) from error
+            raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
             self._records.pop(token, None)
 
@@ -221,7 +254,7 @@ class Records:
             self._disk.make_folder(self._parked, mode=FOLDER_MODE)
             self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)
         except OSError as error:
-            raise unavailable(error, self._parked) from error
+            raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
 
     def unpark(self, token: str, opened: Opened) -> Record:
         """Have a parked report wait again. Raises ValueError when it is none."""
@@ -233,7 +266,7 @@ class Records:
             self._disk.remove(place)
             self._disk.settle(self._parked)
         except OSError as error:
-            raise unavailable(error, self._parked) from error
+            raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
         return waiting
 
     def put_last(self, token: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
-from spooler.daemon.claims.records import Phase, Record, Records
+from spooler.daemon.claims.records import Phase, Record, Records, RecordsUnavailable
 from spooler.daemon.outage import Outage
 from spooler.daemon.persist import persist
 from spooler.daemon.shared import Patience, Shared
@@ -124,7 +124,7 @@ class Delivery:
         record = self._records.get(token)
         if record is None:
             return  # it could not be kept, and the storage has taken it
-        if self._slow and len(self._records) <= _AHEAD:
+        if self._slow and len(self._records.of(Phase.REPORT)) <= _AHEAD:
             self._wake()
         else:
             self._deliver(self._records, record)
@@ -177,6 +177,9 @@ class Delivery:
             self._busy.add(record.token)
         try:
             return self._bring(records, record, kept=kept)
+        except RecordsUnavailable as error:
+            self._shared.room.missing(error, job=record.claim.job.id)
+            return False
         except BackendUnavailable as error:
             self._delay(records, record, error, kept=kept)
             return False
@@ -194,6 +197,7 @@ class Delivery:
             self._leases.drop(record.token)
             records.park(record, str(error))
             records.drop(record.token)
+            self._off_our_hands(record)
             self._tell(EventName.REPORT_PARKED, record, reason=str(error))
             return True
         except ReportRefused as error:
@@ -201,13 +205,16 @@ class Delivery:
         self._leases.drop(record.token)
         if kept:
             records.drop(record.token)
-        with self._guard:
-            self._alone.pop(record.token, None)
+        self._off_our_hands(record)
         queue = record.claim.job.queue
         self._refused_since.pop(queue, None)
         self._outage.over(queue)
         self._tell(EventName.REPORT_DELIVERED, record)
         return True
+
+    def _off_our_hands(self, record: Record) -> None:
+        with self._guard:
+            self._alone.pop(record.token, None)
 
     def _ack(self, record: Record) -> None:
         if record.signed is None:
@@ -251,10 +258,11 @@ class Delivery:
         self._wake()
         if not tell:
             return
+        newest = records.get(record.token) or record  # a substitute may have taken its place
         if error.scope is Scope.JOB:
-            self._tell(EventName.REPORT_DELAYED, record, reason=str(error))
+            self._tell(EventName.REPORT_DELAYED, newest, reason=str(error))
         try:  # so that people find the reason beside the report
-            records.keep(replace(record, reason=str(error)))
+            records.keep(replace(newest, reason=str(error)))
         except BackendUnavailable as full:
             self._shared.room.missing(full, job=record.claim.job.id)
 
@@ -262,6 +270,7 @@ class Delivery:
         claim = record.claim
         self._shared.observer.emit(
             event,
+            **self._outage.about,
             device=record.device,
             job=claim.job.id,
             attempt=claim.attempt,

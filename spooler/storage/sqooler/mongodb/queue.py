@@ -149,11 +149,9 @@ class MongoQueue:
     @contextmanager
     def keeping(self, waiting: Waiting) -> Iterator[None]:
         """Put a job back to its place when what is done about it fails."""
-        try:
-            yield
-        except BaseException:
-            self._waiting.appendleft(waiting)
-            raise
+        self._waiting.appendleft(waiting)
+        yield
+        self._waiting.popleft()
 
     def forget(self) -> None:
         """Have the next `refresh` ask the server."""
