@@ -5,7 +5,7 @@ by-id      lists the ids once, then three commands per job: claim it by its id
 searching  the same three, but claims whichever job nobody has: what one would write first. Where
            no index is used (SecantusDB), the server looks at the whole queue for each claim
 storage    spooler's own storage, called as its daemon calls it (claim, start, end), without the
-           daemon: no outbox, no handler, no process beside it
+           daemon: no record, no handler, no process beside it
 
 Result and status are signed and as long as spooler's; in the first two jobs stay where they are.
 Writes are acknowledged by a majority and journaled, as spooler's are.
@@ -106,6 +106,7 @@ def _report(claim: Claim) -> Report:
         str(claim.owner),
         Status(State.DONE, "", now, now),
         Result(echo),
+        digest=claim.job.digest,
     )
 
 
