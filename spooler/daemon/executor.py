@@ -89,15 +89,10 @@ class Work:
     signed: SignedReport | None = None
 
     @property
-    def claim(self) -> Claim:
-        """The claim, as it is by now."""
-        return self.held.claim
-
-    @property
     def outcome(self) -> Outcome:
         """The end of a job that has come to one."""
         if not isinstance(self.end, Outcome):
-            raise TypeError(f"job {self.claim.job.id} has no outcome")
+            raise TypeError(f"job {self.held.claim.job.id} has no outcome")
         return self.end
 
 
@@ -174,7 +169,7 @@ class Executor:
         control = Control(note)
         self._control = control
         held = feed.leases.hold(claim, control.stop)
-        scratch = f"{self._scratch}/{claim.job.key}.{claim.token}"
+        scratch = f"{self._scratch}/{claim.job.key}.{claim.lease.token}"
         began = self._shared.clock.now()
         since = self._shared.clock.monotonic()
         work = Work(feed, held, rules, version, control, scratch, began, since)
@@ -185,7 +180,7 @@ class Executor:
 
     def admit(self, work: Work) -> Work:
         """Refuse what is not to be run at all."""
-        claim = work.claim
+        claim = work.held.claim
         if claim.cancelled:
             end = Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
             return replace(work, end=end)
@@ -196,18 +191,18 @@ class Executor:
     def start(self, work: Work) -> Work:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
         seconds = self._wanted(work) + _AROUND_A_RUN
-        queue = work.claim.job.queue
+        queue = work.held.claim.job.queue
 
         def trouble(error: BackendUnavailable) -> None:
             work.feed.outage.noticed(error, queue, device=work.rules.name)
 
         def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.claim.job.id)
+            self._shared.room.missing(error, job=work.held.claim.job.id)
 
         try:
             persist(lambda: work.feed.leases.started(work.held, seconds), self._patience, trouble)
             if not work.feed.backend.traits.keeps_claims:
-                record = Record(work.claim, work.rules.name)
+                record = Record(work.held.claim, work.rules.name)
                 persist(lambda: work.feed.records.keep(record), self._patience, full)
         except LeaseLost as error:
             return replace(work, end=Lost(str(error)))
@@ -219,7 +214,7 @@ class Executor:
 
     def run(self, work: Work) -> Work:
         """Have the handler run the job, for as long as device, job and lease allow."""
-        claim, allowed = work.claim, self._allowed(work)
+        claim, allowed = work.held.claim, self._allowed(work)
         request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
             return replace(work, end=self._runner.run(request, work.control))
@@ -230,12 +225,12 @@ class Executor:
 
     def _wanted(self, work: Work) -> float:
         """Seconds that device and job allow a run."""
-        limit = work.claim.job.limits.timeout
+        limit = work.held.claim.job.limits.timeout
         return work.rules.timeout if limit is None else min(work.rules.timeout, limit)
 
     def _allowed(self, work: Work) -> float:
         """Seconds that this run may take, before the deadline of its storage too."""
-        until, wanted = work.claim.until, self._wanted(work)
+        until, wanted = work.held.claim.until, self._wanted(work)
         if until is None:
             return wanted
         left = until - self._shared.clock.monotonic() - _AROUND_A_RUN
@@ -284,9 +279,9 @@ class Executor:
         )
 
     def _kept_at(self, work: Work) -> str:
-        job = work.claim.job
+        job = work.held.claim.job
         device = key_of(work.rules.name)
-        return f"{self._files}/{device}/{job.key}.{work.claim.attempt}"
+        return f"{self._files}/{device}/{job.key}.{work.held.claim.attempt}"
 
     def _move(self, source: str, target: str, work: Work) -> bool:
         """A full disk is waited for: the run is over, and its files are part of its result."""
@@ -304,7 +299,7 @@ class Executor:
             return True
 
         def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.claim.job.id)
+            self._shared.room.missing(error, job=work.held.claim.job.id)
 
         try:
             return persist(move, self._patience, full)
@@ -324,12 +319,12 @@ class Executor:
         def keep() -> None:
             try:
                 self._disk.make_folder(Path(place).parent)
-                self._disk.publish(place, data, mark=work.claim.token)
+                self._disk.publish(place, data, mark=work.held.claim.lease.token)
             except OSError as error:
                 raise unavailable(error, place) from error
 
         def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.claim.job.id)
+            self._shared.room.missing(error, job=work.held.claim.job.id)
 
         where = f"it is kept on the daemon's machine: {place}"
         try:
@@ -344,14 +339,14 @@ class Executor:
 
     def sign(self, work: Work) -> Work:
         """Make the report, and sign it."""
-        claim, outcome = work.claim, work.outcome
+        claim, outcome = work.held.claim, work.outcome
         report = Report(
             claim.job.id,
             claim.job.queue,
             work.rules.name,
             work.version,
             claim.attempt,
-            str(claim.owner),
+            str(claim.lease.owner),
             Status(outcome.state, outcome.reason, work.began, self._shared.clock.now()),
             outcome.result,
             digest=claim.job.digest,
@@ -361,35 +356,35 @@ class Executor:
 
     def keep(self, work: Work) -> Work:
         """Make the report safe; from now on nothing of it can be lost."""
-        record = Record(work.claim, work.rules.name, Phase.REPORT, work.signed)
+        record = Record(work.held.claim, work.rules.name, Phase.REPORT, work.signed)
         work.feed.delivery.keep(record, self._patience)
         return work
 
     def deliver(self, work: Work) -> Work:
         """Bring the report to the storage, or leave it to the feed's thread."""
-        work.feed.delivery.deliver(work.claim.token)
+        work.feed.delivery.deliver(work.held.claim.lease.token)
         return work
 
     def _lose(self, work: Work, reason: str, *, left: bool) -> None:
         """Let go of a claim; what is written down of it is past, or is left to the next process."""
-        work.feed.leases.drop(work.claim.token)
+        work.feed.leases.drop(work.held.claim.lease.token)
         try:
             if not left:
-                work.feed.returns.forget(work.claim)
+                work.feed.returns.forget(work.held.claim)
         except BackendUnavailable as error:  # of our own disk
-            self._shared.room.missing(error, job=work.claim.job.id)
+            self._shared.room.missing(error, job=work.held.claim.job.id)
         self._tell(EventName.JOB_LOST, work, reason=reason)
 
     # --- back to the queue ------------------------------------------------------------------
 
     def _give_back(self, work: Work, reason: str) -> None:
-        queue = work.claim.job.queue
+        queue = work.held.claim.job.queue
 
         def trouble(error: BackendUnavailable) -> None:
             work.feed.outage.noticed(error, queue, device=work.rules.name)
 
         def give_back() -> None:
-            work.feed.returns.give_back(work.claim, reason, refund=True)
+            work.feed.returns.give_back(work.held.claim, reason, refund=True)
 
         try:
             persist(give_back, self._patience, trouble)
@@ -399,10 +394,10 @@ class Executor:
             pass  # stopping: the lease runs out, and the next daemon finds the claim
         else:
             self._tell(EventName.JOB_RELEASED, work, reason=reason)
-        work.feed.leases.drop(work.claim.token)
+        work.feed.leases.drop(work.held.claim.lease.token)
 
     def _tell(self, event: EventName, work: Work, **fields: object) -> None:
-        claim = work.claim
+        claim = work.held.claim
         self._shared.observer.emit(
             event, device=work.rules.name, job=claim.job.id, attempt=claim.attempt, **fields
         )

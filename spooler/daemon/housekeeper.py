@@ -182,7 +182,7 @@ class Housekeeper:
         """Show the progress of each run that has some; seconds until more may be shown."""
         now, soonest, shown = self._clock.monotonic(), None, {}
         for held in self.feed.leases.all():
-            token = held.claim.token
+            token = held.claim.lease.token
             at = self._shown_at.get(token, float("-inf"))
             wait = at + _SHOW_EVERY - now
             if held.progress and wait <= 0:

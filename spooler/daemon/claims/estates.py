@@ -57,13 +57,13 @@ class Estates:
 
     def standing(self, claim: Claim) -> Standing:
         """What is known of the holder of somebody's claim."""
-        estate = self._estate_of(claim.owner)
+        estate = self._estate_of(claim.lease.owner)
         if estate is None or estate == self._mine.folder.parent:
             return Standing.LEASED
         legacy = self._adopted(estate)
-        if legacy is None or claim.token in self._doubtful.get(estate, ()):
+        if legacy is None or claim.lease.token in self._doubtful.get(estate, ()):
             return Standing.LEASED
-        record = legacy.get(claim.token)
+        record = legacy.get(claim.lease.token)
         if record is not None and record.phase is not Phase.HELD:
             return Standing.SPARED
         return Standing.DEAD

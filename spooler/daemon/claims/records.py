@@ -71,7 +71,8 @@ class Record:
 
     @property
     def token(self) -> str:
-        return self.claim.token
+        """What the record is named after."""
+        return self.claim.lease.token
 
     @cached_property
     def digest(self) -> str:
@@ -200,13 +201,13 @@ class Records:
         for path in found:
             try:
                 record = record_from_json(read(path, limit=_LARGEST), opened)
-                if path.name != f"{record.token}.json":
+                if path.name != f"{record.claim.lease.token}.json":
                     raise ValueError("it is named after another claim")  # noqa: TRY301 - told of like the rest
             except ValueError as error:
                 unreadable(path, str(error))
                 continue
             with self._guard:
-                self._records[record.token] = record
+                self._records[record.claim.lease.token] = record
 
     def let_go(self) -> None:
         """Unlock, and remove the folder when nothing is in it any more; harmless to repeat."""
@@ -225,13 +226,13 @@ class Records:
 
     def keep(self, record: Record) -> None:
         """Make a record durable; raises BackendUnavailable when this disk does not take it."""
-        place = f"{self.folder}/{record.token}.json"
+        place = f"{self.folder}/{record.claim.lease.token}.json"
         try:
             self._disk.publish(place, record_to_json(record), mark="new", mode=FILE_MODE)
         except OSError as error:
             raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
-            self._records[record.token] = record
+            self._records[record.claim.lease.token] = record
 
     def drop(self, token: str) -> None:
         """Forget a claim. When a crash undoes this, its report is delivered again."""
@@ -249,7 +250,7 @@ class Records:
         once more.
         """
         parked = replace(record, phase=Phase.PARKED, reason=reason)
-        place = self._parked / f"{record.token}.json"
+        place = self._parked / f"{record.claim.lease.token}.json"
         try:
             self._disk.make_folder(self._parked, mode=FOLDER_MODE)
             self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)

@@ -125,7 +125,8 @@ class Recovery:
         return claim
 
     def _judge(self, claim: Claim) -> Standing:
-        if claim.token in self._feed.leases.tokens() or claim.token in self._estates.tokens():
+        token = claim.lease.token
+        if token in self._feed.leases.tokens() or token in self._estates.tokens():
             return Standing.SPARED
         return self._estates.standing(claim)
 
@@ -170,7 +171,7 @@ class Recovery:
             served.queue.device,
             served.version(),
             claim.attempt,
-            str(claim.owner),
+            str(claim.lease.owner),
             Status(outcome.state, outcome.reason, None, now),
             digest=job.digest,
         )
@@ -179,7 +180,7 @@ class Recovery:
         record = Record(claim, served.queue.device, Phase.REPORT, signed)
         if not self._feed.delivery.keep(record, self._patience):
             return False
-        self._feed.delivery.deliver(claim.token)
+        self._feed.delivery.deliver(claim.lease.token)
         event = (
             EventName.JOB_CANCELLED if outcome.state is State.CANCELLED else EventName.JOB_FAILED
         )

@@ -46,11 +46,11 @@ class Returns:
         if not delay or self._backend.traits.delays:
             self._release(claim, reason, refund=refund, delay=delay)
             return
-        if self._leases.of(claim.token) is None:
+        if self._leases.of(claim.lease.token) is None:
             self._leases.hold(claim)
         due = self._clock.monotonic() + delay
         with self._guard:
-            self._waiting[claim.token] = _Waiting(claim, reason, refund, due)
+            self._waiting[claim.lease.token] = _Waiting(claim, reason, refund, due)
 
     def holds(self, token: str) -> bool:
         """Whether a claim is held until its job may run again."""
@@ -68,7 +68,7 @@ class Returns:
         for each in waiting:
             if each.due > now and not at_once:
                 break
-            held = self._leases.of(each.claim.token)
+            held = self._leases.of(each.claim.lease.token)
             claim = each.claim if held is None else held.claim
             try:
                 with suppress(LeaseLost):
@@ -78,10 +78,10 @@ class Returns:
                     raise
                 later = now + (error.retry_after or _AGAIN)
                 with self._guard:
-                    self._waiting[claim.token] = replace(each, due=later)
+                    self._waiting[claim.lease.token] = replace(each, due=later)
                 continue
             with self._guard:
-                self._waiting.pop(claim.token, None)
+                self._waiting.pop(claim.lease.token, None)
         with self._guard:
             soonest = min((each.due for each in self._waiting.values()), default=None)
         return None if soonest is None else max(0.0, soonest - now)
@@ -96,10 +96,10 @@ class Returns:
 
     def forget(self, claim: Claim) -> None:
         """Let a claim go that is not ours any more. Raises BackendUnavailable, of our own disk."""
-        self._leases.drop(claim.token)
+        self._leases.drop(claim.lease.token)
         for records in self._estates:  # where the storage forgets who holds what
-            if claim.token in records:
-                records.drop(claim.token)
+            if claim.lease.token in records:
+                records.drop(claim.lease.token)
 
     def try_all(self) -> None:
         """At the end: give back what waits, as far as the storage answers."""

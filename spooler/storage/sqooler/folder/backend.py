@@ -185,7 +185,7 @@ class FolderBackend:
             self._endings.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        with self._about(claim), self._ends.of(claim.token):
+        with self._about(claim), self._ends.of(claim.lease.token):
             committed = self._endings.commit(claim, signed)
             if committed is not None:
                 self._endings.publish(claim.job.queue, committed)
@@ -210,8 +210,8 @@ class FolderBackend:
             raise
 
     def _forget(self, claim: Claim) -> None:
-        self._tokens.drop(claim.token)
-        self._claims.forget(claim.token)
+        self._tokens.drop(claim.lease.token)
+        self._claims.forget(claim.lease.token)
 
     # --- looking ----------------------------------------------------------------------------
 

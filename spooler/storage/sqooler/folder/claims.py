@@ -125,7 +125,7 @@ class FolderClaims:
         def rename(place: str, name: ClaimName) -> ClaimName:
             after = name.then(phase=phase or name.phase)
             self._disk.rename(place, self._layout.claim(claim.job.queue, after))
-            self._newest[claim.token] = after
+            self._newest[claim.lease.token] = after
             return after
 
         with self._lock:
@@ -145,7 +145,7 @@ class FolderClaims:
             raise self.lost(claim)
         if not refund or delay:
             started = claim.started or name.phase is Phase.STARTED
-            ended = Attempt(claim.attempt, str(claim.owner), at, reason, started=started)
+            ended = Attempt(claim.attempt, str(claim.lease.owner), at, reason, started=started)
             self._history.note(claim, None if refund else ended, delay)
         queue, job_id = claim.job.queue, claim.job.id
         self.show_no_more(job_id)
@@ -187,7 +187,7 @@ class FolderClaims:
 
     def _hints(self, claim: Claim) -> list[ClaimName]:
         """Return the newest name that we know of a claim."""
-        name = self._newest.get(claim.token) or ClaimName.parse(claim.handle)
+        name = self._newest.get(claim.lease.token) or ClaimName.parse(claim.handle)
         return [name] if name is not None and name.names(claim) else []
 
     def _find(self, claim: Claim) -> ClaimName | None:
@@ -207,7 +207,7 @@ class FolderClaims:
             or any(name.job_id == job_id for name in self.names(queue))
         ):
             return LeaseLost(
-                f"job {job_id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+                f"job {job_id} is no longer held by {claim.lease.owner} (attempt {claim.attempt})"
             )
         return JobGone(f"job {job_id} was deleted from the folder")
 

@@ -93,7 +93,7 @@ class ClaimName(NamedTuple):
     def names(self, claim: Claim) -> bool:
         """Whether this is a name of that claim, older or newer."""
         mine = (self.job_id, self.attempt, self.token)
-        return mine == (claim.job.id, claim.attempt, claim.token)
+        return mine == (claim.job.id, claim.attempt, claim.lease.token)
 
     def then(self, **changes: Any) -> ClaimName:
         """Return the next name of the claim: every observer sees that it has changed."""

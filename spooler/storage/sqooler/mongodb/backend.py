@@ -98,7 +98,7 @@ class MongoBackend:
 
     def show(self, claim: Claim, text: str) -> None:
         """Replace a status that is not final; the first one is the client's, so none is made."""
-        if self._claiming.held.held(claim.token) is None:
+        if self._claiming.held.held(claim.lease.token) is None:
             return  # it has ended, or is somebody else's; what has not been seen yet is below
         number = number_of(claim.job.id)
         text = text.encode("utf-8", "replace").decode()
@@ -109,18 +109,18 @@ class MongoBackend:
             place.replace_one(wanted, encode(document, number))
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        held = self._claiming.held.held(claim.token)
+        held = self._claiming.held.held(claim.lease.token)
         with self._translated(), self._dropping(claim):
             body = None if held is None else held.body
             if body is None:
                 body = self._claiming.body(claim.job.queue, number_of(claim.job.id))
             self._endings.end(claim, signed, body)
-        self._claiming.held.drop(claim.token)
+        self._claiming.held.drop(claim.lease.token)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
         with self._translated(), self._dropping(claim):
             self._ledger.give_back(claim, reason, refund=refund, delay=delay)
-        self._claiming.held.drop(claim.token)
+        self._claiming.held.drop(claim.lease.token)
         self._claiming.queues[claim.job.queue].forget()
 
     # --- looking ----------------------------------------------------------------------------
@@ -184,5 +184,5 @@ class MongoBackend:
         try:
             yield
         except LeaseLost:
-            self._claiming.held.drop(claim.token)
+            self._claiming.held.drop(claim.lease.token)
             raise

@@ -259,7 +259,7 @@ class MongoEndings:
         queue, number = claim.job.queue, number_of(claim.job.id)
         asked = {"phase": 1, "token": 1, "attempt": 1}
         said = self._layout.ledger(queue).find_one({"_id": number}, asked) or {}
-        mine = (said.get("token"), said.get("attempt")) == (claim.token, claim.attempt)
+        mine = (said.get("token"), said.get("attempt")) == (claim.lease.token, claim.attempt)
         if not mine or said.get("phase") not in {Phase.COMMITTED, Phase.ENDED}:
             raise lost(claim)
         if said["phase"] == Phase.COMMITTED:

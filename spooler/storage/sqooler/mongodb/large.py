@@ -72,7 +72,7 @@ class LargeResults:
 
 def file_name(claim: Claim) -> str:
     """Return the id of a claim's file: another attempt has another."""
-    return f"{claim.job.queue}/{claim.job.id}/{claim.attempt}.{claim.token}"
+    return f"{claim.job.queue}/{claim.job.id}/{claim.attempt}.{claim.lease.token}"
 
 
 def detached(jws: str) -> str:

@@ -156,7 +156,7 @@ class MongoLedger:
         if not refund:
             past = {
                 "number": "$attempt",
-                "owner": {"$literal": str(claim.owner)},
+                "owner": {"$literal": str(claim.lease.owner)},
                 "at": now,
                 "ended": {"$literal": reason.encode("utf-8", "replace").decode()},
                 "started": "$started",
@@ -301,14 +301,14 @@ def _history(said: Any) -> tuple[Attempt, ...]:
 
 def fence(claim: Claim, *, whoever: bool = False) -> Document:
     """What an entry must say for a write about this claim."""
-    wanted = {"_id": number_of(claim.job.id), "token": claim.token, "attempt": claim.attempt}
-    return wanted if whoever else {**wanted, "owner.process": claim.owner.process}
+    wanted = {"_id": number_of(claim.job.id), "token": claim.lease.token, "attempt": claim.attempt}
+    return wanted if whoever else {**wanted, "owner.process": claim.lease.owner.process}
 
 
 def lost(claim: Claim) -> LeaseLost:
     """What is said of a claim that is not ours any more."""
     return LeaseLost(
-        f"job {claim.job.id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+        f"job {claim.job.id} is no longer held by {claim.lease.owner} (attempt {claim.attempt})"
     )
 
 
