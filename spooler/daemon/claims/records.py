@@ -158,6 +158,8 @@ class Records:
         self._guard = threading.Lock()
         self._records: dict[str, Record] = {}
         self._lock: int | None = None
+        #: Whether the lock was there before us, so that having it says something of its process.
+        self.proves_death = False
 
     # --- the estate -------------------------------------------------------------------------
 
@@ -165,23 +167,32 @@ class Records:
         """Make the folder and lock it for the life of this process. Raises BackendUnavailable."""
         try:
             self._disk.make_folder(self.folder, mode=FOLDER_MODE)
-            if not self.lock():
+            if not self.lock(make=True):
                 raise RuntimeError(f"{self.folder} is locked, and nobody else can know of it")
         except OSError as error:
             raise RecordsUnavailable(
                 str(unavailable(error, error.filename or self.folder))
             ) from error
 
-    def lock(self) -> bool:
-        """Whether the folder is ours now: its process is dead, or we are that process."""
+    def lock(self, *, make: bool = False) -> bool:
+        """Whether the folder is ours now: its process is dead, or we are that process.
+
+        A missing lock, which proves nothing, is made where `make` says so.
+        """
         if self._lock is not None:
             return True
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(self.folder / _LOCK, flags, 0o600)
+        flags, found = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, True
+        try:
+            handle = os.open(self.folder / _LOCK, flags)
+        except FileNotFoundError:
+            if not make:
+                return False
+            found = False
+            handle = os.open(self.folder / _LOCK, flags | os.O_CREAT, 0o600)
         if not self._locked(handle):
             os.close(handle)
             return False
-        self._lock = handle
+        self._lock, self.proves_death = handle, found
         return True
 
     def _locked(self, handle: int) -> bool:
