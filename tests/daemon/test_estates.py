@@ -170,6 +170,36 @@ def test_what_lies_in_an_estate_without_a_lock_is_delivered_and_proves_nothing(
     assert later.estates.standing(claim) is Standing.LEASED
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "closed"])
+def test_a_file_that_cannot_be_read_keeps_no_report_from_its_storage(
+    parts: Parts, other: Parts, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    parts.submit()
+    claim = parts.claim()
+    job = left_behind(parts)
+    place = parts.records.folder / f"{claim.token}.json"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to("/nowhere")
+    else:
+        place.write_bytes(b"{}")
+        opened = os.open
+
+        def closed(path: str | Path, *args: int, **kwargs: int) -> int:
+            if os.fspath(path) == os.fspath(place):
+                raise PermissionError(13, "Permission denied", str(path))
+            return opened(path, *args, **kwargs)
+
+        monkeypatch.setattr("spooler.durable.os.open", closed)
+    other.recovery.run(other.desk.served)
+    other.recovery.run(other.desk.served)
+    assert other.told(EventName.JOB_REQUEUED) == [], "that file may be the report of a claim"
+    assert other.estates.standing(claim) is Standing.LEASED
+    assert [where for where, _ in other.unreadable] == [place], "and it is told of, once"
+    assert other.state_of(job) is State.DONE
+
+
 # --- a living process ------------------------------------------------------------------------
 
 HOLDER = """

@@ -207,13 +207,13 @@ class Records:
         """Read what the files say, oldest first; what cannot be used stays and is told of."""
         for half in self.folder.glob(".*.tmp"):  # of a process that died while it wrote
             self._disk.remove(half)
-        found = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
+        found = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime_ns)
         for path in found:
             try:
                 record = record_from_json(read(path, limit=_LARGEST), opened)
                 if path.name != f"{record.token}.json":
                     raise ValueError("it is named after another claim")  # noqa: TRY301 - told of like the rest
-            except ValueError as error:
+            except (OSError, ValueError) as error:  # the others are not kept waiting for this one
                 unreadable(path, str(error))
                 continue
             with self._guard:
