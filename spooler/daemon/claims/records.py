@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from pydantic_core import to_json
 
-from spooler.durable import Disk, read, unavailable
+from spooler.durable import Disk, exists, read, unavailable
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Attempt, Claim
 from spooler.model.job import Limits
@@ -257,10 +257,12 @@ class Records:
         """Keep a report that the storage will never take aside; it is never thrown away.
 
         The record itself stays until it is dropped or replaced: die in between, and it is parked
-        once more.
+        once more. A substitute never takes the place of the report that it stands in for.
         """
         parked = replace(record, phase=Phase.PARKED, reason=reason)
         place = self._parked / f"{record.token}.json"
+        if record.substitute and exists(place):
+            return
         try:
             self._disk.make_folder(self._parked, mode=FOLDER_MODE)
             self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)
