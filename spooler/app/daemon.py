@@ -8,12 +8,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from spooler import __version__
 from spooler.app import parts
 from spooler.app.feeds import Ground, OpenFeed, open_feed
 from spooler.app.first_edition import take_over_outbox
 from spooler.clock import SystemClock
+from spooler.daemon.claims.records import PARKED
 from spooler.daemon.executor import Executor
 from spooler.daemon.housekeeper import Duty
 from spooler.daemon.room import Room
@@ -29,9 +31,12 @@ from spooler.errors import ConfigError
 from spooler.observe.audit import AuditLog
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
+from spooler.observe.logger import get_logger
 from spooler.observe.notify import ServiceManager
 from spooler.settings import DeviceSettings, Settings
 from spooler.storage.wrapped.metered import Metered
+
+logger = get_logger("spooler.records")
 
 #: Seconds that the service manager should grant for opening one device.
 _OPENING = 120.0
@@ -143,6 +148,7 @@ class Daemon:
             Disk().make_folder(state / "scratch")
             for each in self.feeds:
                 each.open()
+            tell_of_strangers(state, {each.feed.records.folder.name for each in self.feeds})
             self._take_over_the_first_edition()
             for each in self.feeds:
                 each.housekeeper.check_keys()
@@ -241,6 +247,20 @@ class Daemon:
         self.settings = settings
         self._schedule()
         return later
+
+
+def tell_of_strangers(state: Path, storages: set[str]) -> None:
+    """Warn about reports for a storage that the settings do not name: nobody delivers them."""
+    for folder in sorted((state / "records").glob("*/*")):
+        if folder.parent.name == PARKED or folder.name in storages:
+            continue
+        if count := sum(1 for _ in folder.glob("[!.]*.json")):
+            logger.warning(
+                "%s has %d undelivered reports for a storage that the settings do not name, or "
+                "name by another address; see: spooler outbox list",
+                os.fspath(folder),
+                count,
+            )
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:

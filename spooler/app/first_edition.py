@@ -30,16 +30,19 @@ def take_over_outbox(folder: Path, records: Records, opened: Opened) -> int:
     for place in sorted(folder.glob("[!.]*.json")) + sorted(folder.glob("parked/[!.]*.json")):
         try:
             record = _record(json.loads(read(place)), opened)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("%s is of an earlier edition and cannot be used: %s", place, error)
             continue
         if place.parent.name == "parked":
             records.park(record, _reason(place))
-            Disk().remove(f"{place}.reason")
         else:
             records.keep(record)
-        Disk().remove(place)
         count += 1
+        try:
+            Disk().remove(place)
+            Disk().remove(f"{place}.reason")
+        except OSError as error:  # it is delivered again at the next start, which is harmless
+            logger.warning("%s was taken over and cannot be removed: %s", place, error)
     return count
 
 

@@ -26,6 +26,10 @@ from spooler.protocols import Backend
 from spooler.settings import Settings
 from spooler.signing.jws import payload
 
+_NOT_TRIED = (
+    "not tried: it belongs to a storage that the settings do not name under this address, another "
+    "daemon is delivering it, or none of the keys here has signed it"
+)
 _UNREADABLE = "the file cannot be read; keep it, and report it"
 
 
@@ -101,7 +105,12 @@ def retry_outbox(settings: Settings, names: Sequence[str] = ()) -> list[Retried]
         found = []
         for name in settings.feeds():
             found += _retry(settings, name, wanted)
-        return found
+        tried = {each.name for each in found}
+        return found + [
+            Retried(name, delivered=False, detail=_NOT_TRIED)
+            for name in wanted
+            if name not in tried
+        ]
     finally:
         os.close(lock)
 
@@ -118,10 +127,14 @@ def _retry(settings: Settings, storage: str, wanted: dict[str, bool]) -> list[Re
         mine.open()
         estates.adopt_siblings()
         parked = settings.state / "records" / PARKED / mine.folder.name
+        refused = []
         for name, is_parked in wanted.items():
             if is_parked and (parked / name).exists():
-                mine.unpark(name.removesuffix(".json"), opened)
-        return [
+                try:
+                    mine.unpark(name.removesuffix(".json"), opened)
+                except ValueError as error:
+                    refused.append(Retried(name, delivered=False, detail=f"stays parked: {error}"))
+        return refused + [
             _bring(backend, records, record)
             for records in estates
             for record in records.of(Phase.REPORT)

@@ -25,6 +25,8 @@ _LONGEST = 60.0
 _SHOW_EVERY = 1.0
 #: Timers that are this many intervals late, and this many seconds beyond, are taken for stopped.
 _LATE, _SLACK = 2.0, 5.0
+#: Seconds that a storage has to do what it is asked before it counts as recovered for good.
+_STEADY = 30.0
 
 
 class Duty(StrEnum):
@@ -150,17 +152,25 @@ class Housekeeper:
             self._punctual.heard()
         self._punctual.look()
         if self.feed.outage.lasts and not self._is_back():
-            return max(0.01, self._ping_at - self._clock.monotonic())
+            return self._until_ping()
+        if self.feed.outage.over_for(_STEADY):
+            self._backoff.reset()
         pauses = [self._show()]
         if Duty.ANNOUNCE in wanted:
             self._announcer.announce()
         if Duty.RECOVER in wanted:
             self._recovery.run(self._served)
         pauses += [self._give_back(), self.feed.delivery.retry()]
+        if self.feed.outage.lasts:
+            pauses.append(self._until_ping())
         return min((each for each in pauses if each is not None), default=_LONGEST)
 
     def _is_back(self) -> bool:
-        """Ask a storage that was away, now and then."""
+        """Ask a storage that was away, now and then.
+
+        One that answers may still not do what it is asked, like a full disk: then it is asked again
+        after a longer pause, as if it had not answered.
+        """
         now = self._clock.monotonic()
         if now < self._ping_at:
             return False
@@ -169,14 +179,17 @@ class Housekeeper:
         except BackendUnavailable as error:
             self._ping_at = self._clock.monotonic() + (error.retry_after or self._backoff.wait())
             return False
-        self._backoff.reset()
-        self._ping_at = float("-inf")
+        self._ping_at = self._clock.monotonic() + self._backoff.wait()
         self.feed.outage.over()
         for each in self._served:
             each.wake()
         self._bell.ring(Duty.RECOVER)
         self._bell.ring(Duty.ANNOUNCE)
         return True
+
+    def _until_ping(self) -> float:
+        """Return the seconds until a storage that is away is asked again."""
+        return max(0.01, self._ping_at - self._clock.monotonic())
 
     def _show(self) -> float | None:
         """Show the progress of each run that has some; seconds until more may be shown."""

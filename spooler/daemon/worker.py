@@ -17,7 +17,7 @@ from spooler.daemon.schedule.drain import Policy, Tickets
 from spooler.daemon.schedule.opening_hours import OpeningHours
 from spooler.daemon.schedule.turns import Source, Turns
 from spooler.daemon.shared import Shared
-from spooler.errors import BackendUnavailable, DeviceUnusable, LeaseLost
+from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, LeaseLost
 from spooler.model.claim import Claim, Lease
 from spooler.model.device import DeviceCard
 from spooler.model.run import StopReason
@@ -234,7 +234,7 @@ class Worker:
 
     # --- a device that rests ----------------------------------------------------------------
 
-    def _rest(self, error: DeviceUnusable) -> None:
+    def _rest(self, error: ConfigError | DeviceUnusable) -> None:
         self._tell_note(str(error))
         self._shared.observer.emit(
             EventName.DEVICE_RESTED, device=self.rules.name, error=str(error)
@@ -248,7 +248,7 @@ class Worker:
         while self.patience(backoff.wait()):
             try:
                 self._open()
-            except DeviceUnusable as error:
+            except (ConfigError, DeviceUnusable) as error:
                 self._rest(error)
             else:
                 return True

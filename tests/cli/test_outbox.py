@@ -18,6 +18,7 @@ from spooler.model.result import Report, Result
 from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.settings import load
+from spooler.signing.keys import generate
 
 
 @pytest.fixture
@@ -162,3 +163,38 @@ def test_a_report_of_an_earlier_edition_is_delivered(kept, lab, said):
     (listed,) = json.loads(said("outbox", "list", "--json").out)
     assert (listed["parked"], listed["reason"]) == (True, "it was taken over")
     assert list(outbox.rglob("*.json*")) == []
+
+
+def test_a_parked_report_under_an_unknown_key_stays_parked(kept, said):
+    """The key was replaced by hand, and not rotated."""
+    _, records, record = kept
+    stranger = parts.report_signer(generate("before"))(record.signed.report)
+    records.open()
+    records.park(replace(record, signed=stranger), "it was taken over")
+    records.drop(record.token)
+    records.let_go()
+    tried = said("outbox", "retry")
+    assert tried.code == 1, tried.err
+    assert "not signed by a key of this daemon" in tried.out
+    (listed,) = json.loads(said("outbox", "list", "--json").out)
+    assert listed["parked"]
+
+
+def test_a_report_for_a_storage_under_another_address_is_told_of(kept, lab, said):
+    """The lab has moved its storage: nothing waits there in silence."""
+    _, records, _ = kept
+    records.folder.rename(records.folder.with_name("sqooler-local-elsewhere"))
+    tried = said("outbox", "retry")
+    assert tried.code == 1, tried.err
+    assert "settings do not name" in tried.out
+    assert "1 undelivered reports for a storage" in lab.drain()
+    assert len(json.loads(said("outbox", "list", "--json").out)) == 1
+
+
+def test_what_cannot_be_read_in_an_older_outbox_keeps_no_daemon_from_its_start(lab):
+    outbox = load(lab.folder / "spooler.toml", {}).state / "outbox"
+    (outbox / "folder.json").mkdir(parents=True)
+    (outbox / "link.json").symlink_to("/nowhere")
+    told = lab.drain()
+    assert "folder.json" in told
+    assert "link.json" in told

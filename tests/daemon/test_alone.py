@@ -287,6 +287,29 @@ def test_refused_too_it_waits_alone_with_its_lease(parts: Parts) -> None:
     check_answered(parts, job)
 
 
+def test_an_answer_that_comes_too_late_leaves_the_refused_report_where_it_is(parts: Parts) -> None:
+    """Refused, then away until somebody else has ended the job: two reports, of which one counts.
+
+    What was measured lies in the parked one; the answer in its place holds no data.
+    """
+    parts.submit()
+    claim = parts.hold().claim
+    parts.backend.before["ack"] = everything_refused
+    parts.finish(claim, {"value": 7})
+    parts.clock.advance(TTL + 1)
+    other = parts.backend.inner.reclaim(QUEUE, new_lease(), leased)
+    assert other is not None
+    parts.backend.inner.ack(other, parts.report(other))
+    del parts.backend.before["ack"]
+    parts.clock.advance(60.0)
+    parts.delivery.retry()
+    assert parts.delivery.waiting == 0
+    (kept,) = parts.parked()
+    said = json.loads(kept.read_bytes())
+    assert b'"value":7' in opener()(said["jws"], "")
+    assert said["substitute"] is False
+
+
 STEPS = ["bringing", "parked", "signing", "answering", "answered", "told"]
 
 

@@ -145,6 +145,61 @@ def test_an_estate_is_shared_out_by_storage(parts: Parts, other: Parts) -> None:
     assert third.estates.standing(claim) is Standing.DEAD
 
 
+def test_a_lock_that_somebody_has_deleted_proves_nothing(parts: Parts, other: Parts) -> None:
+    """Whoever tidies up a `lock` file, or the whole folder, kills no process."""
+    parts.submit()
+    claim = parts.claim()
+    (parts.records.folder / "lock").unlink()
+    assert other.estates.standing(claim) is Standing.LEASED
+    assert not (parts.records.folder / "lock").exists(), "nothing is made in somebody's estate"
+
+
+def test_what_lies_in_an_estate_without_a_lock_is_delivered_and_proves_nothing(
+    parts: Parts,
+) -> None:
+    """The state folder was removed and made again: two daemons may have it at once."""
+    reported = left_behind(parts)
+    parts.backend.away = False
+    parts.submit()
+    claim = parts.claim()
+    (parts.records.folder / "lock").unlink()
+    later = parts.later_of_the_dead()
+    later.recovery.run(later.desk.served)
+    assert later.state_of(reported) is State.DONE
+    assert later.told(EventName.JOB_REQUEUED) == []
+    assert later.estates.standing(claim) is Standing.LEASED
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "closed"])
+def test_a_file_that_cannot_be_read_keeps_no_report_from_its_storage(
+    parts: Parts, other: Parts, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    parts.submit()
+    claim = parts.claim()
+    job = left_behind(parts)
+    place = parts.records.folder / f"{claim.token}.json"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to("/nowhere")
+    else:
+        place.write_bytes(b"{}")
+        opened = os.open
+
+        def closed(path: str | Path, *args: int, **kwargs: int) -> int:
+            if os.fspath(path) == os.fspath(place):
+                raise PermissionError(13, "Permission denied", str(path))
+            return opened(path, *args, **kwargs)
+
+        monkeypatch.setattr("spooler.durable.os.open", closed)
+    other.recovery.run(other.desk.served)
+    other.recovery.run(other.desk.served)
+    assert other.told(EventName.JOB_REQUEUED) == [], "that file may be the report of a claim"
+    assert other.estates.standing(claim) is Standing.LEASED
+    assert [where for where, _ in other.unreadable] == [place], "and it is told of, once"
+    assert other.state_of(job) is State.DONE
+
+
 # --- a living process ------------------------------------------------------------------------
 
 HOLDER = """
@@ -233,9 +288,10 @@ def test_our_own_records_are_spared(parts: Parts) -> None:
 
 
 def make_estate(at: Path, process: str) -> Path:
-    """The folders of an estate as a dead process leaves them, without a lock."""
+    """The folders of an estate as a dead process leaves them."""
     made = at / "records" / process
     (made / STORAGE).mkdir(parents=True)
+    (made / STORAGE / "lock").touch()
     return made
 
 
@@ -282,6 +338,7 @@ def of_another_user(root: Path, name: str) -> str:
 
 def with_a_file_inside(root: Path, name: str) -> str:
     made = beside(root, name)
+    (made / STORAGE / "lock").unlink()
     (made / STORAGE).rmdir()
     (made / STORAGE).write_text("no folder")
     return str(made)
@@ -327,7 +384,7 @@ def test_the_lease_decides_and_nothing_is_opened_or_created(
     before = sorted(tmp_path.rglob("*"))
     assert parts.estates.standing(claim) is Standing.LEASED
     assert parts.desk.recover() == 0
-    assert sorted(tmp_path.rglob("*")) == before, "a lock file is what opening leaves"
+    assert sorted(tmp_path.rglob("*")) == before
     parts.clock.advance(TTL + 1)
     assert parts.desk.recover() == 1, "it runs out like any other"
 

@@ -87,6 +87,29 @@ def test_a_storage_that_is_away_is_asked_by_ping_alone_and_seldom(parts: Parts) 
     assert EventName.DEVICE_ANNOUNCED in parts.events(), "and it is announced anew"
 
 
+def test_a_storage_that_answers_and_takes_nothing_is_asked_seldom_too(parts: Parts) -> None:
+    """A full disk: ping finds the folder, and the report does not fit."""
+    parts.submit()
+    held = parts.hold()
+    parts.backend.refused = {"ack"}
+    parts.finish(held.claim)
+    end = parts.clock.monotonic() + 600.0
+    while parts.clock.monotonic() < end:
+        parts.clock.advance(max(0.001, parts.desk.housekeeper.round()))
+    assert 600 / 45 - 1 <= parts.backend.calls.count("ping") <= 600 / 15 + 10
+    assert parts.events().count(EventName.STORAGE_UNAVAILABLE) <= 600 / 15 + 10, "no flood"
+    parts.backend.refused = set()
+    for _ in range(2):
+        parts.clock.advance(45.0)
+        parts.desk.housekeeper.round()
+    assert EventName.REPORT_DELIVERED in parts.events()
+    parts.clock.advance(60.0)
+    parts.desk.housekeeper.round()
+    parts.outage.noticed(BackendUnavailable("away"))
+    parts.desk.housekeeper.round()
+    assert not parts.outage.lasts, "after it has worked for a while, it is asked at once again"
+
+
 def test_a_storage_that_says_when_is_asked_then(parts: Parts) -> None:
     def later(*_: object) -> None:
         raise BackendUnavailable("busy", retry_after=120.0)

@@ -167,6 +167,31 @@ def test_a_device_that_rests_comes_back(make: Make) -> None:
     assert events.count(EventName.DEVICE_OPENED) == 2
 
 
+def test_a_handler_that_was_broken_meanwhile_rests_its_device_alone(make: Make) -> None:
+    """Somebody edits its file while the daemon runs; the other devices go on."""
+    loop = make()
+    broken, opened = threading.Event(), loop.parts.runner.open
+
+    def reopen() -> DeviceCard:
+        if not broken.is_set():
+            broken.set()
+            raise ConfigError("module lab_laser cannot be imported: SyntaxError.")
+        return opened()
+
+    def act(*_: object) -> Outcome:
+        if not broken.is_set():
+            raise DeviceUnusable("the laser is locked")
+        loop.finished.release()
+        return Outcome(State.DONE)
+
+    loop.parts.runner.act = act
+    loop.parts.runner.open = reopen  # type: ignore[method-assign]
+    loop.parts.submit()
+    assert loop.finished.acquire(timeout=PATIENCE)
+    told = [each["error"] for each in loop.parts.told(EventName.DEVICE_RESTED)]
+    assert told == ["the laser is locked", "module lab_laser cannot be imported: SyntaxError."]
+
+
 def test_once_ends_with_the_queue(make: Make) -> None:
     loop = make(once=True)
     loop.thread.join(PATIENCE)

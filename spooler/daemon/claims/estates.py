@@ -66,7 +66,7 @@ class Estates:
         record = legacy.get(claim.lease.token)
         if record is not None and record.phase is not Phase.HELD:
             return Standing.SPARED
-        return Standing.DEAD
+        return Standing.DEAD if legacy.proves_death else Standing.LEASED
 
     def adopt_siblings(self) -> None:
         """Take up what earlier processes of this state folder have left.
@@ -81,7 +81,7 @@ class Estates:
             raise unavailable(error, self._records) from error
         for process in found:
             if process.name != PARKED and process != self._mine.folder.parent:
-                self._adopted(process)
+                self._adopted(process, make=True)
 
     def let_go(self) -> None:
         """Close the estates in which nothing is left to be done."""
@@ -100,8 +100,11 @@ class Estates:
 
     # --- one estate -------------------------------------------------------------------------
 
-    def _adopted(self, process: Path) -> Records | None:
-        """The records of a dead process; None when it lives, or nothing can be known."""
+    def _adopted(self, process: Path, *, make: bool = False) -> Records | None:
+        """The records of a dead process; None when it lives, or nothing can be known.
+
+        In our own state folder a missing lock is made: a report may wait there.
+        """
         folder = process / self._mine.folder.name
         with self._guard:
             known = self._legacies.get(process)
@@ -109,7 +112,7 @@ class Estates:
                 return known
             legacy = Records(folder)
             try:
-                if not _is_ours(folder) or not legacy.lock():
+                if not _is_ours(folder) or not legacy.lock(make=make):
                     return None
                 told, doubtful = self._doubtful.get(process, set()), set[str]()
 

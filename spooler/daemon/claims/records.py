@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from pydantic_core import to_json
 
-from spooler.durable import Disk, read, unavailable
+from spooler.durable import Disk, exists, read, unavailable
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Attempt, Claim
 from spooler.model.job import Limits
@@ -159,6 +159,8 @@ class Records:
         self._guard = threading.Lock()
         self._records: dict[str, Record] = {}
         self._lock: int | None = None
+        #: Whether the lock was there before us, so that having it says something of its process.
+        self.proves_death = False
 
     # --- the estate -------------------------------------------------------------------------
 
@@ -166,23 +168,32 @@ class Records:
         """Make the folder and lock it for the life of this process. Raises BackendUnavailable."""
         try:
             self._disk.make_folder(self.folder, mode=FOLDER_MODE)
-            if not self.lock():
+            if not self.lock(make=True):
                 raise RuntimeError(f"{self.folder} is locked, and nobody else can know of it")
         except OSError as error:
             raise RecordsUnavailable(
                 str(unavailable(error, error.filename or self.folder))
             ) from error
 
-    def lock(self) -> bool:
-        """Whether the folder is ours now: its process is dead, or we are that process."""
+    def lock(self, *, make: bool = False) -> bool:
+        """Whether the folder is ours now: its process is dead, or we are that process.
+
+        A missing lock, which proves nothing, is made where `make` says so.
+        """
         if self._lock is not None:
             return True
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(self.folder / _LOCK, flags, 0o600)
+        flags, found = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, True
+        try:
+            handle = os.open(self.folder / _LOCK, flags)
+        except FileNotFoundError:
+            if not make:
+                return False
+            found = False
+            handle = os.open(self.folder / _LOCK, flags | os.O_CREAT, 0o600)
         if not self._locked(handle):
             os.close(handle)
             return False
-        self._lock = handle
+        self._lock, self.proves_death = handle, found
         return True
 
     def _locked(self, handle: int) -> bool:
@@ -197,13 +208,13 @@ class Records:
         """Read what the files say, oldest first; what cannot be used stays and is told of."""
         for half in self.folder.glob(".*.tmp"):  # of a process that died while it wrote
             self._disk.remove(half)
-        found = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
+        found = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime_ns)
         for path in found:
             try:
                 record = record_from_json(read(path, limit=_LARGEST), opened)
                 if path.name != f"{record.claim.lease.token}.json":
                     raise ValueError("it is named after another claim")  # noqa: TRY301 - told of like the rest
-            except ValueError as error:
+            except (OSError, ValueError) as error:  # the others are not kept waiting for this one
                 unreadable(path, str(error))
                 continue
             with self._guard:
@@ -247,10 +258,12 @@ class Records:
         """Keep a report that the storage will never take aside; it is never thrown away.
 
         The record itself stays until it is dropped or replaced: die in between, and it is parked
-        once more.
+        once more. A substitute never takes the place of the report that it stands in for.
         """
         parked = replace(record, phase=Phase.PARKED, reason=reason)
-        place = self._parked / f"{record.claim.lease.token}.json"
+        place = self._parked / f"{record.token}.json"
+        if record.substitute and exists(place):
+            return
         try:
             self._disk.make_folder(self._parked, mode=FOLDER_MODE)
             self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)
