@@ -14,6 +14,7 @@ from spooler.protocols import Backend, Clock, Signer, Submitter
 from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
 from spooler.storage.settings import (
     MemorySettings,
+    SqliteSettings,
     SqoolerLocalSettings,
     SqoolerMongodbSettings,
     StorageSettings,
@@ -68,6 +69,16 @@ def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
                 max_payload=opening.max_payload,
                 transactions=settings.transactions,
             )
+        case SqliteSettings():
+            from spooler.storage.sqlite.backend import SqliteBackend  # noqa: PLC0415 - on demand
+            from spooler.storage.sqlite.catalogue import SqliteCatalogue  # noqa: PLC0415 - on demand
+            from spooler.storage.sqlite.database import Database  # noqa: PLC0415 - on demand
+
+            database = Database(settings.path, sync=settings.fsync)
+            catalogue = SqliteCatalogue(database, opening.signer, opening.former_keys)
+            return SqliteBackend(
+                database, catalogue, opening.clock, max_payload=opening.max_payload
+            )
         case MemorySettings():
             return MemoryBackend(memory_storage(settings.name), opening.clock)
 
@@ -87,6 +98,11 @@ def open_submitter(settings: StorageSettings, clock: Clock) -> Submitter:
             )
 
             return MongoSubmitter(mongodb_documents(settings))
+        case SqliteSettings():
+            from spooler.storage.sqlite.database import Database  # noqa: PLC0415 - on demand
+            from spooler.storage.sqlite.submitter import SqliteSubmitter  # noqa: PLC0415 - on demand
+
+            return SqliteSubmitter(Database(settings.path, sync=settings.fsync), clock)
         case MemorySettings():
             return MemorySubmitter(memory_storage(settings.name), clock)
 

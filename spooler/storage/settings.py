@@ -124,6 +124,20 @@ class SqoolerMongodbSettings(BaseModel):
         return self
 
 
+class SqliteSettings(BaseModel):
+    """A database file on this machine, for daemons and submitters of one host."""
+
+    model_config = STRICT
+
+    type: Literal["sqlite"] = Field(description="which storage this is")
+    path: FolderPath = Field(
+        examples=["spooler.db"],
+        description="the database file, on a local disk; relative paths start at the settings file",
+    )
+    name: StorageName = Field(default="sqlite", description="the storage's name in device names")
+    fsync: Flag = Field(default=True, description="if false, a power cut may lose recent writes")
+
+
 class MemorySettings(BaseModel):
     """A storage that lives as long as the process: for trying things out."""
 
@@ -134,7 +148,8 @@ class MemorySettings(BaseModel):
 
 
 StorageSettings: TypeAlias = Annotated[
-    SqoolerLocalSettings | SqoolerMongodbSettings | MemorySettings, Discriminator("type")
+    SqoolerLocalSettings | SqoolerMongodbSettings | SqliteSettings | MemorySettings,
+    Discriminator("type"),
 ]
 
 #: The models by the `type` that chooses them.
