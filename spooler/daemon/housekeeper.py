@@ -141,10 +141,10 @@ class Housekeeper:
             self._bell.rung.clear()
             if self._stopping.is_set():
                 return
-            pause = self._round()
+            pause = self.round()
 
-    def _round(self) -> float:
-        """One round of duties; seconds until the next is due at the latest."""
+    def round(self) -> float:
+        """Do the duties that were asked for; seconds until the next is due at the latest."""
         wanted = self._bell.answer()
         if wanted & {Duty.ANNOUNCE, Duty.RECOVER}:
             self._punctual.heard()
