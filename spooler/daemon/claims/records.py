@@ -219,8 +219,10 @@ class Records:
         """Keep a report that the storage will never take aside; it is never thrown away.
 
         The record itself stays until it is dropped or replaced: die in between, and it is parked
-        once more.
+        once more. A substitute is not kept: the report that it stands in for is, in its place.
         """
+        if record.substitute:
+            return
         parked = replace(record, phase=Phase.PARKED, reason=reason)
         place = self._parked / f"{record.token}.json"
         try:
