@@ -5,20 +5,26 @@ The state machine finds what needs several things at once; this goes through eve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 
 from spooler.errors import BackendUnavailable
+from spooler.model.claim import Lease
 from spooler.model.device import Rerun
 from spooler.model.state import State
-from spooler.testing.bench import DEVICE, TTL
-from tests.faults.machine import FolderMachine, Machine
+from spooler.testing.bench import DEVICE, QUEUE, TTL, new_token
+from tests.faults.machine import Machine, machine_on
+from tests.faults.nodes import Fault
+from tests.faults.storages import STORAGES, Storage
 
-KINDS = ("refuse", "lose", "kill")
+KINDS = ("refuse", "lose", "kill", "stand")
 #: More steps than any way here has.
-MOST = 400
+MOST = 600
+#: In a test run every so manieth step is tried, another one for each way; `make fuzz` tries all.
+EVERY = 1 if "SPOOLER_TEST_FUZZ" in os.environ else 5
 
 
 def meanwhile(what: str) -> Callable[[Machine], None]:
@@ -26,7 +32,7 @@ def meanwhile(what: str) -> Callable[[Machine], None]:
 
     def act(machine: Machine) -> None:
         node = machine.nodes[0]
-        node.during = lambda: machine._meanwhile(node, 1, what)
+        node.during = lambda: machine.meanwhile(node, 1, what)
         node.turn()
 
     return act
@@ -38,30 +44,60 @@ def plain(machine: Machine) -> None:
 
 def drain(machine: Machine) -> None:
     """What the thread of a worker does, without its waits."""
-    worker, going_on = machine.nodes[0].worker, True
+    going_on = True
     while going_on:
         with suppress(BackendUnavailable):
-            going_on = worker._turn()
+            going_on = machine.nodes[0].turn()
+        machine.nodes[0].housekeep()
+        machine.clock.advance(6)
 
 
-def recovering(*, started: bool) -> Callable[[Machine], None]:
+def recovering(*, started: bool, host: int) -> Callable[[Machine], None]:
     """Another daemon has died with the job; this one finds it, and runs it where it may."""
 
     def act(machine: Machine) -> None:
         node = machine.nodes[0]
-        node.housekeep()
-        machine.clock.advance(TTL + 1)
-        node.housekeep()
-        machine.clock.advance(TTL + 1)
+        for _ in range(3):
+            node.housekeep()
+            machine.clock.advance(TTL + 1)
         node.turn()
 
     def prepared(machine: Machine) -> None:
-        dead = machine._node(machine.folder / "state-dead")
-        claim = dead.worker._claim()
-        assert claim is not None
+        dead = machine.node(9, host)
+        dead.begin()
+        machine.nodes.append(dead)
+        backend = dead.views["s0"].backend
+        claim = backend.claim(QUEUE, Lease(new_token(), dead.owner, TTL))
         if started:
-            machine._ran(claim.job.id, "unknown")
-            dead.backend.renew(claim, TTL, started=True)
+            machine.runs[claim.job.id].append("unknown")
+            backend.start(claim, 600.0)
+        machine.nodes.remove(dead)
+        machine.dead[dead.owner.process] = dead.host
+        dead.die()
+
+    act.prepared = prepared  # type: ignore[attr-defined]
+    return act
+
+
+def inheriting(host: int) -> Callable[[Machine], None]:
+    """Another daemon has died with a report that it could not bring; this one meets the claim."""
+
+    def act(machine: Machine) -> None:
+        for _ in range(3):
+            machine.nodes[0].housekeep()
+            machine.clock.advance(TTL + 1)
+
+    def prepared(machine: Machine) -> None:
+        heir, dead = machine.nodes[0], machine.node(9, host)
+        dead.begin()
+        machine.nodes.append(dead)
+        dead.during = lambda: setattr(dead.views["s0"], "away", True)
+        dead.turn()
+        machine.measured.update(dict.fromkeys(dead.finished, dead.folder))
+        assert len(dead.kept()) == 1
+        machine.nodes[:] = [heir, *(each for each in machine.nodes[1:] if each is not dead)]
+        machine.dead[dead.owner.process] = dead.host
+        dead.die()
 
     act.prepared = prepared  # type: ignore[attr-defined]
     return act
@@ -71,56 +107,67 @@ WAYS: dict[str, Callable[[Machine], None]] = {
     "a run": plain,
     "expired": meanwhile("expire"),
     "cancelled": meanwhile("cancel"),
+    "deleted": meanwhile("delete"),
+    "shown": meanwhile("show"),
     "stolen": meanwhile("steal"),
     "taken over": meanwhile("stall"),
     "outage": meanwhile("outage"),
-    "recovery of a claimed job": recovering(started=False),
-    "recovery of a started job": recovering(started=True),
+    "recovery of a claimed job": recovering(started=False, host=1),
+    "recovery of a started job": recovering(started=True, host=1),
+    "recovery of a started job, beside it": recovering(started=True, host=0),
+    "a report beside it": inheriting(host=0),
 }
 
 
 def tries(
-    kind: type[Machine], way: Callable[[Machine], None], rerun: Rerun, fault: str, nodes: int
+    kind: type[Machine],
+    way: Callable[[Machine], None],
+    rerun: Rerun,
+    fault: str,
+    nodes: int,
+    steps: range,
 ) -> Iterator[tuple[int, Machine]]:
     """A machine after one fault, for each step at which it can come."""
-    for number in range(MOST):
+    for number in steps:
         machine = kind()
-        machine.journey = MOST
         machine.begin(rerun, nodes)
         machine.submit()
         getattr(way, "prepared", lambda _: None)(machine)
         node = machine.nodes[0]
-        machine._do(node, lambda machine=machine: way(machine), (fault, number))  # type: ignore[misc]
-        came = not machine.chaos.armed
+        action = machine.do(node, lambda machine=machine: way(machine), Fault(fault, number))  # type: ignore[misc]
         try:
             yield number, machine
         finally:
             machine.close()
-        if not came:
+        if not action.came:
             return
     raise AssertionError("a way has no end")
 
 
-@pytest.mark.parametrize("machine", [Machine, FolderMachine])
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", KINDS)
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_one_fault_at_each_step(machine: type[Machine], way: str, fault: str, nodes: int) -> None:
+def test_one_fault_at_each_step(storage: Storage, way: str, fault: str, nodes: int) -> None:
+    machine, first = machine_on(storage), list(WAYS).index(way) + KINDS.index(fault) + nodes
     for rerun in (Rerun.IF_NOT_STARTED, Rerun.ALWAYS):
-        for number, tried in tries(machine, WAYS[way], rerun, fault, nodes):
+        steps = range((first + (rerun is Rerun.ALWAYS)) % EVERY, MOST, EVERY)
+        for number, tried in tries(machine, WAYS[way], rerun, fault, nodes, steps):
             try:
-                tried.teardown()
+                tried.recover()
             except AssertionError as error:
                 raise AssertionError(f"{fault} at step {number}, {rerun}: {error}") from error
 
 
-@pytest.mark.parametrize("machine", [Machine, FolderMachine])
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
 @pytest.mark.parametrize("fault", ["refuse", "lose"])
 def test_a_fault_does_not_end_a_run_that_is_to_drain_the_queue(
-    machine: type[Machine], fault: str
+    storage: Storage, fault: str
 ) -> None:
     """`--once` goes on for as long as there are jobs."""
-    for number, tried in tries(machine, drain, Rerun.NEVER, fault, 1):
-        left = {tried.submitter.status(DEVICE, job).state for job in tried.jobs}
-        waiting = len(tried.nodes[0].outbox)
+    steps = range(0, MOST, EVERY)
+    for number, tried in tries(machine_on(storage), drain, Rerun.NEVER, fault, 1, steps):
+        submitter = tried.sites["s0"].submitter
+        left = {submitter.status(DEVICE, job).state for _, job in tried.jobs}
+        waiting = tried.nodes[0].waiting
         assert left == {State.DONE} or waiting, f"{fault} at step {number}: {left}"
