@@ -67,7 +67,6 @@ def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
                 signer=opening.signer,
                 former_keys=opening.former_keys,
                 max_payload=opening.max_payload,
-                transactions=settings.transactions,
             )
         case SqliteSettings():
             from spooler.storage.sqlite.backend import SqliteBackend  # noqa: PLC0415 - on demand

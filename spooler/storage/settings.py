@@ -106,10 +106,6 @@ class SqoolerMongodbSettings(BaseModel):
         " none",
     )
     name: StorageName = Field(default="mongodb", description="the storage's name in device names")
-    transactions: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="auto: for results too large for another way; always: for every end of a job",
-    )
     connect_timeout: Duration = Field(
         default=5.0, ge=0.1, description="seconds that connecting to one server may take"
     )

@@ -59,22 +59,21 @@ FOLDER = (
 )
 
 
-def _mongodb(way: str, *names: str) -> tuple[Journey, ...]:
+def _mongodb(kind: str, *names: str) -> tuple[Journey, ...]:
     return tuple(
-        replace(each, name=f"MongoDB {way}, {each.name}", storage=way)
+        replace(each, name=f"MongoDB {kind}, {each.name}", storage=kind)
         for each in FOLDER
         if each.name in names
     )
 
 
-#: MongoDB's ways of ending a job differ in nothing but the end.
+#: Servers differ in nothing but the end of a job: see SERVERS in tests/storage/mongo_bench.py.
 MONGODB = (
     *_mongodb(
-        "together",
+        "new",
         *(each.name for each in FOLDER if each.name not in {"complete", "done, always"}),
     ),
-    *_mongodb("at-once", "done, if-not-started", "error", "two daemons, if-not-started"),
-    *_mongodb("apart", "done, if-not-started", "error", "complete", "two daemons, if-not-started"),
+    *_mongodb("old", "done, if-not-started", "error", "complete", "two daemons, if-not-started"),
 )
 
 JOURNEYS = (*FOLDER, *MONGODB)

@@ -30,8 +30,8 @@ class MongoWorld(World):
         "committed": rf"^update jobs/spooler\.{DEVICE} .*jws",
     }
 
-    def __init__(self, way: str, like: MongoWorld | None = None) -> None:
-        self.way = way
+    def __init__(self, kind: str, like: MongoWorld | None = None) -> None:
+        self.kind = kind
         self.prefix = like.prefix if like else f"k{uuid.uuid4().hex[:10]}_"
         self._submitters: dict[int, Submitter] = {}
         self._copied = like is not None
@@ -72,9 +72,7 @@ class MongoWorld(World):
     # --- settings ---------------------------------------------------------------------------
 
     def storage_settings(self) -> dict[str, Any]:
-        transactions = "always" if self.way == "at-once" else "auto"
-        place = {"type": "sqooler-mongodb", "uri": URI[0], "prefix": self.prefix}
-        return {**place, "transactions": transactions}
+        return {"type": "sqooler-mongodb", "uri": URI[0], "prefix": self.prefix}
 
     def submitter(self) -> Submitter:
         """One for each process: a forked one must not use its parent's connections."""
@@ -84,21 +82,16 @@ class MongoWorld(World):
 
     def quicken(self) -> None:
         super().quicken()
-        if self.way == "apart":
+        if self.kind == "old":
             real = Abilities.of
             Abilities.of = lambda hello: replace(  # type: ignore[method-assign, assignment]
-                real(hello), together=False, transactions=False
+                real(hello), together=False
             )
 
     def trace(self, at: At, *, looks: bool) -> TracedOs:
         files = super().trace(at, looks=looks)
         trace(self.prefix, at, files)
         return files
-
-    def after_death(self) -> None:
-        """A server gives up the transaction of a client that is gone, within a minute."""
-        if self.way == "at-once":
-            self._client.admin.command("killAllSessions", [])
 
     # --- looking ----------------------------------------------------------------------------
 

@@ -17,10 +17,17 @@ from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.storage.sqooler.mongodb.layout import Phase
-from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
+from spooler.testing.bench import (
+    DEVICE,
+    QUEUE,
+    leased,
+    new_lease,
+    other_owner,
+    signed_report,
+)
 from tests.servers.mongodb import MongoServer
 from tests.servers.proxy import FaultProxy
-from tests.storage.mongo_bench import KEY, WAYS, Backends
+from tests.storage.mongo_bench import KEY, SERVERS, Backends
 
 T = TypeVar("T")
 #: The time of one operation here, and what may come on top of it on a busy machine.
@@ -69,15 +76,15 @@ class Passage:
     server: MongoServer
     proxy: FaultProxy
     prefix: str
-    way: str
+    kind: str
     jobs: list[str] = field(default_factory=list)
     given_back: str = ""
 
     def __post_init__(self) -> None:
         self.backends = Backends(self.server, self.prefix)
         self.jobs = self.backends.fill(3)
-        stranger = self.backends(self.way)
-        assert stranger.claim(DEVICE, other_owner(), 0.0, new_token()) is not None
+        stranger = self.backends(self.kind)
+        assert stranger.claim(QUEUE, new_lease(ttl=0.0)) is not None
         stranger.close()
         self.backend = self._hasty()
         self.backend._abilities()
@@ -89,30 +96,30 @@ class Passage:
         uri = self.server.uri.replace(place.netloc, f"127.0.0.1:{self.proxy.port}")
         patience = {"connect_timeout": PATIENCE, "operation_timeout": PATIENCE}
         address = MongoAddress(uri=uri, prefix=self.prefix, **patience)  # type: ignore[arg-type]
-        made = MongoBackend(address, SystemClock(), signer=KEY, **WAYS[self.way])
+        made = MongoBackend(address, SystemClock(), signer=KEY, abilities=SERVERS[self.kind])
         self.backends.opened.append(made)
         return made
 
     def go(self, at: At) -> None:
         """Each verb once, with the same token and the same report at each repeat."""
         backend, owner = self.backend, self.owner
-        first, second, third = new_token(), new_token(), new_token()
-        run = at("claim", lambda: backend.claim(DEVICE, owner, TTL, first))
+        first, second, third = new_lease(owner), new_lease(owner), new_lease(owner)
+        run = at("claim", lambda: backend.claim(QUEUE, first))
         assert run is not None
-        run = at("renew", lambda: backend.renew(run, TTL, started=True))
+        run = at("start", lambda: backend.start(run, 600.0))
         assert run.started
         report = signed_report(run, data={"value": "run"})
         at("ack", lambda: backend.ack(run, report))
-        other = at("claim again", lambda: backend.claim(DEVICE, owner, TTL, second))
+        other = at("claim again", lambda: backend.claim(QUEUE, second))
         assert other is not None
         self.given_back = other.job.id
         at("release", lambda: self._release(other))
-        over = at("reclaim", lambda: backend.reclaim(DEVICE, owner, TTL, third))
+        over = at("reclaim", lambda: backend.reclaim(QUEUE, third, leased))
         assert over is not None
         assert over.attempt == 1
         taken = signed_report(over, data={"value": "over"})
         at("ack again", lambda: backend.ack(over, taken))
-        at("settle", lambda: backend.reclaim(DEVICE, owner, TTL, new_token()))
+        at("settle", lambda: backend.reclaim(QUEUE, new_lease(owner), leased))
 
     def _release(self, claim: Any) -> None:
         """A repeat may be told that the job is not ours: then the first call has given it back."""
@@ -156,5 +163,3 @@ class Passage:
 
     def close(self) -> None:
         self.backends.close()
-        # Where an assertion fails, a transaction may be open, and dropping the databases waits.
-        self.server.client.admin.command("killAllSessions", [])

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.passage import PATIENCE, Passage, bounded, command, insist
 from tests.servers.mongodb import MongoServer
 from tests.servers.proxy import FaultProxy
-from tests.storage.mongo_bench import WAYS
+from tests.storage.mongo_bench import SERVERS
 from tests.storage.sqooler.mongo_commands import COMMANDS
 
 Fault = Callable[[FaultProxy], AbstractContextManager[Any]]
@@ -35,8 +35,8 @@ def proxy(mongodb_server: MongoServer) -> Iterator[FaultProxy]:
 def passage(mongodb_server: MongoServer, mongo_prefix: str, proxy: FaultProxy) -> Iterator[Opened]:
     opened: list[Passage] = []
 
-    def make(way: str) -> Passage:
-        opened.append(Passage(mongodb_server, proxy, f"{mongo_prefix}{len(opened)}_", way))
+    def make(kind: str) -> Passage:
+        opened.append(Passage(mongodb_server, proxy, f"{mongo_prefix}{len(opened)}_", kind))
         return opened[-1]
 
     yield make
@@ -77,10 +77,10 @@ DEADLY: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize("fault", SLOW)
-def test_a_slow_network_is_borne(passage: Opened, proxy: FaultProxy, way: str, fault: str) -> None:
-    going = passage(way)
+def test_a_slow_network_is_borne(passage: Opened, proxy: FaultProxy, kind: str, fault: str) -> None:
+    going = passage(kind)
 
     def at(_: str, ask: Callable[[], Any]) -> Any:
         with SLOW[fault](proxy):
@@ -90,13 +90,13 @@ def test_a_slow_network_is_borne(passage: Opened, proxy: FaultProxy, way: str, f
     going.check()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize("fault", DEADLY)
-def test_a_fault_at_every_verb(passage: Opened, proxy: FaultProxy, way: str, fault: str) -> None:
-    """The ways of ending a job differ in nothing but the end."""
-    going, refused = passage(way), set()
-    verbs = {"claim", "renew", "ack", "release", "reclaim", "ack again"}
-    wanted = verbs if way == "together" else {"ack", "ack again"}
+def test_a_fault_at_every_verb(passage: Opened, proxy: FaultProxy, kind: str, fault: str) -> None:
+    """Servers differ in nothing but the end of a job."""
+    going, refused = passage(kind), set()
+    verbs = {"claim", "start", "ack", "release", "reclaim", "ack again"}
+    wanted = verbs if kind == "new" else {"ack", "ack again"}
 
     def at(verb: str, ask: Callable[[], Any]) -> Any:
         if verb not in wanted:
@@ -106,9 +106,6 @@ def test_a_fault_at_every_verb(passage: Opened, proxy: FaultProxy, way: str, fau
         if not was_refused:
             return said
         refused.add(verb)
-        if fault == "trickle":
-            # As a server does within a minute: we had no time to take a transaction back.
-            going.server.client.admin.command("killAllSessions", [])
         return insist(ask)
 
     going.go(at)
@@ -118,7 +115,7 @@ def test_a_fault_at_every_verb(passage: Opened, proxy: FaultProxy, way: str, fau
 
 # --- the server has acted, and its answer is lost ----------------------------------------------
 
-WRITES = {"findAndModify", "bulkWrite", "update", "insert", "delete", "commitTransaction"}
+WRITES = {"findAndModify", "bulkWrite", "update", "insert", "delete"}
 
 
 def written(going: Passage) -> list[tuple[str, bytes]]:
@@ -139,17 +136,17 @@ def written(going: Passage) -> list[tuple[str, bytes]]:
     return found
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize("silently", [False, True], ids=["broken", "silent"])
 def test_a_lost_answer_to_each_command_that_writes(
-    passage: Opened, proxy: FaultProxy, way: str, silently: bool
+    passage: Opened, proxy: FaultProxy, kind: str, silently: bool
 ) -> None:
     """The connection breaks, and the driver asks again; or nothing comes, and the daemon does."""
-    cases = written(passage(way))
+    cases = written(passage(kind))
     assert len(cases) >= 7
     assert len(set(cases)) == len(cases), "two commands of a verb look alike"
     for wanted, request in cases:
-        going = passage(way)
+        going = passage(kind)
 
         def at(verb: str, ask: Callable[[], Any]) -> Any:
             if verb != wanted:  # noqa: B023 - called before the next round

@@ -18,7 +18,7 @@ from tests.faults.points import AFTER, WITHIN
 from tests.faults.remote import KNOWN_OTHERS, Remote, remote
 from tests.faults.world import World
 from tests.servers.mongodb import MongoServer
-from tests.storage.mongo_bench import WAYS
+from tests.storage.mongo_bench import SERVERS
 
 #: What a daemon may leave behind when it dies: files that nobody reads and a restart replaces,
 #: and the note that says who it was.
@@ -54,16 +54,16 @@ def test_a_daemon_may_die_at_any_point(server: Remote, journey: Journey) -> None
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["one", "two"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SERVERS)
 def test_a_daemon_may_die_at_any_point_beside_mongodb(
-    server: Remote, way: str, second: bool
+    server: Remote, kind: str, second: bool
 ) -> None:
     """A journey and some of its points are drawn with the seed of the test run.
 
     All of them take an hour: `make killpoints`.
     """
     journey = random.choice(
-        [each for each in MONGODB if (each.storage, each.second) == (way, second)]
+        [each for each in MONGODB if (each.storage, each.second) == (kind, second)]
     )
     tried = server.go_through(journey, sample=SAMPLE)
     assert tried.problems == [], journey
@@ -73,10 +73,10 @@ def test_a_daemon_may_die_at_any_point_beside_mongodb(
     assert [place for place in tried.leftovers if not STALE.search(place)] == []
 
 
-@pytest.mark.parametrize("way", ["together", "apart"])
-def test_every_journey_beside_mongodb_can_begin(server: Remote, way: str) -> None:
+@pytest.mark.parametrize("kind", SERVERS)
+def test_every_journey_beside_mongodb_can_begin(server: Remote, kind: str) -> None:
     """The draw above takes one: a mark that no daemon comes by would be found some day later."""
-    begun = [each for each in MONGODB if each.storage == way and each.after]
+    begun = [each for each in MONGODB if each.storage == kind and each.after]
     for journey in begun:
         said = server.ask(do="begin", journey=asdict(journey))
         state = "error" if journey.late else "running"

@@ -1,7 +1,8 @@
-"""A MongoDB storage as a bench for the contract suite, in each of the ways of ending a job."""
+"""A MongoDB storage as a bench for the contract suite."""
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,41 +16,39 @@ from spooler.signing.keys import generate
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
-from spooler.storage.sqooler.mongodb.layout import Abilities
+from spooler.storage.sqooler.mongodb.layout import RAW, Abilities
 from spooler.storage.sqooler.mongodb.submitter import MongoSubmitter
-from spooler.testing.bench import DEVICE, Bench
+from spooler.testing.bench import DEVICE, QUEUE, Bench
 from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer
 
 KEY = generate("lab")
 
 
-def _all(found: Abilities) -> Abilities:
+def _as_it_is(found: Abilities) -> Abilities:
     return found
 
 
-def _neither(found: Abilities) -> Abilities:
-    """As MongoDB 4.4 to 7 on its own."""
-    return replace(found, together=False, transactions=False)
+def _old(found: Abilities) -> Abilities:
+    """As MongoDB 4.4 to 7."""
+    return replace(found, together=False)
 
 
-#: How to open a backend so that it ends jobs in one of the three ways.
-WAYS: dict[str, dict[str, Any]] = {
-    "together": {"transactions": "never", "abilities": _all},
-    "at-once": {"transactions": "always", "abilities": _all},
-    "apart": {"transactions": "auto", "abilities": _neither},
-}
+#: Servers that do a list of writes in one command, and those that do not.
+SERVERS: dict[str, Callable[[Abilities], Abilities]] = {"new": _as_it_is, "old": _old}
 
 
 def address(server: MongoServer, prefix: str, **options: Any) -> MongoAddress:
     return MongoAddress(uri=server.uri, prefix=prefix, **options)
 
 
-def opener(server: MongoServer, prefix: str, clock: Any, way: str, **more: Any) -> MongoBackend:
+def opener(
+    server: MongoServer, prefix: str, clock: Any, kind: str = "new", **more: Any
+) -> MongoBackend:
     """A backend whose server's clock is `clock` when that is a manual one."""
     if isinstance(clock, ManualClock):
         more.setdefault("now", lambda: {"$literal": clock.now()})
-    options = {"signer": KEY, **WAYS[way], **more}
+    options = {"signer": KEY, "abilities": SERVERS[kind], **more}
     return MongoBackend(address(server, prefix), clock, **options)
 
 
@@ -61,8 +60,8 @@ class Backends:
     prefix: str
     opened: list[MongoBackend] = field(default_factory=list)
 
-    def __call__(self, way: str = "together", clock: Any = None, **more: Any) -> MongoBackend:
-        made = opener(self.server, self.prefix, clock or SystemClock(), way, **more)
+    def __call__(self, kind: str = "new", clock: Any = None, **more: Any) -> MongoBackend:
+        made = opener(self.server, self.prefix, clock or SystemClock(), kind, **more)
         self.opened.append(made)
         return made
 
@@ -90,7 +89,7 @@ class Backends:
 def mongo_bench(
     server: MongoServer,
     prefix: str,
-    way: str = "together",
+    kind: str = "new",
     watch: Callable[[MongoBackend], None] = lambda _: None,
 ) -> Iterator[Bench]:
     """A bench below the database prefix `prefix`; what was opened is closed at the end."""
@@ -98,14 +97,22 @@ def mongo_bench(
     opened: list[MongoBackend] = []
 
     def backend() -> MongoBackend:
-        made = opener(server, prefix, clock, way)
+        made = opener(server, prefix, clock, kind)
         opened.append(made)
         watch(made)
         return made
 
-    backend().announce(DeviceCard(DEVICE), clock.now())
+    def digest(job_id: str) -> str:
+        queue = server.client[f"{prefix}jobs"][f"queued.{DEVICE}"].with_options(codec_options=RAW)
+        found = queue.find_one({"_id": ObjectId(job_id)})
+        assert found is not None
+        return hashlib.sha256(found.raw).hexdigest()
+
+    backend().catalogue.announce(QUEUE, DeviceCard(DEVICE), clock.now())
     submitter = MongoSubmitter(MongodbProviderExtended(address(server, prefix), "mongodb"))
-    yield Bench(clock, backend, submitter)
-    for each in opened:
-        each.close()
-    submitter.close()
+    try:
+        yield Bench(clock, backend, submitter, digest=digest)
+    finally:
+        for each in opened:
+            each.close()
+        submitter.close()

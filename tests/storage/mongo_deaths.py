@@ -17,11 +17,10 @@ from typing import Any
 from pymongo import monitoring
 
 from spooler.clock import SystemClock
-from spooler.model.claim import Owner
+from spooler.model.claim import Lease, Owner
 from spooler.model.state import State
-from spooler.storage.liveness import this_process
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
-from spooler.testing.bench import DEVICE, signed_report
+from spooler.testing.bench import QUEUE, leased, new_lease, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import opener
 
@@ -36,7 +35,7 @@ class Plan:
     """What a process does, and when it dies: before or after command number `at`."""
 
     prefix: str
-    way: str
+    kind: str
     journey: str
     at: int = -1
     after: bool = False
@@ -70,8 +69,8 @@ FATE = _Fate()
 
 def run(uri: str, plan: Plan) -> int:
     """One journey, to its end or to the death; how many commands it took."""
-    me = this_process()
-    backend = opener(MongoServer(uri), plan.prefix, SystemClock(), plan.way)
+    me = other_owner()
+    backend = opener(MongoServer(uri), plan.prefix, SystemClock(), plan.kind)
     FATE.plan, FATE.count = plan, 0
     JOURNEYS[plan.journey](backend, me)
     backend.close()
@@ -80,16 +79,16 @@ def run(uri: str, plan: Plan) -> int:
 
 
 def _end(backend: MongoBackend, me: Owner, state: State) -> None:
-    claim = backend.claim(DEVICE, me, LONG, TOKEN)
+    claim = backend.claim(QUEUE, Lease(TOKEN, me, LONG))
     assert claim is not None
-    claim = backend.renew(claim, LONG, started=True)
+    claim = backend.start(claim, 600.0)
     backend.ack(claim, signed_report(claim, state, {"value": "first"}, reason="first"))
 
 
 def finish(backend: MongoBackend, me: Owner) -> None:
     """Claim, start, report a result; look again, as the worker does."""
     _end(backend, me, State.DONE)
-    assert backend.claim(DEVICE, me, LONG, TOKEN[::-1]) is None
+    assert backend.claim(QUEUE, new_lease(me, LONG)) is None
 
 
 def fail(backend: MongoBackend, me: Owner) -> None:
@@ -99,14 +98,14 @@ def fail(backend: MongoBackend, me: Owner) -> None:
 
 def give_back(backend: MongoBackend, me: Owner) -> None:
     """Claim and give back, and the attempt counts."""
-    claim = backend.claim(DEVICE, me, LONG, TOKEN)
+    claim = backend.claim(QUEUE, Lease(TOKEN, me, LONG))
     assert claim is not None
     backend.release(claim, "first", refund=False)
 
 
 def take_over(backend: MongoBackend, me: Owner) -> None:
     """Take over what somebody else held whose lease has run out, and report about it."""
-    claim = backend.reclaim(DEVICE, me, LONG, TOKEN)
+    claim = backend.reclaim(QUEUE, Lease(TOKEN, me, LONG), leased)
     assert claim is not None
     backend.ack(claim, signed_report(claim, State.ERROR, reason="first"))
 

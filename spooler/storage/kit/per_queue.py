@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 Thing = TypeVar("Thing")
@@ -23,3 +23,8 @@ class PerQueue(Generic[Thing]):
             if thing is None:
                 thing = self._things[queue] = self._make(queue)
             return thing
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the queues that have been asked about."""
+        with self._lock:
+            yield from list(self._things)

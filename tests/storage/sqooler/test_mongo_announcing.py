@@ -12,7 +12,7 @@ from spooler.errors import KeyRefused
 from spooler.model.device import DeviceCard
 from spooler.signing.keys import PrivateKey, generate
 from spooler.signing.sqooler_form import payload_of, public_jwk_of, sign_document, verify_document
-from spooler.testing.bench import DEVICE
+from spooler.testing.bench import DEVICE, QUEUE
 from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import KEY, Backends
@@ -46,10 +46,10 @@ def signed(key: PrivateKey, **said: Any) -> dict[str, Any]:
 
 def test_many_announcements_are_one_document_and_one_command_each(backends: Backends) -> None:
     one, other = backends(), backends()
-    one.announce(CARD, CLOCK.now())
-    other.announce(CARD, CLOCK.now())
+    one.catalogue.announce(QUEUE, CARD, CLOCK.now())
+    other.catalogue.announce(QUEUE, CARD, CLOCK.now())
     with COMMANDS.counting() as found:
-        one.announce(CARD, CLOCK.now())
+        one.catalogue.announce(QUEUE, CARD, CLOCK.now())
     assert names(found) == ["update"]
     document = only(backends)
     assert verify_document(document, public_jwk_of(KEY))
@@ -61,7 +61,7 @@ def test_of_several_of_one_name_one_is_left(backends: Backends) -> None:
     """sqooler's clients take whichever they find."""
     old = {"display_name": DEVICE, "version": "0.0.1"}
     standing(backends, old, signed(KEY, version="0.0.2"), old, {"display_name": "another"})
-    backends().announce(CARD, CLOCK.now())
+    backends().catalogue.announce(QUEUE, CARD, CLOCK.now())
     found = list(backends["backends/configs"].find())
     assert len(found) == 2
     ours = next(each for each in found if "payload" in each)
@@ -71,13 +71,16 @@ def test_of_several_of_one_name_one_is_left(backends: Backends) -> None:
 def test_another_key_is_refused_by_both_names(backends: Backends) -> None:
     theirs = generate("theirs")
     standing(backends, signed(theirs))
-    for ask in (lambda b: b.announce(CARD, CLOCK.now()), lambda b: b.demand_ours(DEVICE)):
+    for ask in (
+        lambda b: b.catalogue.announce(QUEUE, CARD, CLOCK.now()),
+        lambda b: b.catalogue.check_key_owner(QUEUE),
+    ):
         with pytest.raises(KeyRefused) as caught:
             ask(backends())
         assert "'theirs'" in str(caught.value)
         assert "'lab'" in str(caught.value)
     with pytest.raises(KeyRefused, match="no key is configured"):
-        backends(signer=None).announce(CARD, CLOCK.now())
+        backends(signer=None).catalogue.announce(QUEUE, CARD, CLOCK.now())
     assert only(backends)["header"]["kid"] == "theirs"
     assert backends["backends/public_keys"].count_documents({}) == 0
 
@@ -85,7 +88,7 @@ def test_another_key_is_refused_by_both_names(backends: Backends) -> None:
 def test_a_former_key_of_ours_is_succeeded(backends: Backends) -> None:
     former = generate("former")
     standing(backends, signed(former))
-    backends(former_keys=[former.public()]).announce(CARD, CLOCK.now())
+    backends(former_keys=[former.public()]).catalogue.announce(QUEUE, CARD, CLOCK.now())
     assert only(backends)["header"]["kid"] == "lab"
     (succession,) = backends["spooler/keys"].find()
     assert succession["payload"]["former"][0]["kid"] == "former"
@@ -95,7 +98,7 @@ def test_a_kid_that_is_another_key_s_is_refused(backends: Backends) -> None:
     other = public_jwk_of(generate("lab")).model_dump(mode="json")
     backends["backends/public_keys"].insert_one(other)
     with pytest.raises(KeyRefused, match="kid of its own"):
-        backends().announce(CARD, CLOCK.now())
+        backends().catalogue.announce(QUEUE, CARD, CLOCK.now())
     assert backends["backends/configs"].count_documents({}) == 0
 
 
@@ -107,7 +110,7 @@ def test_a_key_and_a_configuration_as_sqooler_stores_them_stay_where_they_are(
     backends["backends/public_keys"].insert_one({"_id": ObjectId(), **key})
     standing(backends, signed(KEY))
     before = backends["backends/configs"].find_one()["_id"]
-    backends().announce(CARD, CLOCK.now())
+    backends().catalogue.announce(QUEUE, CARD, CLOCK.now())
     assert backends["backends/public_keys"].count_documents({}) == 1
     assert backends["backends/configs"].find_one()["_id"] == before
     assert isinstance(backends["backends/public_keys"].find_one()["x"], str)
@@ -122,5 +125,5 @@ def test_what_is_no_configuration_is_no_obstacle(
     backends: Backends, foreign: dict[str, Any]
 ) -> None:
     standing(backends, {"strange": b"\xff", "display_name": DEVICE, **foreign})
-    backends().announce(CARD, CLOCK.now())
+    backends().catalogue.announce(QUEUE, CARD, CLOCK.now())
     assert payload_of(only(backends))["version"] == "1.2.3"

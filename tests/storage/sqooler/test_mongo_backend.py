@@ -1,4 +1,4 @@
-"""A MongoDB server keeps the contract of a storage, in each way of ending a job."""
+"""A MongoDB server keeps the contract of a storage, with a list of writes in one command or not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from spooler.testing.backend_contract import BackendContract
 from spooler.testing.bench import Bench
 from tests.servers.mongodb import MongoServer
-from tests.storage.mongo_bench import WAYS, mongo_bench
+from tests.storage.mongo_bench import SERVERS, mongo_bench
 
 
 class TestMongo(BackendContract):
-    @pytest.fixture(params=WAYS)
+    @pytest.fixture(params=SERVERS)
     def bench(
         self, mongodb_server: MongoServer, mongo_prefix: str, request: pytest.FixtureRequest
     ) -> Iterator[Bench]:

@@ -22,13 +22,13 @@ from spooler.storage.sqooler.client.mongodb import (
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.client import (
     LoginRefused,
-    check_login,
     open_client,
     translated,
     unavailable,
 )
 from tests.servers.certificates import certificate
 from tests.servers.mongodb import MongoServer
+from tests.storage.sqooler.mongo_login import log_in
 
 X = "a" * 24
 SECRET = "s3cr/e+t@%41"  # noqa: S105 - of throw-away servers
@@ -144,7 +144,7 @@ def test_a_name_that_nobody_knows_is_an_outage() -> None:
     """Names come back: at the start of a lab's day its network may be slower than we are."""
     address = MongoAddress(host="no-such-host.invalid", connect_timeout=0.5, operation_timeout=0.5)
     with pytest.raises(BackendUnavailable, match=r"no-such-host\.invalid cannot be reached"):
-        check_login(address)
+        log_in(address)
 
 
 @pytest.mark.parametrize("prefix", ["a.b", "a b", "x" * 33, "$"])
@@ -231,8 +231,8 @@ def guarded(mongodb_server: MongoServer) -> Iterator[MongoServer]:
 
 
 def test_a_login_that_is_right(guarded: MongoServer) -> None:
-    check_login(MongoAddress(uri=guarded.uri, user="boss", password=SECRET))
-    check_login(
+    log_in(MongoAddress(uri=guarded.uri, user="boss", password=SECRET))
+    log_in(
         MongoAddress(uri=guarded.uri, user="boss", password=SECRET, auth_mechanism="SCRAM-SHA-256")
     )
 
@@ -240,8 +240,8 @@ def test_a_login_that_is_right(guarded: MongoServer) -> None:
 @pytest.mark.parametrize(("user", "password"), [("boss", "wr0ng"), ("nobody", "wr0ng")])
 def test_a_login_that_is_wrong(guarded: MongoServer, user: str, password: str) -> None:
     address = MongoAddress(uri=guarded.uri, user=user, password=password)
-    with pytest.raises(ConfigError, match=f"refuses the login of the user '{user}'"):
-        check_login(address)
+    with pytest.raises(LoginRefused, match=f"refuses the login of the user '{user}'"):
+        log_in(address)
     with MongodbCore(address, "lab") as core, pytest.raises(LoginRefused) as caught:
         core.ids("p/q")
     assert isinstance(caught.value, BackendUnavailable), "rights can come back while it runs"
@@ -249,8 +249,8 @@ def test_a_login_that_is_wrong(guarded: MongoServer, user: str, password: str) -
 
 
 def test_no_login_at_all(guarded: MongoServer) -> None:
-    with pytest.raises(ConfigError):
-        check_login(MongoAddress(uri=guarded.uri))
+    with pytest.raises(LoginRefused):
+        log_in(MongoAddress(uri=guarded.uri))
 
 
 def test_a_user_who_may_only_read(guarded: MongoServer) -> None:
@@ -309,7 +309,7 @@ def test_an_encrypted_connection_with_our_own_certificate(
     encrypted: tuple[MongoServer, Path],
 ) -> None:
     server, folder = encrypted
-    check_login(
+    log_in(
         MongoAddress(
             uri=server.uri,
             tls_ca_file=str(folder / "lab-ca.crt"),
@@ -336,7 +336,7 @@ def test_a_certificate_that_does_not_fit(
     places = {name: str(folder / file) for name, file in files.items()}
     address = MongoAddress(uri=server.uri, connect_timeout=0.6, operation_timeout=1.0, **places)  # type: ignore[arg-type]
     with pytest.raises(BackendUnavailable, match=reason) as caught:
-        check_login(address)
+        log_in(address)
     assert len(str(caught.value)) < 400
 
 

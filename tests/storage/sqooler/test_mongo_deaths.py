@@ -1,7 +1,7 @@
 """Kill points: a process dies before or after any of its commands, and nothing is lost or doubled.
 
-Each way of ending a job passes the same points. The survivor is a process of the same host, so
-it sees the death at once.
+Servers of both kinds pass the same points. The survivor is told that the other one is dead, as
+a daemon tells by the estate of the dead.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from bson.objectid import ObjectId
 
 from spooler.clock import SystemClock
 from spooler.model.claim import Claim
-from spooler.storage.liveness import this_process
 from spooler.storage.sqooler.mongodb.layout import Phase
-from spooler.testing.bench import DEVICE, new_token, other_owner, signed_report
+from spooler.testing.bench import DEVICE, QUEUE, dead, new_lease, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
-from tests.storage.mongo_bench import WAYS, Backends, opener
+from tests.storage.mongo_bench import SERVERS, Backends, opener
 from tests.storage.mongo_deaths import LONG, Deaths, Plan
 
 #: More than any journey has.
@@ -33,16 +32,16 @@ def deaths(mongodb_server: MongoServer) -> Iterator[Deaths]:
 
 
 @pytest.mark.parametrize("journey", ["finish", "fail", "give_back", "take_over"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", SERVERS)
 def test_nothing_is_lost_or_doubled_when_a_process_dies(
-    mongodb_server: MongoServer, mongo_prefix: str, deaths: Deaths, way: str, journey: str
+    mongodb_server: MongoServer, mongo_prefix: str, deaths: Deaths, kind: str, journey: str
 ) -> None:
     """All points of a journey: one server, a fresh prefix for each."""
     points = 0
     for after in (False, True):
         for at in range(1, _MOST):
             backends = Backends(mongodb_server, f"{mongo_prefix}{at}{'ba'[after]}_")
-            plan = Plan(backends.prefix, way, journey, at, after)
+            plan = Plan(backends.prefix, kind, journey, at, after)
             if not _survived(backends, deaths, plan):
                 break
             points += 1
@@ -56,15 +55,13 @@ def _survived(backends: Backends, deaths: Deaths, plan: Plan) -> bool:
     (job_id,) = backends.fill(1)
     body = _raw(backends, f"jobs/queued.{DEVICE}", job_id)
     if plan.journey == "take_over":
-        stranger = opener(backends.server, backends.prefix, SystemClock(), plan.way)
-        claim = stranger.claim(DEVICE, other_owner(), 0.0, new_token())
+        stranger = opener(backends.server, backends.prefix, SystemClock(), plan.kind)
+        claim = stranger.claim(QUEUE, new_lease(ttl=0.0))
         assert claim is not None
         stranger.close()
     said = deaths.run(plan)
-    # As a server does by itself to a transaction that its client has left, within a minute.
-    backends.server.client.admin.command("killAllSessions", [])
     assert said["died"] or said["code"] == 0, plan
-    ended = _clean_up(backends, plan.way)
+    ended = _clean_up(backends, plan.kind)
     told = f"{plan}: ended {ended}"
     assert ended <= 1, told
     statuses = [_status(backends, job_id)]
@@ -87,17 +84,23 @@ def _survived(backends: Backends, deaths: Deaths, plan: Plan) -> bool:
     return bool(said["died"])
 
 
-def _clean_up(backends: Backends, way: str) -> int:
+def _clean_up(backends: Backends, kind: str) -> int:
     """What the next process does: take over, claim, finish; how many jobs it ended."""
-    me, ended = this_process(), 0
-    backend = opener(backends.server, backends.prefix, SystemClock(), way)
-    for ask in (backend.reclaim, backend.claim, backend.reclaim):
-        while (claim := ask(DEVICE, me, LONG, new_token())) is not None:
-            assert isinstance(claim, Claim)
+    me, ended = other_owner(), 0
+    backend = opener(backends.server, backends.prefix, SystemClock(), kind)
+
+    def reclaimed() -> Claim | None:
+        return backend.reclaim(QUEUE, new_lease(me, LONG), dead)
+
+    def claimed() -> Claim | None:
+        return backend.claim(QUEUE, new_lease(me, LONG))
+
+    for ask in (reclaimed, claimed, reclaimed):
+        while (claim := ask()) is not None:
             assert claim.job.payload == {"number": 0}
             backend.ack(claim, signed_report(claim, data={"value": "second"}))
             ended += 1
-    backend.reclaim(DEVICE, me, LONG, new_token())
+    reclaimed()
     backend.close()
     return ended
 

@@ -13,10 +13,11 @@ from spooler.storage.settings import SqoolerMongodbSettings
 from spooler.storage.sqooler.client.documents import MongodbLoginInformation
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
 from spooler.storage.sqooler.mongodb.address import MongoAddress
-from spooler.storage.sqooler.mongodb.client import check_login, open_client
+from spooler.storage.sqooler.mongodb.client import LoginRefused, open_client
 from tests.servers.mongodb import MongoServer
 from tests.servers.names import HOST, NameServer, cluster
 from tests.servers.secured import PASSWORD, Secured, secured
+from tests.storage.sqooler.mongo_login import log_in
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_a_certificate_is_a_login(lab: Secured) -> None:
     """The server knows us by the name in the certificate, and lets us write."""
     address = x509(lab, "client")
     assert who(address) == [{"user": "CN=client", "db": "$external"}]
-    check_login(address)
+    log_in(address)
     with MongodbProviderExtended(address, "lab") as provider:
         provider.upload({"a": 1}, "jobs/running", "a" * 24)
         assert provider.get("jobs/running", "a" * 24) == {"a": 1}
@@ -69,16 +70,16 @@ def test_a_certificate_is_a_login(lab: Secured) -> None:
 
 
 def test_the_name_in_the_certificate_may_be_said(lab: Secured) -> None:
-    check_login(x509(lab, "client", user="CN=client"))
-    with pytest.raises(ConfigError, match=r"client\.pem as 'CN=boss'"):
-        check_login(x509(lab, "client", user="CN=boss"))
+    log_in(x509(lab, "client", user="CN=client"))
+    with pytest.raises(LoginRefused, match=r"client\.pem as 'CN=boss'"):
+        log_in(x509(lab, "client", user="CN=boss"))
 
 
 def test_a_certificate_that_is_no_user(lab: Secured) -> None:
     """The server talks to it, and does not let it in; the sentence is about the certificate."""
     address = x509(lab, "guest")
-    with pytest.raises(ConfigError) as caught:
-        check_login(address)
+    with pytest.raises(LoginRefused) as caught:
+        log_in(address)
     said = str(caught.value)
     assert "refuses the login" in said
     assert "guest.pem" in said, "which certificate"
@@ -88,7 +89,7 @@ def test_a_certificate_that_is_no_user(lab: Secured) -> None:
 
 def test_a_certificate_of_another_authority(lab: Secured) -> None:
     with pytest.raises(BackendUnavailable, match=r"tls options"):
-        check_login(x509(lab, "stranger"))
+        log_in(x509(lab, "stranger"))
 
 
 def test_a_certificate_and_a_password(lab: Secured) -> None:
@@ -120,7 +121,7 @@ def test_user_password_host_is_all_that_it_takes(lab: Secured) -> None:
     address = MongoAddress.of_settings(settings(lab, host=HOST, user="boss", password=PASSWORD))
     with NameServer(cluster(lab.port)) as names, names.asked():
         assert who(address) == [{"user": "boss", "db": "admin"}]
-        check_login(address)
+        log_in(address)
     assert (f"_mongodb._tcp.{HOST}.", "SRV") in names.questions
 
 
@@ -161,9 +162,9 @@ def test_a_wrong_password_by_srv_names_the_host_and_no_secret(lab: Secured) -> N
     with (
         NameServer(cluster(lab.port)) as names,
         names.asked(),
-        pytest.raises(ConfigError) as caught,
+        pytest.raises(LoginRefused) as caught,
     ):
-        check_login(address)
+        log_in(address)
     assert str(caught.value).startswith(
         f"MongoDB at {HOST} refuses the login of the user 'boss'; check name, password"
     )
@@ -177,7 +178,7 @@ def test_a_name_without_a_cluster_behind_it(lab: Secured) -> None:
         names.asked(),
         pytest.raises(BackendUnavailable, match=f"MongoDB at {HOST} cannot be reached"),
     ):
-        check_login(address)
+        log_in(address)
 
 
 def test_a_cluster_that_leads_elsewhere_is_not_followed(lab: Secured) -> None:
@@ -189,7 +190,7 @@ def test_a_cluster_that_leads_elsewhere_is_not_followed(lab: Secured) -> None:
         names.asked(),
         pytest.raises(ConfigError, match="Invalid SRV host"),
     ):
-        check_login(address)
+        log_in(address)
 
 
 def test_sqoolers_login_information_by_srv(lab: Secured, monkeypatch: pytest.MonkeyPatch) -> None:

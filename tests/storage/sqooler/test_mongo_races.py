@@ -25,19 +25,17 @@ PORTION = 120
 TAKER = """
 import secrets, sys
 from spooler.clock import SystemClock
-from spooler.storage.liveness import this_process
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
-from spooler.errors import BackendUnavailable
-from spooler.testing.bench import DEVICE, signed_report
+from spooler.testing.bench import QUEUE, new_lease, other_owner, signed_report
 
-me = this_process()
+me = other_owner()
 backend = MongoBackend(MongoAddress(uri=sys.argv[1], prefix=sys.argv[2]), SystemClock())
 backend.ping()
 print("ready", flush=True)
 for _ in sys.stdin:
-    while (claim := backend.claim(DEVICE, me, 60.0, secrets.token_hex(8))) is not None:
-        claim = backend.renew(claim, 60.0, started=True)
+    while (claim := backend.claim(QUEUE, new_lease(me, 60.0))) is not None:
+        claim = backend.start(claim, 60.0)
         backend.ack(claim, signed_report(claim, data={"by": me.process}))
         print(claim.job.id, flush=True)
     print("idle", flush=True)

@@ -13,7 +13,7 @@ from bson import Decimal128
 from bson.objectid import ObjectId
 
 from spooler.storage.sqooler.mongodb.queue import LISTED
-from spooler.testing.bench import DEVICE, TTL, new_token, other_owner, signed_report
+from spooler.testing.bench import DEVICE, QUEUE, leased, new_lease, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends
 from tests.storage.sqooler.mongo_commands import COMMANDS, names
@@ -58,16 +58,16 @@ def test_a_ledger_with_wrong_fields_stops_nobody(backends: Backends) -> None:
         ledger.insert_one({**entry, "_id": ObjectId(strange)})
         backend._claiming.forget(DEVICE)
         seen = []
-        while (claim := backend.claim(DEVICE, OWNER, TTL, new_token())) is not None:
+        while (claim := backend.claim(QUEUE, new_lease(OWNER))) is not None:
             backend.ack(claim, signed_report(claim))
             seen.append(claim.job.id)
-        while (claim := backend.reclaim(DEVICE, OWNER, TTL, new_token())) is not None:
+        while (claim := backend.reclaim(QUEUE, new_lease(OWNER), leased)) is not None:
             backend.ack(claim, signed_report(claim))
             seen.append(claim.job.id)
         assert len(seen) == len(set(seen)), entry
         assert set(seen) | {strange} == {strange, sound}, entry
-        assert backend.depth(DEVICE) >= 0
-        list(backend.peek(DEVICE))
+        assert backend.depth(QUEUE) >= 0
+        list(backend.peek(QUEUE))
         if strange not in seen:
             body = {each["_id"] for each in queue.find({}, {"_id": 1})}
             filed = {
@@ -87,14 +87,14 @@ def test_an_entry_that_is_not_ours_is_told_once(
     backends[f"jobs/spooler.{DEVICE}"].insert_one(entry)
     backend = backends()
     for _ in range(3):
-        assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
-        assert backend.reclaim(DEVICE, OWNER, TTL, new_token()) is None
+        assert backend.claim(QUEUE, new_lease(OWNER)) is None
+        assert backend.reclaim(QUEUE, new_lease(OWNER), leased) is None
     (told,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert job_id in told
     assert f"jobs/spooler.{DEVICE}" in told
     assert "remove it to have the job run" in told
     backends[f"jobs/spooler.{DEVICE}"].delete_one({"_id": ObjectId(job_id)})
-    claim = backend.claim(DEVICE, OWNER, TTL, new_token())
+    claim = backend.claim(QUEUE, new_lease(OWNER))
     assert claim is not None, "the way out that was told"
     assert claim.job.id == job_id
 
@@ -107,13 +107,13 @@ def test_a_past_that_cannot_be_read_is_no_past(backends: Backends) -> None:
     ledger = backends[f"jobs/spooler.{DEVICE}"]
     ledger.insert_one({"_id": ObjectId(job_id), "phase": "waiting", **entry})
     backend = backends()
-    claim = backend.claim(DEVICE, OWNER, TTL, new_token())
+    claim = backend.claim(QUEUE, new_lease(OWNER))
     assert claim is not None
     assert claim.attempt == 1
     assert [each.ended for each in claim.history] == ["power cut"]
     ledger.update_one({"_id": ObjectId(job_id)}, {"$set": {"history": "x"}})
     backend.release(claim, "again", refund=False)
-    claim = backend.claim(DEVICE, OWNER, TTL, new_token())
+    claim = backend.claim(QUEUE, new_lease(OWNER))
     assert claim is not None
     assert (claim.attempt, [each.ended for each in claim.history]) == (2, ["again"])
 
@@ -133,7 +133,7 @@ def test_many_foreign_documents_are_not_read(
     (job_id,) = backends.fill(1)
     backend = backends()
     with COMMANDS.counting() as found:
-        claim = backend.claim(DEVICE, OWNER, TTL, new_token())
+        claim = backend.claim(QUEUE, new_lease(OWNER))
     assert claim is not None
     assert claim.job.id == job_id
     assert sorted(names(found)) == ["aggregate", "createIndexes", "findAndModify"]
@@ -143,11 +143,11 @@ def test_many_foreign_documents_are_not_read(
     brought = list(queue.aggregate(asked["pipeline"], hint={"$natural": 1}))
     assert brought == [], "nothing but jobs comes over the wire"
     backend.ack(claim, signed_report(claim))
-    assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
+    assert backend.claim(QUEUE, new_lease(OWNER)) is None
     assert queue.count_documents({}) == MANY
-    assert backend.depth(DEVICE) == 0
+    assert backend.depth(QUEUE) == 0
     backends.fill(2)
-    assert backend.depth(DEVICE) == 2, "they are not counted either"
+    assert backend.depth(QUEUE) == 2, "they are not counted either"
     (told,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert "1000 or more documents whose ids are no ObjectIds, such as 'note-0'" in told
     assert f"remove them from jobs/queued.{DEVICE}" in told
@@ -157,7 +157,7 @@ def test_a_queue_of_jobs_only_is_no_matter_for_a_warning(
     backends: Backends, caplog: pytest.LogCaptureFixture
 ) -> None:
     backends.fill(3)
-    assert backends().depth(DEVICE) == 3
+    assert backends().depth(QUEUE) == 3
     assert not caplog.records
 
 
@@ -167,8 +167,8 @@ def test_whatever_the_id_is_it_is_noticed(
 ) -> None:
     backends[f"jobs/queued.{DEVICE}"].insert_one({"_id": number})
     backend = backends()
-    assert backend.claim(DEVICE, OWNER, TTL, new_token()) is None
-    assert backend.depth(DEVICE) == 0
+    assert backend.claim(QUEUE, new_lease(OWNER)) is None
+    assert backend.depth(QUEUE) == 0
     assert "1 documents whose ids are no ObjectIds" in caplog.text
 
 
@@ -176,7 +176,7 @@ def test_foreign_ids_are_found_by_the_index_of_the_ids(backends: Backends) -> No
     """So that looking for them costs nothing where there are none."""
     backends.fill(20)
     with COMMANDS.counting() as found:
-        backends().depth(DEVICE)
+        backends().depth(QUEUE)
     asked = next(
         sent["pipeline"] for name, sent in found if name == "aggregate" and "$limit" in str(sent)
     )

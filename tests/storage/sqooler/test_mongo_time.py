@@ -10,7 +10,7 @@ import pytest
 
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.storage.sqooler.mongodb.layout import passed
-from spooler.testing.bench import DEVICE, new_token, other_owner
+from spooler.testing.bench import QUEUE, leased, new_lease
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends
 
@@ -25,7 +25,7 @@ def backends(mongodb_server: MongoServer, mongo_prefix: str) -> Iterator[Backend
 
 
 def reclaimed(backend: MongoBackend) -> list[str]:
-    found = backend.reclaim(DEVICE, other_owner(), LONG, new_token())
+    found = backend.reclaim(QUEUE, new_lease(ttl=LONG), leased)
     return [] if found is None else [found.job.id]
 
 
@@ -33,17 +33,17 @@ def reclaimed(backend: MongoBackend) -> list[str]:
 def test_a_lease_that_holds_is_not_taken_over(backends: Backends, *, renewed: bool) -> None:
     backends.fill(1)
     one, other = backends(), backends()
-    claim = one.claim(DEVICE, other_owner(), LONG, new_token())
+    claim = one.claim(QUEUE, new_lease(ttl=LONG))
     assert claim is not None
     if renewed:
-        one.renew(claim, LONG, started=True)
+        one.start(claim, 600.0)
     assert reclaimed(other) == []
 
 
 def test_a_lease_that_ran_out_is_taken_over(backends: Backends) -> None:
     backends.fill(1)
     one, other = backends(), backends()
-    claim = one.claim(DEVICE, other_owner(), 0.0, new_token())
+    claim = one.claim(QUEUE, new_lease(ttl=0.0))
     assert claim is not None
     assert reclaimed(other) == [claim.job.id]
 
@@ -51,23 +51,23 @@ def test_a_lease_that_ran_out_is_taken_over(backends: Backends) -> None:
 def test_a_job_given_back_waits_for_its_delay(backends: Backends) -> None:
     backends.fill(1)
     one, other = backends(), backends()
-    claim = one.claim(DEVICE, other_owner(), LONG, new_token())
+    claim = one.claim(QUEUE, new_lease(ttl=LONG))
     assert claim is not None
     one.release(claim, "later", refund=True, delay=LONG)
-    assert other.claim(DEVICE, other_owner(), LONG, new_token()) is None
-    assert list(other.peek(DEVICE)) == []
+    assert other.claim(QUEUE, new_lease(ttl=LONG)) is None
+    assert list(other.peek(QUEUE)) == []
 
 
 def test_a_job_that_waits_is_refused_to_who_has_listed_it_before(backends: Backends) -> None:
     """The listing is old, and the write that claims looks at the time itself."""
     backends.fill(2)
     one, other = backends(), backends()
-    first = other.claim(DEVICE, other_owner(), LONG, new_token())
-    second = one.claim(DEVICE, other_owner(), LONG, new_token())
+    first = other.claim(QUEUE, new_lease(ttl=LONG))
+    second = one.claim(QUEUE, new_lease(ttl=LONG))
     assert first is not None
     assert second is not None
     one.release(second, "later", refund=True, delay=LONG)
-    assert other.claim(DEVICE, other_owner(), LONG, new_token()) is None
+    assert other.claim(QUEUE, new_lease(ttl=LONG)) is None
 
 
 @pytest.mark.parametrize("seconds", [-60, 60])

@@ -79,6 +79,12 @@ class MongoAddress:
         return _NO_HOST.sub("", re.split(r"[/?]", rest)[0]) or "(no host)"
 
     @property
+    def public(self) -> str:
+        """Which storage this is: the same for everybody who names the same hosts and prefix."""
+        hosts = {each.lower().removesuffix(":27017") for each in self.shown.split(",")}
+        return f"mongodb://{','.join(sorted(hosts))}/{self.prefix}"
+
+    @property
     def anonymous(self) -> bool:
         """Whether nothing says who logs in."""
         return not self.user and not self.by_certificate and "@" not in self.uri

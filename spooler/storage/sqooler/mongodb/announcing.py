@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,53 +17,64 @@ from bson.raw_bson import RawBSONDocument
 
 from spooler.errors import KeyRefused
 from spooler.model.device import DeviceCard
+from spooler.model.job import Queue
 from spooler.signing.sqooler_form import public_jwk_of
 from spooler.storage.sqooler.approval import demand_ours, same_public_key
 from spooler.storage.sqooler.client.core import NotADocument
-from spooler.storage.sqooler.mongodb.client import Document
+from spooler.storage.sqooler.mongodb.address import MongoAddress
+from spooler.storage.sqooler.mongodb.client import Document, translated
 from spooler.storage.sqooler.mongodb.documents import as_json, encode
-from spooler.storage.sqooler.mongodb.layout import Documents, MongoLayout
+from spooler.storage.sqooler.mongodb.layout import RAW, Documents, MongoLayout
 from spooler.storage.sqooler.rendering import Renderer
 
 #: Configurations of one name that are looked at.
 _NAMESAKES = 20
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 _DECODING: CodecOptions[Document] = CodecOptions(tz_aware=True)
 
 
-class MongoAnnouncing:
+class MongoCatalogue:
     """Publishes device cards, and refuses to put another key's signature in place of one."""
 
     def __init__(
-        self, layout: MongoLayout, renderer: Renderer, former_keys: Sequence[dict[str, str]]
+        self,
+        address: MongoAddress,
+        layout: MongoLayout,
+        renderer: Renderer,
+        former_keys: Sequence[dict[str, str]],
     ) -> None:
+        self._address = address
         self._layout = layout
         self._renderer = renderer
         self._former_keys = former_keys
-        #: The id of the one configuration of each device that was approved.
+        #: The id of the one configuration of each queue that was approved.
         self._approved: dict[str, ObjectId] = {}
 
-    def announce(self, card: DeviceCard, at: datetime) -> None:
+    def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
         """Write the key first, then the configuration that names it."""
-        place = self._approved.get(card.name)
-        if place is None:
-            place = self._approve(card.name)
-            self._publish_key()
-            self._publish_succession(card.name)
-        content = json.loads(self._renderer.sealed(self._renderer.config(card, at)))
-        document: Any = encode(content, place)
-        self._layout.configs().replace_one({"_id": place}, document, upsert=True)
-        self._approved[card.name] = place
+        name = queue.name
+        with translated(self._address):
+            place = self._approved.get(name)
+            if place is None:
+                place = self._approve(name)
+                self._publish_key()
+                self._publish_succession(name)
+            said = self._renderer.config(replace(card, name=name), at)
+            document: Any = encode(json.loads(self._renderer.sealed(said)), place)
+            self._layout.configs().replace_one({"_id": place}, document, upsert=True)
+        self._approved[name] = place
 
-    def _approve(self, device: str) -> ObjectId:
-        """The id to write to. KeyRefused when any configuration of this name is another key's.
+    def check_key_owner(self, queue: Queue) -> None:
+        with translated(self._address):
+            self._demand_ours(queue.name)
+
+    def _approve(self, name: str) -> ObjectId:
+        """Return the id to write to. KeyRefused when any configuration is another key's.
 
         sqooler's clients take whichever they find of several configurations of one name, so
         all but one are removed.
         """
-        configs = self._layout.configs()
-        found = self.demand_ours(device)
-        own = _id_for(device)
+        found = self._demand_ours(name)
+        own = _id_for(name)
         if not found:
             return own
         kept: ObjectId = next(
@@ -70,15 +82,15 @@ class MongoAnnouncing:
         )
         others = [each["_id"] for each in found if each["_id"] != kept]
         if others:
-            configs.delete_many({"_id": {"$in": others}})
+            self._layout.configs().delete_many({"_id": {"$in": others}})
         return kept
 
-    def demand_ours(self, device: str) -> list[RawBSONDocument]:
-        """The configurations of this name; KeyRefused when one is signed with another's key."""
-        asked = {"$or": [{"display_name": device}, {"payload.display_name": device}]}
+    def _demand_ours(self, name: str) -> list[RawBSONDocument]:
+        """Find the configurations of a name; KeyRefused when one is signed with another's key."""
+        asked = {"$or": [{"display_name": name}, {"payload.display_name": name}]}
         found = _found(self._layout.configs(), asked)
         for standing in found:
-            demand_ours(_content(standing), device, self._renderer.signer, self._former_keys)
+            demand_ours(_content(standing), name, self._renderer.signer, self._former_keys)
         return found
 
     def _publish_key(self) -> None:
@@ -97,12 +109,12 @@ class MongoAnnouncing:
         content: Any = encode(document, place)
         keys.replace_one({"_id": place}, content, upsert=True)
 
-    def _publish_succession(self, device: str) -> None:
+    def _publish_succession(self, name: str) -> None:
         """Let older results be verified: they name a key that the configuration names no more."""
         if self._renderer.signer is None or not self._former_keys:
             return
-        place = _id_for(f"succession {device}")
-        said = json.loads(self._renderer.succession(device, self._former_keys))
+        place = _id_for(f"succession {name}")
+        said = json.loads(self._renderer.succession(name, self._former_keys))
         content: Any = encode(said, place)
         self._layout.successions().replace_one({"_id": place}, content, upsert=True)
 
@@ -114,7 +126,7 @@ def _id_for(name: str) -> ObjectId:
 
 def _found(place: Documents, asked: Document) -> list[RawBSONDocument]:
     """Undecoded: one that cannot be decoded must not hide the others."""
-    return list(place.with_options(codec_options=_RAW).find(asked).limit(_NAMESAKES))
+    return list(place.with_options(codec_options=RAW).find(asked).limit(_NAMESAKES))
 
 
 def _content(document: RawBSONDocument) -> Any:

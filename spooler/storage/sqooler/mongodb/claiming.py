@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from bson.objectid import ObjectId
 
-from spooler.model.claim import Claim, Owner
+from spooler.errors import BackendUnavailable, Scope
+from spooler.model.claim import Claim, Lease
 from spooler.model.job import Job
-from spooler.protocols import Clock
-from spooler.storage.sqooler.mongodb.endings import MongoEndings
+from spooler.protocols import Clock, Judge
+from spooler.storage.kit.per_queue import PerQueue
+from spooler.storage.kit.tokens import Tokens
+from spooler.storage.sqooler.mongodb.ending import MongoEndings
 from spooler.storage.sqooler.mongodb.layout import MongoLayout, Phase, number_of
 from spooler.storage.sqooler.mongodb.ledger import MongoLedger
 from spooler.storage.sqooler.mongodb.queue import MongoQueue, Waiting, job_of
 
-
-@dataclass
-class _DeviceQueue:
-    """What is known about the queue of one device; `lock` guards it among our threads."""
-
-    queue: MongoQueue
-    lock: threading.Lock = field(default_factory=threading.Lock)
+#: Listings that one call asks for, and refusals after which it asks for the next.
+_LOOKS, _ENOUGH = 3, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class Taken:
 
 
 class MongoClaiming:
-    """Finds jobs and makes them ours."""
+    """Finds jobs, makes them ours, and knows which are."""
 
     def __init__(
         self,
@@ -49,121 +45,105 @@ class MongoClaiming:
         self._endings = endings
         self._clock = clock
         self._max_payload = max_payload
-        self._queues: dict[str, _DeviceQueue] = {}
-        self._queues_lock = threading.Lock()
-        #: Tokens of claims whose call did not come to an end, so that a repeat finds its own.
-        self._doubtful: set[str] = set()
+        self.held: Tokens[Taken] = Tokens()
+        self.queues = PerQueue(lambda name: MongoQueue(layout, name, clock, ledger.now))
 
-    def queue(self, device: str) -> MongoQueue:
-        """What is known about the queue of a device."""
-        return self._state(device).queue
+    def oldest(self, queue: str, lease: Lease) -> Claim | None:
+        """Take the oldest job that waits, or find what this token has taken before."""
+        if (held := self.held.held(lease.token)) is not None:
+            return held.claim
+        known = self.queues[queue]
+        with known.lock, self.held.asking(lease.token) as doubtful:
+            taken = self._recalled(queue, lease) if doubtful else None
+            return self._hold(taken or self._oldest(known, lease))
 
-    def forget(self, device: str) -> None:
+    def expired(self, queue: str, lease: Lease, judge: Judge) -> Claim | None:
+        """Take over a job whose holder is gone, or find what this token has taken over before."""
+        if (held := self.held.held(lease.token)) is not None:
+            return held.claim
+        self._endings.settle(queue)
+        with self.held.asking(lease.token) as doubtful:
+            taken = self._recalled(queue, lease) if doubtful else None
+            return self._hold(taken or self._expired(queue, lease, judge))
+
+    def forget(self, queue: str) -> None:
         """Have the next claim ask the server what waits."""
-        state = self._state(device)
-        with state.lock:
-            state.queue.forget()
+        known = self.queues[queue]
+        with known.lock:
+            known.forget()
 
-    def oldest(self, device: str, owner: Owner, ttl: float, token: str) -> Taken | None:
-        """The oldest job that waits, or what an earlier call with this token has taken."""
-        state = self._state(device)
-        with state.lock:
-            doubtful = token in self._doubtful
-            found = self._recalled(device, owner, token)
-            self._doubtful.add(token)
-            found = found or self._oldest(state.queue, device, owner, ttl, token, again=doubtful)
-            self._doubtful.discard(token)
-        return found
+    def body(self, queue: str, number: ObjectId) -> bytes | None:
+        """Read the bytes of a job in the queue."""
+        found = self._layout.queue(queue).find_one({"_id": number})
+        return None if found is None else bytes(found.raw)
 
-    def expired(
-        self, device: str, owner: Owner, ttl: float, token: str, spare: Collection[str]
-    ) -> Taken | None:
-        """A job whose holder is gone, or what an earlier call with this token has taken."""
-        self._endings.publishing.settle(device)
-        found = self._recalled(device, owner, token)
-        self._doubtful.add(token)
-        found = found or self._expired(device, owner, ttl, token, spare)
-        self._doubtful.discard(token)
-        return found
+    def _hold(self, taken: Taken | None) -> Claim | None:
+        if taken is None:
+            return None
+        self.held.hold(taken.claim.token, taken)
+        return taken.claim
 
-    def _oldest(
-        self, queue: MongoQueue, device: str, owner: Owner, ttl: float, token: str, *, again: bool
-    ) -> Taken | None:
-        """Go through the known queue; when all of it has gone to others, look once more.
-
-        Where an earlier call with this token has failed, the first job may have gone to it.
-        """
-        for _ in range(2):
-            self._look(queue, device)
-            lost = 0
-            while (waiting := queue.take()) is not None:
-                with queue.keeping(waiting):
-                    taken = self._take(device, waiting, owner, ttl, token)
-                    if taken is None and again:
-                        taken = self._recalled(device, owner, token)
-                if taken is not None:
-                    queue.restore()
+    def _oldest(self, known: MongoQueue, lease: Lease) -> Taken | None:
+        """Go through what is known of the queue; where others are faster, look anew."""
+        me = lease.owner.process
+        for look in range(1, _LOOKS + 1):
+            if known.used_up and self._endings.unfiled(known.name):
+                self._endings.settle(known.name)
+            known.refresh(me)
+            refused = 0
+            while (waiting := known.take()) is not None:
+                with known.keeping(waiting):
+                    taken = self._take(known.name, waiting, lease)
+                if isinstance(taken, Taken):
                     return taken
-                lost += 1
-                queue.skip(lost)
-            if not lost:
-                break
+                known.met(me, rival=taken)
+                refused += 1
+                if refused == _ENOUGH and look < _LOOKS:
+                    break
+            if not refused:
+                return None
+            known.forget()
         return None
 
-    def _look(self, queue: MongoQueue, device: str) -> None:
-        if device in self._endings.publishing.unfiled and queue.used_up:
-            self._endings.publishing.settle(device)
-        queue.refresh()
-
-    def _take(
-        self, device: str, waiting: Waiting, owner: Owner, ttl: float, token: str
-    ) -> Taken | None:
-        blank = Job(str(waiting.number), device, submitted_at=waiting.seen)
-        claim = self._ledger.take(blank, owner, ttl, token)
-        if claim is None:
-            return None
+    def _take(self, queue: str, waiting: Waiting, lease: Lease) -> Taken | str:
+        """Make a job ours; else return the process that was faster."""
+        blank = Job(str(waiting.number), queue, submitted_at=waiting.seen)
+        claim = self._ledger.take(blank, lease)
+        if isinstance(claim, str):
+            return claim
         body = waiting.body
         if body is None and waiting.size <= self._max_payload:
-            body = self.body(device, waiting.number)
-        return Taken(replace(claim, job=job_of(device, waiting, body, self._max_payload)), body)
+            body = self.body(queue, waiting.number)
+        return Taken(replace(claim, job=job_of(queue, waiting, body, self._max_payload)), body)
 
-    def _recalled(self, device: str, owner: Owner, token: str) -> Taken | None:
-        if token not in self._doubtful:
-            return None
-        claim = self._ledger.recall(device, owner, token)
+    def _recalled(self, queue: str, lease: Lease) -> Taken | None:
+        claim = self._ledger.recall(queue, lease)
         return None if claim is None else self._with_job(claim)
 
     def _with_job(self, claim: Claim) -> Taken:
-        """A claim whose job has to be fetched."""
-        number = number_of(claim.job.id)
-        body = self.body(claim.job.device, number)
+        """Fetch the job of a claim."""
+        queue, number = claim.job.queue, number_of(claim.job.id)
+        body = self.body(queue, number)
         waiting = Waiting(number, len(body or b""), body, self._clock.now())
-        job = job_of(claim.job.device, waiting, body, self._max_payload)
-        return Taken(replace(claim, job=job), body)
+        return Taken(replace(claim, job=job_of(queue, waiting, body, self._max_payload)), body)
 
-    def body(self, device: str, number: ObjectId) -> bytes | None:
-        """The bytes of a job in the queue."""
-        found = self._layout.queue(device).find_one({"_id": number})
-        return None if found is None else bytes(found.raw)
-
-    def _expired(
-        self, device: str, owner: Owner, ttl: float, token: str, spare: Collection[str]
-    ) -> Taken | None:
+    def _expired(self, queue: str, lease: Lease, judge: Judge) -> Taken | None:
         """Complete what is decided, and take over the first claim that is not."""
-        for entry in self._ledger.expired(device, owner, spare):
-            if entry.phase is Phase.COMMITTED:
-                body = self.body(device, entry.number)
-                if not self._endings.complete(device, entry.number, body):
-                    self._ledger.tell_of_unreadable(device, entry.number)
+        for each in self._ledger.due(queue, judge):
+            if each.phase is Phase.COMMITTED:
+                self._complete(queue, each.number)
                 continue
-            claim = self._ledger.take_over(device, entry, owner, ttl, token)
+            claim = self._ledger.take_over(each, lease)
             if claim is not None:
                 return self._with_job(claim)
         return None
 
-    def _state(self, device: str) -> _DeviceQueue:
-        with self._queues_lock:
-            if device not in self._queues:
-                queue = MongoQueue(self._layout, device, self._clock, self._ledger.now)
-                self._queues[device] = _DeviceQueue(queue)
-            return self._queues[device]
+    def _complete(self, queue: str, number: ObjectId) -> None:
+        """Publish a decided end; one that cannot be published stops nobody."""
+        try:
+            if not self._endings.complete(queue, number, self.body(queue, number)):
+                self._ledger.tell_of_unreadable(queue, number)
+        except BackendUnavailable as error:
+            if error.scope is not Scope.JOB:
+                raise
+            self._ledger.tell_once(queue, number, str(error))

@@ -27,7 +27,7 @@ from pymongo.errors import (
 )
 from pymongo.uri_parser import split_options
 
-from spooler.errors import BackendUnavailable, ConfigError
+from spooler.errors import BackendUnavailable, ConfigError, Scope
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 
 Document: TypeAlias = dict[str, Any]
@@ -141,7 +141,8 @@ def translated(address: MongoAddress) -> Iterator[None]:
         # Not the server's fault, and not ours: somebody's driver has written it.
         raise BackendUnavailable(
             f"MongoDB at {address.shown} holds a document that cannot be read "
-            f"({_scrubbed(str(error), address)}); have it corrected or removed"
+            f"({_scrubbed(str(error), address)}); have it corrected or removed",
+            scope=Scope.QUEUE,
         ) from None
 
 
@@ -151,6 +152,11 @@ def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailabl
     if code in _LOGIN or code in _RIGHTS:
         return LoginRefused(_refused(error, address, login=code in _LOGIN))
     return BackendUnavailable(f"MongoDB at {address.shown} {_trouble(error, code, address)}")
+
+
+def is_trouble(code: int) -> bool:
+    """Whether a server's code is about the server, whatever it was asked."""
+    return code in _SAID or code in _RIGHTS or code in _LOGIN
 
 
 def _code(error: PyMongoError) -> int | None:
@@ -185,26 +191,6 @@ def _what_to_see(error: PyMongoError, address: MongoAddress, cause: str) -> str:
     if any(word in cause for word in _HUNG_UP):
         return "whether it asks for tls, or for a certificate of ours"
     return "that it runs, that its name is right, and that it may be reached from here"
-
-
-def check_login(address: MongoAddress) -> None:
-    """Ask the server once; ConfigError when it does not let us in.
-
-    For a check before the start. A daemon that runs takes the same for an outage: rights can
-    come back.
-    """
-    with open_client(address) as client:
-        try:
-            with translated(address):
-                client[f"{address.prefix}jobs"]["running"].find_one({}, {"_id": 1})
-        except LoginRefused as error:
-            raise ConfigError(str(error)) from None
-
-
-def has_transactions(client: Client) -> bool:
-    """Whether the server is one that has multi-document transactions; asks it."""
-    said = client.admin.command("hello")
-    return "setName" in said or said.get("msg") == "isdbgrid"
 
 
 def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:

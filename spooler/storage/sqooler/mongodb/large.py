@@ -1,8 +1,9 @@
-"""Results that no document can hold: kept as files in the database (GridFS).
+"""Reports and results that no document can hold: kept as files in the database (GridFS).
 
-The file holds the very bytes that the report's JWS signs. The result document says where the
-file is and what its SHA-256 is, and is signed itself; the JWS keeps its header and signature in
-the ledger, and the file is its payload (a detached JWS, RFC 7515 appendix F).
+The file holds the very bytes that the report's JWS signs, and is written before the end is
+decided. The JWS keeps its header and signature in the ledger, and the file is its payload (a
+detached JWS, RFC 7515 appendix F). Where the result alone is too large, its document says where
+the file is and what its SHA-256 is, and is signed itself.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from gridfs.errors import CorruptGridFile, NoFile
 from spooler.errors import UnknownJob
 from spooler.model.claim import Claim
 from spooler.model.json import Json, JsonObject
-from spooler.model.records import report_from_json, report_to_json
-from spooler.model.result import Report, Result, SignedReport
+from spooler.model.records import report_from_json
+from spooler.model.result import Report, Result
 from spooler.storage.sqooler.mongodb.layout import MongoLayout
 
 BUCKET = "large"
@@ -32,29 +33,19 @@ class LargeResults:
     """The files of one server."""
 
     def __init__(self, layout: MongoLayout) -> None:
-        self._database = layout.large()
+        self._database = layout.database("spooler")
         self._bucket = GridFSBucket(self._database, BUCKET)
 
-    def keep(self, claim: Claim, signed: SignedReport) -> SignedReport:
-        """Write the file, and return the report that a document can hold.
+    def keep(self, claim: Claim, content: bytes) -> None:
+        """Write the file of a claim's report.
 
         Harmless to repeat: the name is the claim's, and a file is complete when it is listed.
         """
-        content = report_to_json(signed.report)
         name = file_name(claim)
         if self._database[f"{BUCKET}.files"].find_one({"_id": name}, {"_id": 1}) is None:
             # What a crash has left of an earlier try.
             self._database[f"{BUCKET}.chunks"].delete_many({"files_id": name})
             self._bucket.upload_from_stream_with_id(name, name, content)
-        stored: dict[str, Json] = {
-            "bucket": BUCKET,
-            "file": name,
-            "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        header, signature = signed.jws.partition(".")[0], signed.jws.rpartition(".")[2]
-        detached = f"{header}..{signature}" if signed.jws else ""
-        return SignedReport(_pointing(signed.report, stored), detached)
 
     def drop(self, claim: Claim) -> None:
         """Remove the file of a report that came too late."""
@@ -81,16 +72,26 @@ class LargeResults:
 
 
 def file_name(claim: Claim) -> str:
-    """The id of a claim's file: another attempt has another."""
-    return f"{claim.job.device}/{claim.job.id}/{claim.attempt}.{claim.token}"
+    """Return the id of a claim's file: another attempt has another."""
+    return f"{claim.job.queue}/{claim.job.id}/{claim.attempt}.{claim.token}"
 
 
-def _pointing(report: Report, stored: JsonObject) -> Report:
-    """The report with the place of its data instead of the data."""
-    size = stored["size"]
+def detached(jws: str) -> str:
+    """Return a JWS without its payload, which is the file."""
+    return f"{jws.partition('.')[0]}..{jws.rpartition('.')[2]}" if jws else ""
+
+
+def pointing(claim: Claim, report: Report, content: bytes) -> Report:
+    """Return the report with the place of its data instead of the data."""
     text = (
-        f"The result has {size} bytes, more than one document can hold. It is kept beside them; "
-        f"read it with: spooler result {report.job_id} --device {report.device}"
+        f"The result has {len(content)} bytes, more than one document can hold. It is kept beside "
+        f"them; read it with: spooler result {report.job_id} --device {report.device}"
     )
+    stored: dict[str, Json] = {
+        "bucket": BUCKET,
+        "file": file_name(claim),
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
     data: JsonObject = {"error": text, STORED: stored, "results": []}
     return replace(report, status=replace(report.status, reason=text), result=Result(data))

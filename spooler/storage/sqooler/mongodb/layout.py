@@ -2,10 +2,10 @@
 
 sqooler's own places are those of the wire format. Ours are
 
-    jobs / spooler.<device>       the ledger: one document per job that was ever claimed
+    jobs / spooler.<queue>        the ledger: one document per job that was ever claimed
     spooler / keys                which keys a device had before
-    spooler / replaced.<device>   what stood in the place of a result before
-    spooler / large.files, .chunks   results that no document can hold (GridFS)
+    spooler / replaced.<queue>    what stood in the place of a result before
+    spooler / large.files, .chunks   what no document can hold (GridFS)
 
 A ledger document has the id of its job and says everything that is decided about it: who holds
 it and until when, how its earlier attempts ended, whether its submitter has withdrawn it, how
@@ -27,7 +27,7 @@ from pymongo.database import Database
 
 from spooler.storage.sqooler.mongodb.client import Client, Document
 
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 #: The wire version of MongoDB 8.0, which writes to several collections in one command.
 _BULK_SINCE = 25
 
@@ -58,22 +58,16 @@ TAKEN = [Phase.HELD.value, Phase.COMMITTED.value, Phase.ENDED.value]
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a server can do.
-
-    push: change streams. together: writes to several collections in one command.
-    transactions: those writes all at once or not at all.
-    """
+    """What a server can do: change streams, and writes to several collections in one command."""
 
     push: bool
     together: bool
-    transactions: bool
 
     @classmethod
     def of(cls, hello: Document) -> Abilities:
-        """From what the server says of itself."""
-        several = "setName" in hello or hello.get("msg") == "isdbgrid"
-        together = hello.get("maxWireVersion", 0) >= _BULK_SINCE
-        return cls(push=several, together=together, transactions=several and together)
+        """Read it from what the server says of itself."""
+        push = "setName" in hello or hello.get("msg") == "isdbgrid"
+        return cls(push=push, together=hello.get("maxWireVersion", 0) >= _BULK_SINCE)
 
 
 class MongoLayout:
@@ -83,63 +77,55 @@ class MongoLayout:
         self.client = client
         self._prefix = prefix
 
-    def queue(self, device: str) -> Raw:
+    def queue(self, queue: str) -> Raw:
         """The waiting and running jobs, byte for byte as they were submitted."""
-        return self._raw("jobs", f"queued.{device}")
+        return self._raw("jobs", f"queued.{queue}")
 
-    def ledger(self, device: str) -> Documents:
-        return self._database("jobs")[ledger_of(device)]
+    def ledger(self, queue: str) -> Documents:
+        return self.database("jobs")[ledger_of(queue)]
 
-    def ended(self, device: str, *, done: bool) -> Raw:
-        return self._raw("jobs", f"finished.{device}" if done else "deleted")
+    def ended(self, queue: str, *, done: bool) -> Raw:
+        return self._raw("jobs", f"finished.{queue}" if done else "deleted")
 
-    def status(self, device: str) -> Raw:
-        return self._raw("status", device)
+    def status(self, queue: str) -> Raw:
+        return self._raw("status", queue)
 
-    def results(self, device: str) -> Raw:
-        return self._raw("results", device)
+    def results(self, queue: str) -> Raw:
+        return self._raw("results", queue)
 
-    def replaced(self, device: str) -> Documents:
-        return self._database("spooler")[f"replaced.{device}"]
+    def replaced(self, queue: str) -> Documents:
+        return self.database("spooler")[f"replaced.{queue}"]
 
     def successions(self) -> Documents:
         """Which keys each device had before."""
-        return self._database("spooler")["keys"]
+        return self.database("spooler")["keys"]
 
     def configs(self) -> Documents:
-        return self._database("backends")["configs"]
+        return self.database("backends")["configs"]
 
     def public_keys(self) -> Documents:
-        return self._database("backends")["public_keys"]
+        return self.database("backends")["public_keys"]
 
-    def one_of_each_database(self) -> tuple[Documents, ...]:
-        """A collection in each of the databases that are written to."""
-        places = (self._database(name) for name in DATABASES)
-        return tuple(database["spooler"] for database in places)
-
-    def large(self) -> Database[Document]:
-        """The database of the results that no document can hold."""
-        return self._database("spooler")
-
-    def _database(self, name: str) -> Database[Document]:
+    def database(self, name: str) -> Database[Document]:
+        """One of DATABASES."""
         return self.client[self._prefix + name]
 
     def _raw(self, database: str, collection: str) -> Raw:
-        return self._database(database)[collection].with_options(codec_options=_RAW)
+        return self.database(database)[collection].with_options(codec_options=RAW)
 
 
-def ledger_of(device: str) -> str:
-    """The name of a device's ledger."""
-    return f"spooler.{device}"
+def ledger_of(queue: str) -> str:
+    """Return the name of a queue's ledger."""
+    return f"spooler.{queue}"
 
 
 def number_of(job_id: str) -> ObjectId:
-    """The id of a job's documents; the job came from there, so it is one."""
+    """Return the id of a job's documents; the job came from there, so it is one."""
     return ObjectId(job_id)
 
 
 def passed(until: Any, now: Any) -> Document:
-    """Whether a moment is over, in the words of an aggregation; one that is missing is.
+    """Ask whether a moment is over, in the words of an aggregation; one that is missing is.
 
     Compared as numbers: SecantusDB 0.7 takes every date for equal to $$NOW.
     """

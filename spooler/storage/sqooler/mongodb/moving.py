@@ -17,7 +17,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from spooler.storage.sqooler.mongodb.client import Client, has_transactions
+from spooler.storage.sqooler.mongodb.client import Client
 
 Raw: TypeAlias = Collection[RawBSONDocument]
 
@@ -88,3 +88,9 @@ class Mover:
         if there is None or there.raw != here.raw:
             raise FileExistsError
         return bool(start.delete_one({"_id": wanted}).deleted_count)
+
+
+def has_transactions(client: Client) -> bool:
+    """Ask a server whether it has multi-document transactions."""
+    said = client.admin.command("hello")
+    return "setName" in said or said.get("msg") == "isdbgrid"

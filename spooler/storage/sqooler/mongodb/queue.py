@@ -1,16 +1,23 @@
-"""The waiting jobs of one device, oldest first: one listing serves many claims.
+"""The waiting jobs of one queue, oldest first: one listing serves many claims.
 
 Job ids are random and sqooler writes no time, so age is the order in which the server holds the
 documents, which is that of their insertion (WiredTiger numbers them as they come, and writing
 about a document leaves its number). Exact on one server or replica set; a sharded queue has no
 such order.
+
+Several daemons that go through the same list meet at each job of it. So they share it out without a
+word: whoever finds a job taken knows the taker from then on, and every process draws a lot for
+every job, the same in everybody's eyes. A daemon takes the jobs for which it beats all it knows,
+the oldest first, and then lists anew. Those whom it does not know yet it avoids by going, for
+the rest of that listing, where its own lots are best. One daemon alone goes strictly by age.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +29,6 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.objectid import ObjectId
-from bson.raw_bson import RawBSONDocument
 
 from spooler.model.job import Job
 from spooler.model.json import Json
@@ -31,7 +37,8 @@ from spooler.storage.kit.payloads import Decoded, too_large
 from spooler.storage.sqooler.client.core import NotADocument
 from spooler.storage.sqooler.mongodb.client import Document
 from spooler.storage.sqooler.mongodb.documents import as_json
-from spooler.storage.sqooler.mongodb.layout import MongoLayout, Phase, ledger_of, passed
+from spooler.storage.sqooler.mongodb.layout import MongoLayout, ledger_of, passed
+from spooler.storage.sqooler.mongodb.ledger import just_waits
 
 logger = logging.getLogger("spooler.storage")
 
@@ -40,6 +47,8 @@ LISTED = 64
 _COMES_ALONG = 128 * 1024
 #: A listing is trusted for so long (seconds), or for this many times what it cost.
 _YOUNG, _AGE_PER_COST = 2.0, 20.0
+#: Others are reckoned with for so long (seconds) after they were faster.
+_RIVALS_FOR = 10.0
 
 _DECODING: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 #: What else an id can be; the index of the ids finds it, and stops when it has found enough.
@@ -63,41 +72,69 @@ class Waiting:
 
 
 class MongoQueue:
-    """Hands out the waiting jobs of one device. Not for use by two threads at once."""
+    """Hands out the waiting jobs of one queue. Hold `lock` while you use it."""
 
     def __init__(
-        self, layout: MongoLayout, device: str, clock: Clock, now: Callable[[], Any]
+        self, layout: MongoLayout, name: str, clock: Clock, now: Callable[[], Any]
     ) -> None:
+        self.name = name
+        self.lock = threading.Lock()
         self._layout = layout
-        self._device = device
         self._clock = clock
         self._now = now
         self._waiting: deque[Waiting] = deque()
-        self._skipped: list[Waiting] = []
         self._seen: dict[ObjectId, datetime] = {}
         self._listed_at = float("-inf")
         self._cost = 0.0
+        self._untouched = True
+        #: Who has been faster than we, and when it was last.
+        self._rivals: dict[str, float] = {}
         self._told_of_foreign = False
         #: Called with what a listing has found.
         self.listed: Callable[[set[ObjectId]], None] = lambda _: None
 
-    def refresh(self) -> None:
-        """Ask the server when what is known is used up or old."""
+    def refresh(self, me: str) -> None:
+        """Ask the server when what is known is used up, old, or left to the others."""
         age = self._clock.monotonic() - self._listed_at
-        if self._waiting and age < max(_YOUNG, _AGE_PER_COST * self._cost):
+        young = age < max(_YOUNG, _AGE_PER_COST * self._cost)
+        if self._waiting and young and (self._untouched or not self._better(me, self._waiting[0])):
             return
-        self.look()
+        self.look(me)
 
-    def look(self) -> None:
+    def look(self, me: str) -> None:
         """Ask the server: one command, however long the queue is."""
         began = self._clock.monotonic()
         found = list(self._found(LISTED))
-        self._waiting = deque(found)
-        self._skipped = []
         self._seen = {each.number: each.seen for each in found}
         self._listed_at = self._clock.monotonic()
         self._cost = self._listed_at - began
+        self._untouched = True
+        past = self._listed_at - _RIVALS_FOR
+        self._rivals = {each: met for each, met in self._rivals.items() if met > past}
+        self._waiting = self._shared(me, found)
         self.listed(set(self._seen))
+
+    def met(self, me: str, rival: str) -> None:
+        """Note who has been faster, and avoid those of whom nothing is known yet."""
+        if rival in {"", me}:
+            return
+        known = rival in self._rivals
+        self._rivals[rival] = self._clock.monotonic()
+        if not known:
+            self._waiting = self._shared(
+                me, sorted(self._waiting, key=lambda each: _lot(me, each.number))
+            )
+
+    def _shared(self, me: str, waiting: list[Waiting]) -> deque[Waiting]:
+        """First what is ours, last what most others take before us."""
+        return deque(sorted(waiting, key=lambda each: self._better(me, each)))
+
+    def _better(self, me: str, waiting: Waiting) -> int:
+        """How many of those who are known have a better lot than we."""
+        if not self._rivals:
+            return 0
+        ours = _lot(me, waiting.number)
+        return sum(_lot(each, waiting.number) < ours for each in self._rivals)
 
     @property
     def used_up(self) -> bool:
@@ -105,34 +142,18 @@ class MongoQueue:
         return not self._waiting
 
     def take(self) -> Waiting | None:
-        """The oldest known job, or None."""
+        """Return the next job for us, or None."""
+        self._untouched = False
         return self._waiting.popleft() if self._waiting else None
 
     @contextmanager
     def keeping(self, waiting: Waiting) -> Iterator[None]:
         """Put a job back to its place when what is done about it fails."""
-        failed = True
         try:
             yield
-            failed = False
-        finally:
-            if failed:
-                self._waiting.appendleft(waiting)
-                self.restore()
-
-    def skip(self, lost: int) -> None:
-        """Leave some jobs to the others who have been faster `lost` times in a row.
-
-        Several daemons that go through the same list would meet at each job of it.
-        """
-        for _ in range(random.randrange(lost + 1)):  # noqa: S311 - nothing secret about it
-            if self._waiting:
-                self._skipped.append(self._waiting.popleft())
-
-    def restore(self) -> None:
-        """Put the skipped jobs back to their places at the front."""
-        self._waiting.extendleft(reversed(self._skipped))
-        self._skipped = []
+        except BaseException:
+            self._waiting.appendleft(waiting)
+            raise
 
     def forget(self) -> None:
         """Have the next `refresh` ask the server."""
@@ -143,7 +164,7 @@ class MongoQueue:
 
         As the server estimates it, which is exact but after a crash of the server.
         """
-        queue = self._layout.queue(self._device)
+        queue = self._layout.queue(self.name)
         lying = queue.estimated_document_count()
         if not lying or not (foreign := queue.count_documents(_FOREIGN, limit=_COUNTED)):
             return lying
@@ -157,13 +178,13 @@ class MongoQueue:
         if self._told_of_foreign:
             return
         self._told_of_foreign = True
-        first = self._layout.queue(self._device).find_one(_FOREIGN, {"_id": 1})
+        first = self._layout.queue(self.name).find_one(_FOREIGN, {"_id": 1})
         logger.warning(
-            "the queue of device %r holds %d%s documents whose ids are no ObjectIds, such as "
+            "the queue %r holds %d%s documents whose ids are no ObjectIds, such as "
             "%r; they are nobody's jobs and are left alone, but each look at the queue goes "
             "past them: remove them from jobs/queued.%s",
-            *(self._device, count, "" if count < _COUNTED else " or more"),
-            *(first and first["_id"], self._device),
+            *(self.name, count, "" if count < _COUNTED else " or more"),
+            *(first and first["_id"], self.name),
         )
 
     def every(self) -> Iterator[Waiting]:
@@ -172,8 +193,8 @@ class MongoQueue:
 
     def _found(self, limit: int | None) -> Iterator[Waiting]:
         now = self._clock.now()
-        asked = listing(self._device, self._now(), limit)
-        queue = self._layout.queue(self._device)
+        asked = listing(self.name, self._now(), limit)
+        queue = self._layout.queue(self.name)
         for each in queue.aggregate(asked, hint={"$natural": 1}):
             number = each["_id"]
             body = each.get("body")
@@ -185,7 +206,12 @@ class MongoQueue:
             )
 
 
-def listing(device: str, now: Any, limit: int | None) -> list[Document]:
+def _lot(process: str, number: ObjectId) -> bytes:
+    """What a process draws at a job: the same for everybody, and of no pattern."""
+    return hashlib.blake2b(process.encode() + number.binary, digest_size=8).digest()
+
+
+def listing(queue: str, now: Any, limit: int | None) -> list[Document]:
     """The jobs that nobody holds and none has to wait, in the order of the server.
 
     Documents whose id is no ObjectId are not sqooler's: they are left alone.
@@ -194,15 +220,14 @@ def listing(device: str, now: Any, limit: int | None) -> list[Document]:
     small = {"$cond": [{"$lte": [size, _COMES_ALONG]}, "$$ROOT", None]}
     # As the claim itself asks: no phase that is not known, or it would be asked for in vain; and a
     # delay that began in the future is none: the server's clock was set back.
-    just_waits = {"$eq": [{"$ifNull": ["$$l.phase", Phase.WAITING.value]}, Phase.WAITING.value]}
     delayed = {"$and": [{"$not": [passed("$$l.until", now)]}, passed("$$l.since", now)]}
-    taken = {"$or": [{"$not": [just_waits]}, delayed]}
+    taken = {"$or": [{"$not": [just_waits("$$l.phase")]}, delayed]}
     stages: list[Document] = [
         {"$match": {"_id": {"$type": "objectId"}}},
         {"$project": {"size": size, "body": small}},
         {
             "$lookup": {
-                "from": ledger_of(device),
+                "from": ledger_of(queue),
                 "localField": "_id",
                 "foreignField": "_id",
                 "as": "ledger",
@@ -223,15 +248,22 @@ def listing(device: str, now: Any, limit: int | None) -> list[Document]:
     return stages if limit is None else [*stages, {"$limit": limit}]
 
 
-def job_of(device: str, waiting: Waiting, body: bytes | None, limit: int) -> Job:
-    """The job in a document of the queue, or what is wrong with it."""
+def job_of(queue: str, waiting: Waiting, body: bytes | None, limit: int) -> Job:
+    """Make the job of a document in the queue, or say what is wrong with it."""
     if waiting.size > limit:
         decoded = too_large(waiting.size, limit)
     elif body is None:
         decoded = Decoded(defect="the job was removed from the queue while it waited")
     else:
         decoded = decode(body)
-    return Job(str(waiting.number), device, decoded.payload, decoded.defect, waiting.seen)
+    return Job(
+        str(waiting.number),
+        queue,
+        decoded.payload,
+        digest="" if body is None else hashlib.sha256(body).hexdigest(),
+        defect=decoded.defect,
+        submitted_at=waiting.seen,
+    )
 
 
 def decode(body: bytes) -> Decoded:
@@ -264,8 +296,3 @@ def _finite(value: Json) -> bool:
     if isinstance(value, dict):
         return all(map(_finite, value.values()))
     return not isinstance(value, list) or all(map(_finite, value))
-
-
-def raw(body: bytes) -> RawBSONDocument:
-    """The document of these bytes, to be written as it is."""
-    return RawBSONDocument(body)
