@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spooler import durable
-from spooler.durable import Disk, demand_writable, read, staged, unavailable
+from spooler.durable import Disk, OpenFile, demand_writable, read, staged, unavailable
 from spooler.errors import BackendUnavailable
 
 
@@ -184,3 +184,52 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     demand_writable(tmp_path / "new" / "deeper")
     with pytest.raises(BackendUnavailable, match="not a folder"):
         demand_writable(tmp_path / "file" / "inside")
+
+
+# --- one file, whatever stands in its place --------------------------------------------------
+
+
+def test_a_rewritten_file_is_the_one_that_was_opened(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    place.write_bytes(b"old")
+    with OpenFile(place, writing=True) as file:
+        assert file.names == 1
+        Disk().publish(place, b"final", mark="m")
+        assert file.names == 0
+        file.rewrite(b"late")
+    assert place.read_bytes() == b"final"
+
+
+def test_a_shorter_text_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    place.write_bytes(b"0123456789")
+    with OpenFile(place, writing=True) as file:
+        file.rewrite(b"short")
+        assert place.read_bytes() == b"short     "
+        file.rewrite(b"longer than before")
+        assert place.read_bytes() == b"longer than before"
+
+
+def test_a_giant_is_not_padded_to_its_size(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    with place.open("wb") as stream:
+        stream.truncate(2**33)
+    with OpenFile(place, writing=True) as file:
+        file.rewrite(b"short")
+    assert place.stat().st_size <= 2**16
+    assert place.read_bytes().strip() == b"short"
+
+
+@pytest.mark.parametrize("writing", [False, True])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "nothing"])
+def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str, writing: bool) -> None:
+    place = tmp_path / "a.json"
+    if kind == "link":
+        (tmp_path / "other").touch()
+        place.symlink_to(tmp_path / "other")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    with pytest.raises(FileNotFoundError):
+        OpenFile(place, writing=writing)

@@ -12,6 +12,7 @@ from functools import partial
 from spooler import __version__
 from spooler.app import parts
 from spooler.app.feeds import Ground, OpenFeed, open_feed
+from spooler.app.first_edition import take_over_outbox
 from spooler.clock import SystemClock
 from spooler.daemon.executor import Executor
 from spooler.daemon.housekeeper import Duty
@@ -142,6 +143,8 @@ class Daemon:
             Disk().make_folder(state / "scratch")
             for each in self.feeds:
                 each.open()
+            self._take_over_the_first_edition()
+            for each in self.feeds:
                 each.housekeeper.check_keys()
             for worker in self.workers.values():
                 service.extend(_OPENING)
@@ -151,6 +154,14 @@ class Daemon:
             self._schedule()
             supervisor = self._supervisor(service, reload)
             return supervisor.run(lambda: self._ready(service))
+
+    def _take_over_the_first_edition(self) -> None:
+        """An earlier edition knew one storage, which is the first by now if there are several."""
+        outbox, opened = (
+            self.settings.state / "outbox",
+            parts.report_opener(self.settings, self._signer),
+        )
+        take_over_outbox(outbox, self.feeds[0].feed.records, opened)
 
     @property
     def undelivered(self) -> int:

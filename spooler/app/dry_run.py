@@ -43,7 +43,7 @@ def _rehearse(settings: Settings, backend: Backend, queue: Queue, tickets: Ticke
             owner=parts.this_process(settings.state),
             sign=parts.report_signer(parts.load_signer(settings)),
             clock=SystemClock(),
-            more=tickets.take,
+            more=lambda: _one_more(tickets),
         )
         for each in rehearsed:
             shown += 1
@@ -54,10 +54,17 @@ def _rehearse(settings: Settings, backend: Backend, queue: Queue, tickets: Ticke
         runner.close()
 
 
+def _one_more(tickets: Tickets) -> bool:
+    taken = tickets.take()
+    if taken:
+        tickets.settle(used=True)
+    return taken
+
+
 def say_nothing_waits(device: str) -> None:
     """Beside the answer: silence would leave open whether anything was looked at."""
     with suppress(OSError):  # nobody listens
-        print(f"{device}: no job waits, nothing would be done", file=sys.stderr, flush=True)
+        print(f"{device}: no job is queued", file=sys.stderr, flush=True)
 
 
 def show(device: str, rehearsed: Rehearsed) -> None:

@@ -209,6 +209,5 @@ def _show_rabi(found: Result) -> bool:
 
 def _left_over(folder: Path) -> str:
     """How many reports the daemon has left undelivered."""
-    outbox = folder / "spooler-state" / "outbox"
-    waiting = sum(file.is_file() for file in outbox.rglob("*"))
+    waiting = len(list((folder / "spooler-state").glob("records/*/*/[!.]*.json")))
     return f"with {waiting} reports undelivered" if waiting else "with every report delivered"

@@ -25,15 +25,15 @@ class Exit(IntEnum):
 
 
 MEANING = {
-    Exit.OK: "it worked",
-    Exit.NO: "the answer is no: the job failed, the signature does not fit, a check failed",
-    Exit.USAGE: "the command was not written as it should be",
-    Exit.DATA: "the payload is not usable",
-    Exit.NO_SUCH: "there is no such job or device",
-    Exit.STORAGE: "the storage cannot be reached; try again later",
-    Exit.INTERNAL: "a bug of spooler; please report it",
-    Exit.NOT_WRITTEN: "a file could not be written, or is there already",
-    Exit.NOT_YET: "not yet: the time was up, a job has not ended, a report waits; try again",
+    Exit.OK: "success",
+    Exit.NO: "negative result: job failed, signature invalid, or check failed",
+    Exit.USAGE: "usage error",
+    Exit.DATA: "the payload cannot be used",
+    Exit.NO_SUCH: "no such job or device",
+    Exit.STORAGE: "storage unavailable; try again later",
+    Exit.INTERNAL: "internal error; please report it",
+    Exit.NOT_WRITTEN: "output file exists or is not writable",
+    Exit.NOT_YET: "temporary: timed out, job still running, or reports undelivered; try again",
     Exit.CONFIG: "the settings, a key or a handler cannot be used",
     Exit.INTERRUPTED: "interrupted from the keyboard",
 }
@@ -49,6 +49,7 @@ _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
     (errors.UnknownDevice, Exit.NO_SUCH),
     (errors.NotCancellable, Exit.NO),
     (errors.LeaseLost, Exit.NO),
+    (errors.ReportRefused, Exit.NO),
     (errors.SignatureRefused, Exit.NO),
     (errors.RunStopped, Exit.NO),
     (errors.DeviceUnusable, Exit.CONFIG),

@@ -159,7 +159,8 @@ class Supervisor:
         if self._stop_requests:
             return "asked to stop"
         left = sum(worker.policy.left for worker in self._workers)
-        return f"{left} queued jobs cannot run now" if left else "nothing left to do"
+        jobs = "job" if left == 1 else "jobs"
+        return f"{left} queued {jobs} cannot run now" if left else "nothing left to do"
 
     # --- the end ----------------------------------------------------------------------------
 

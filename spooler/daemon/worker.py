@@ -142,6 +142,8 @@ class Worker:
     def turn(self) -> bool:
         """Look at the queues once, and see one job through; whether to go on."""
         self._wake.clear()
+        if self._tickets.used_up:
+            return False
         if self._hours.closed(self.rules):
             return self._look_later()
         if not self._shared.room.there():
@@ -205,8 +207,6 @@ class Worker:
     def _claim(self, source: Source) -> Claim | None:
         """A job, if there is one and one more is wanted. A repeat finds a claim that was lost."""
         if not self._tickets.take():
-            if self._tickets.used_up:
-                self._stops.claims.set()
             return None
         feed = source.feed
         source.token = source.token or secrets.token_hex(8)

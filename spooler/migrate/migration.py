@@ -27,14 +27,16 @@ from spooler.migrate.side import (
     Side,
 )
 from spooler.signing.sqooler_form import payload_of
-from spooler.storage import folder_documents, mongodb_documents
 from spooler.storage.settings import (
     MemorySettings,
+    SqliteSettings,
     SqoolerLocalSettings,
     SqoolerMongodbSettings,
     StorageSettings,
 )
 from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.folder import opening as folder
+from spooler.storage.sqooler.mongodb import opening as mongodb
 
 #: Where it is tried whether the two ends are one.
 _MARKS = "spooler/migrations"
@@ -100,11 +102,16 @@ def open_side(settings: StorageSettings) -> Side:
     """The storage as one end of a migration. Raises ConfigError where there is nothing to it."""
     match settings:
         case SqoolerLocalSettings():
-            return FolderSide(folder_documents(settings))
+            return FolderSide(folder.documents(settings))
         case SqoolerMongodbSettings():
             from spooler.migrate.mongodb import MongoSide  # noqa: PLC0415 - on demand
 
-            return MongoSide(mongodb_documents(settings))
+            return MongoSide(mongodb.documents(settings))
+        case SqliteSettings():
+            raise ConfigError(
+                "jobs in a SQLite file are not in sqooler's format; `spooler migrate` moves "
+                "between sqooler-local and sqooler-mongodb"
+            )
         case MemorySettings():
             raise ConfigError("a storage in memory ends with its process; there is nothing in it")
 

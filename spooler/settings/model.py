@@ -230,6 +230,7 @@ class DeviceSettings(BaseModel):
     )
     queues: tuple[Annotated[QueueSettings, BeforeValidator(_queue)], ...] = Field(
         default=(),
+        examples=[["storage", {"queue": "storage:other", "priority": 1}]],
         description="served in turn: storage, or storage:queue; default: its own name everywhere",
     )
     windows: tuple[WindowSettings, ...] = Field(

@@ -21,7 +21,7 @@ from spooler.settings.model import (
 )
 from spooler.settings.problems import is_secret, visible
 from spooler.settings.units import as_duration, as_size, duration, size
-from spooler.storage.settings import SqoolerLocalSettings, SqoolerMongodbSettings
+from spooler.storage.settings import SqliteSettings, SqoolerLocalSettings, SqoolerMongodbSettings
 
 HIDDEN: Final = "(hidden)"
 
@@ -58,6 +58,7 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
     ("SqoolerLocalSettings", "type"): "sqooler-local",
     ("SqoolerLocalSettings", "path"): "./storage",
     ("SqoolerMongodbSettings", "type"): "sqooler-mongodb",
+    ("SqliteSettings", "type"): "sqlite",
     ("Settings", "state"): "./spooler-state",
     ("DeviceSettings", "handler"): "singlequdit",
     ("WindowSettings", "kind"): "maintenance",
@@ -90,6 +91,9 @@ def example() -> str:
         "",
         "# In place of that folder, the jobs can live on a server that many daemons share.",
         *_section(SqoolerMongodbSettings, "[storage]", off=True)[1:],
+        "",
+        "# Or in one file, without sqooler and without a server.",
+        *_section(SqliteSettings, "[storage]", off=True)[1:],
         "",
         "# In place of [storage], several storages, each with a name; see `queues` of a device.",
         "#[storages.lab]",
@@ -126,7 +130,7 @@ def _option(model: type[BaseModel], name: str, field: FieldInfo, *, off: bool) -
     value = _CHOSEN.get((model.__name__, name), None)
     if value is None and not field.is_required():
         value = field.get_default(call_default_factory=True)
-    if value is None:
+    if value is None or (value == () and field.examples):
         off, value = True, (field.examples or [""])[0]
     functions = [one.func for one in field.metadata if isinstance(one, BeforeValidator)]
     if duration in functions:

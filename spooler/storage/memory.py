@@ -17,7 +17,9 @@ from spooler.model.result import Result, SignedReport
 from spooler.model.state import ENDING, Event, State, step
 from spooler.model.status import Status
 from spooler.model.storage import Standing, Traits, Verification, Write
-from spooler.protocols import Clock, Judge
+from spooler.protocols import Backend, Clock, Judge, Submitter
+from spooler.storage.kit.opening import Opening
+from spooler.storage.settings import MemorySettings
 
 
 @dataclass
@@ -275,3 +277,28 @@ class MemorySubmitter:
             return self._storage.entries[device, job_id]
         except KeyError:
             raise UnknownJob(f"no job {job_id!r} is known on device {device!r}") from None
+
+
+#: The memory storages of this process, by name.
+_STORAGES: dict[str, MemoryStorage] = {}
+
+
+def memory_storage(name: str) -> MemoryStorage:
+    """The memory storage of that name in this process."""
+    return _STORAGES.setdefault(name, MemoryStorage(name))
+
+
+def open_backend(settings: MemorySettings, opening: Opening) -> Backend:
+    """The daemon's view of a storage of this process."""
+    return MemoryBackend(memory_storage(settings.name), opening.clock)
+
+
+def open_submitter(settings: MemorySettings, clock: Clock) -> Submitter:
+    """The submitter's view of a storage of this process."""
+    return MemorySubmitter(memory_storage(settings.name), clock)
+
+
+def carries(queue: str) -> str:
+    """Say that any name will do."""
+    del queue
+    return ""

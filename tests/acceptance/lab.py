@@ -44,6 +44,17 @@ def until(found: Callable[[], Any], what: str, patience: float = PATIENCE) -> An
     return value
 
 
+def kept(state: Path) -> list[Path]:
+    """The undelivered reports below a state folder, parked ones left out."""
+    found = state.glob("records/*/*/[!.]*.json")
+    return [path for path in found if path.parent.parent.name != "parked"]
+
+
+def parked(state: Path) -> list[Path]:
+    """The reports below a state folder that cannot be delivered."""
+    return list(state.glob("records/parked/*/[!.]*.json"))
+
+
 class Process:
     """One `spooler run`."""
 

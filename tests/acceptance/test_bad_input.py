@@ -125,7 +125,7 @@ def test_once_says_which_jobs_it_leaves(lab: Lab) -> None:
     place.chmod(0)
     process = lab.run(lab.configure(), "--once", ready=False, powerless=True)
     assert process.end() == 75
-    assert "1 waiting job" in process.events("daemon.stopping")[0]["reason"]
+    assert "1 queued job" in process.events("daemon.stopping")[0]["reason"]
     assert process.events("daemon.stopped")[0]["queued"] == 1
     place.chmod(0o600)
     assert lab.run(lab.configure(), "--once", ready=False).end() == 0
@@ -209,7 +209,7 @@ def test_a_full_disk(lab: Lab, tmp_path: Path) -> None:
         spare = tmp_path / "job"
         spare.write_text(json.dumps(RABI))
         _cram(spare, inside, filler)
-        told = process.wait_for("storage.away")
+        told = process.wait_for("storage.unavailable")
         assert "full" in told["error"]
         assert lab.status_document(DEVICE, inside.stem) is None
         filler.unlink()
@@ -235,13 +235,13 @@ def test_a_full_disk_of_our_own(lab: Lab) -> None:
                 while True:
                     stream.write(b"x" * 4096)
         waiting = lab.submit(RABI, DEVICE)
-        told = process.wait_for("outbox.full")
+        told = process.wait_for("disk.full")
         assert "the disk is full; free some space" in told["error"]
         assert lab.queue(DEVICE, waiting).exists(), "it was claimed"
         filler.unlink()
         assert lab.ended(DEVICE, waiting)["status"] == "DONE"
-        assert process.events("outbox.room")
-        assert len(process.events("outbox.full")) == 1
+        assert process.events("disk.recovered")
+        assert len(process.events("disk.full")) == 1
         assert process.stop() == 0
     finally:
         lab.close()
@@ -267,7 +267,7 @@ def test_permission_denied(lab: Lab) -> None:
     queue = lab.queue(DEVICE).parent
     lab.ended(DEVICE, lab.submit(RABI, DEVICE))
     queue.chmod(0)
-    told = process.wait_for("storage.away")
+    told = process.wait_for("queue.unavailable")
     assert "permission denied" in told["error"]
     queue.chmod(0o755)
     assert lab.ended(DEVICE, lab.submit(RABI, DEVICE))["status"] == "DONE"
@@ -279,9 +279,11 @@ def test_an_outbox_that_may_not_be_read_is_not_an_empty_one(lab: Lab) -> None:
     """Its reports would count as lost, and their jobs as failed, by who starts without them."""
     config = lab.configure()
     assert lab.run(config, "--once", ready=False).end() == 0
-    outbox = lab.folder / "spooler-state" / "outbox"
-    outbox.chmod(0)
+    records = lab.folder / "spooler-state" / "records"
+    records.mkdir(exist_ok=True)
+    records.chmod(0)
     process = lab.run(config, "--once", ready=False, powerless=True)
     assert process.end() == 69
-    assert f"{outbox}: permission denied" in process.text()
-    outbox.chmod(0o750)
+    assert f"{records}" in process.text()
+    assert "permission denied" in process.text()
+    records.chmod(0o750)

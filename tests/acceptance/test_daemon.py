@@ -200,7 +200,7 @@ def test_a_maintenance_window_keeps_the_queue_waiting(lab: Lab) -> None:
     )
     process = lab.run(lab.counting(extra=window + '\nnote = "the cryostat is warm"'))
     job_id = lab.submit({})
-    process.wait_for("device.window")
+    process.wait_for("window.opened")
     card = lab.storage / "backends" / "configs" / "counter.json"
     told = lambda: json.loads(card.read_text())["payload"]["status_msg"]  # noqa: E731
     until(lambda: told() == "the cryostat is warm", "the note that users see")
@@ -252,7 +252,7 @@ def test_the_storage_goes_away_and_comes_back_while_a_job_runs(lab: Lab) -> None
     until(lambda: lab.book("run"), "the run")
     away = lab.folder / "away"
     lab.storage.rename(away)
-    process.wait_for("storage.away")
+    process.wait_for("storage.unavailable")
     time.sleep(3.0)  # longer than the run and its lease
     away.rename(lab.storage)
     assert lab.ended("counter", job_id)["status"] == "DONE"

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tests.acceptance.lab import RABI, until
+from tests.acceptance.lab import RABI, kept, until
 from tests.acceptance.mongo_lab import MongoLab, ended, submit
 from tests.servers.mongodb import MongoServer
 from tests.servers.names import HOST, NameServer, cluster
@@ -78,7 +78,7 @@ def test_submit_read_verify(lab: MongoLab, client: Any, tmp_path: Path, by: str)
     assert client.verify_result("singlequdit", job_id)
     assert daemon.stop() == 0
     assert PASSWORD not in daemon.text()
-    assert not daemon.events("storage.away")
+    assert not daemon.events("storage.unavailable")
 
 
 def test_a_login_that_is_revoked_while_a_job_runs(
@@ -95,9 +95,9 @@ def test_a_login_that_is_revoked_while_a_job_runs(
         boss.admin.command("dropUser", "worker")
         # Its open connections end: MongoDB asks again who we are at each new one.
         cloud.server.restart()
-        outbox = lab.folder / "spooler-state" / "outbox"
-        until(lambda: list(outbox.glob("*.json")), "the report")
-        told = daemon.wait_for("storage.away")["error"]
+        state = lab.folder / "spooler-state"
+        until(lambda: kept(state), "the report")
+        told = daemon.wait_for("storage.unavailable")["error"]
         assert "refuses the login of the user 'worker'" in told
         waiting = submit(client, "counter", {})
         assert client.get_status("counter", "alice", job_id).status == "INITIALIZING"
@@ -107,7 +107,7 @@ def test_a_login_that_is_revoked_while_a_job_runs(
         assert ended(client, "counter", waiting).status == "DONE"
         assert boss["results"]["counter"].count_documents({}) == 2
     assert len(lab.book()) == 2
-    until(lambda: not list(outbox.glob("*.json")), "an empty outbox")
+    until(lambda: not kept(state), "an empty outbox")
     assert daemon.stop() == 0
     assert PASSWORD not in daemon.text()
     assert "Traceback" not in daemon.text()

@@ -13,7 +13,7 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo.errors import PyMongoError
 
-from tests.acceptance.lab import until
+from tests.acceptance.lab import kept, until
 from tests.acceptance.mongo_lab import MongoLab
 from tests.servers.mongodb import MongoServer
 from tests.servers.proxy import FaultProxy
@@ -56,7 +56,7 @@ def demand_done_once(lab: MongoLab, *jobs: ObjectId) -> None:
 
 def reports(lab: MongoLab) -> list[Path]:
     """The results that wait on the daemon's own disk."""
-    return list((lab.folder / "spooler-state" / "outbox").glob("*.json"))
+    return kept(lab.folder / "spooler-state")
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def journey(lab: MongoLab) -> Callable[[contextlib.AbstractContextManager[object
         until(lambda: len(lab.book()) == 2, "the second run")
         with fault:
             until(lambda: reports(lab), "the report on our own disk")
-            told: str = daemon.wait_for("storage.away")["error"]
+            told: str = daemon.wait_for("storage.unavailable")["error"]
         third = put(lab)
         demand_done_once(lab, first, second, third)
-        assert daemon.events("storage.back")
+        assert daemon.events("storage.recovered")
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.text()
         return told
@@ -145,7 +145,7 @@ def test_a_full_disk_of_the_server(tmp_path: Path, mongodb_server: MongoServer) 
         third = put(lab)
         _fill(server)
         until(lambda: reports(lab), "the report on our own disk")
-        daemon.wait_for("storage.away")
+        daemon.wait_for("storage.unavailable")
         assert daemon.process.poll() is None
         (server.folder / "filler").unlink()
         server.restart()

@@ -15,7 +15,7 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
-from tests.acceptance.lab import RABI, until
+from tests.acceptance.lab import RABI, kept, until
 from tests.acceptance.mongo_lab import MongoLab, ended, submit
 from tests.servers.mongodb import MongoServer
 from tests.storage.sqooler import upstream
@@ -133,7 +133,7 @@ def test_the_server_goes_away_while_a_job_runs(lab: MongoLab, client: Any) -> No
     job_id = submit(client, "counter", {"seconds": 1.5, "value": 7})
     until(lab.book, "the run")
     lab.server.kill()
-    until(lambda: list((lab.folder / "spooler-state" / "outbox").glob("*.json")), "the report")
+    until(lambda: kept(lab.folder / "spooler-state"), "the report")
     lab.server.start()
     assert ended(client, "counter", job_id).status == "DONE"
     result = lab.server.client["results"]["counter"].find_one({"_id": ObjectId(job_id)})
@@ -150,7 +150,10 @@ def test_nothing_secret_is_told(lab: MongoLab) -> None:
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("mongodb://", "mongodb://alice:hunter2@"), encoding="utf-8")
     process = lab.run(config, ready=False)
-    until(lambda: process.events("storage.away") or process.process.poll() is not None, "a refusal")
+    until(
+        lambda: process.events("storage.unavailable") or process.process.poll() is not None,
+        "a refusal",
+    )
     process.signal(signal.SIGTERM)
     process.end()
     assert "hunter2" not in process.text()

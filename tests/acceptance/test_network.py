@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from bson.objectid import ObjectId
 
-from tests.acceptance.lab import Lab, Process, until
+from tests.acceptance.lab import Lab, Process, kept, parked, until
 from tests.faults.passage import command
 from tests.servers.mongodb import MongoServer
 from tests.servers.proxy import FaultProxy
@@ -61,7 +61,7 @@ class FarLab(Lab):
         return None if found is None else found.get("payload", found)
 
     def outbox(self) -> list[Path]:
-        return list((self.folder / "spooler-state" / "outbox").glob("[!.]*.json"))
+        return kept(self.folder / "spooler-state")
 
     def seen(self) -> Any:
         """When the daemon has last said that its device is there."""
@@ -85,10 +85,10 @@ class FarLab(Lab):
 
     def one_outage(self, daemon: Process) -> None:
         """One line at its begin, and one at its end."""
-        until(lambda: daemon.events("storage.back"), "the end of the outage")
+        until(lambda: daemon.events("storage.recovered"), "the end of the outage")
         assert daemon.stop() == 0
-        assert len(daemon.events("storage.away")) == 1, daemon.text()
-        assert len(daemon.events("storage.back")) == 1
+        assert len(daemon.events("storage.unavailable")) == 1, daemon.text()
+        assert len(daemon.events("storage.recovered")) == 1
         assert "Traceback" not in daemon.text()
 
 
@@ -108,7 +108,7 @@ def test_the_network_goes_silent_while_a_job_runs(lab: FarLab) -> None:
     until(lab.book, "the run")
     with lab.proxy.half_open():
         until(lab.outbox, "the report that waits")
-        daemon.wait_for("storage.away")
+        daemon.wait_for("storage.unavailable")
         before = lab.proxy.connections
         until(lambda: lab.proxy.connections >= before + 5, "the daemon to try again")
     lab.ended_once(daemon, job, value=7)
@@ -135,5 +135,5 @@ def test_the_answer_to_an_end_is_lost(lab: FarLab) -> None:
     assert lab.ended(DEVICE, job)["status"] == "DONE", "the server has not acted"
     assert lab.outbox(), "the report is thrown away before the storage has said that it has it"
     lab.ended_once(daemon, job, value=9)
-    assert not list((lab.folder / "spooler-state" / "outbox" / "parked").glob("*.json"))
+    assert not parked(lab.folder / "spooler-state")
     lab.one_outage(daemon)

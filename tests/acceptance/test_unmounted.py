@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.lab import Lab, until
+from tests.acceptance.lab import Lab, kept, parked, until
 
 
 def test_what_waits_in_the_outbox_is_delivered_once_the_storage_is_there(lab: Lab) -> None:
@@ -13,15 +13,15 @@ def test_what_waits_in_the_outbox_is_delivered_once_the_storage_is_there(lab: La
     until(lambda: lab.book("run"), "the run")
     away = lab.folder / "away"
     lab.storage.rename(away)
-    outbox = lab.folder / "spooler-state" / "outbox"
-    until(lambda: list(outbox.glob("*.json")), "the report in the outbox")
+    state = lab.folder / "spooler-state"
+    until(lambda: kept(state), "the report on the daemon's disk")
     process.process.kill()
     process.end()
     lab.storage.mkdir()
     process = lab.run(config)
-    assert process.wait_for("storage.away")
+    assert process.wait_for("storage.unavailable")
     assert list(lab.storage.iterdir()) == [], "nothing is made in the place of the mount"
-    assert not list(outbox.glob("parked/*"))
+    assert not parked(state)
     lab.storage.rmdir()
     away.rename(lab.storage)
     assert lab.ended("counter", job_id)["status"] == "DONE"

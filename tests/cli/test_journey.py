@@ -226,16 +226,16 @@ def test_a_dry_run_says_which_queues_are_empty(lab, said):
     done = said("run", "--dry-run")
     assert (done.code, done.out) == (0, "")
     assert done.err.splitlines() == [
-        "echo: no job waits, nothing would be done",
-        "broken: no job waits, nothing would be done",
+        "echo: no job is queued",
+        "broken: no job is queued",
     ]
     (lab.folder / "job.json").write_text("{}")
     for _ in range(2):
         assert said("submit", "echo", "job.json").code == 0
     done = said("run", "--dry-run", "--max-jobs", "1")
     assert len(done.out.splitlines()) == 1
-    assert "no job waits" not in done.err, "what was not looked at is not called empty"
-    assert said("run", "--dry-run").err == "broken: no job waits, nothing would be done\n"
+    assert "no job is queued" not in done.err, "what was not looked at is not called empty"
+    assert said("run", "--dry-run").err == "broken: no job is queued\n"
 
 
 def test_a_job_for_a_lab_whose_daemon_never_ran_says_what_to_start(lab, said):

@@ -4,54 +4,60 @@ import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from spooler.app import parts
 from spooler.clock import SystemClock
-from spooler.daemon.reports.outbox import Entry, Outbox
+from spooler.daemon.claims.records import Phase, Record, Records
+from spooler.model.claim import Lease
+from spooler.model.job import Queue, key_of
+from spooler.model.records import report_to_json
 from spooler.model.result import Report, Result
 from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.settings import load
-from spooler.storage.liveness import this_process
 
 
 @pytest.fixture
 def kept(lab, said):
-    """A report of a finished run that its daemon could not bring: (settings, outbox, entry)."""
+    """A report of a finished run whose daemon died: (settings, its folder, the record)."""
     lab.drain()
     (lab.folder / "job.json").write_text('{"value": 1}')
     job = said("submit", "echo", "job.json").out.strip()
     settings = load(lab.folder / "spooler.toml", {})
     signer = parts.load_signer(settings)
-    backend = parts.open_storage(settings, SystemClock(), signer)
-    claim = backend.claim("echo", this_process(), 30.0, "ab" * 8)
+    backend = parts.open_storage(settings, settings.storage, SystemClock(), signer)
+    owner = parts.this_process(settings.state)
+    claim = backend.claim(Queue("echo", "echo"), Lease("ab" * 8, owner, 30.0))
     assert claim is not None
     assert claim.job.id == job
     now = datetime.now(UTC)
     status = Status(State.DONE, "", now, now)
-    report = Report(job, "echo", "1.0.0", 1, "somebody", status, Result({"value": 42}))
-    entry = Entry(claim, parts.report_signer(signer)(report))
-    outbox = Outbox(settings.state / "outbox")
-    outbox.keep(entry)
-    return settings, outbox, entry
+    report = Report(job, "echo", "echo", "1.0.0", 1, "somebody", status, Result({"value": 42}))
+    record = Record(claim, "echo", Phase.REPORT, parts.report_signer(signer)(report))
+    records = Records(Path(owner.estate) / key_of(backend.address))
+    records.open()
+    records.keep(record)
+    records.let_go()
+    return settings, records, record
 
 
-def test_an_empty_outbox(lab, said):
-    assert "empty" in said("outbox", "list").err
+def test_nothing_is_undelivered(lab, said):
+    assert "no undelivered reports" in said("outbox", "list").err
     assert json.loads(said("outbox", "list", "--json").out) == []
 
 
 def test_what_waits_is_listed_while_a_daemon_runs(kept, said):
-    settings, _, entry = kept
+    settings, _, record = kept
     lock = parts.lock_state(settings.state)
     try:
         (listed,) = json.loads(said("outbox", "list", "--json").out)
         refused = said("outbox", "retry")
     finally:
         os.close(lock)
-    assert listed["job"] == entry.claim.job.id
+    assert listed["job"] == record.claim.job.id
     assert (listed["parked"], listed["state"], listed["reason"]) == (False, "done", "")
     assert refused.code == 75
     assert "stop it" in refused.err
@@ -59,10 +65,10 @@ def test_what_waits_is_listed_while_a_daemon_runs(kept, said):
 
 
 def test_show_prints_the_data(kept, said):
-    _, _, entry = kept
-    (shown,) = json.loads(said("outbox", "show", entry.claim.job.id).out)
+    _, _, record = kept
+    (shown,) = json.loads(said("outbox", "show", record.claim.job.id).out)
     assert shown["report"]["result"]["data"] == {"value": 42}
-    assert shown["jws"] == entry.signed.jws
+    assert shown["jws"] == record.signed.jws
     missing = said("outbox", "show", "0" * 24)
     assert missing.code == 67
     assert "spooler outbox list" in missing.err
@@ -70,33 +76,89 @@ def test_show_prints_the_data(kept, said):
 
 @pytest.mark.parametrize("parked", [False, True])
 def test_retry_brings_it(kept, said, parked):
-    _, outbox, entry = kept
+    _, records, record = kept
     if parked:
-        outbox.park(entry, "it was taken over")
+        records.open()
+        records.park(record, "it was taken over")
+        records.drop(record.token)
+        records.let_go()
         assert "it was taken over" in said("outbox", "list").out
-    done = said("outbox", "retry", entry.claim.job.id)
+    done = said("outbox", "retry", record.claim.job.id)
     assert done.code == 0, done.err
-    assert "the storage has it" in done.out
-    assert "42" in said("result", entry.claim.job.id).out
-    assert "empty" in said("outbox", "list").err
+    assert "delivered" in done.out
+    assert "42" in said("result", record.claim.job.id).out
+    assert "no undelivered reports" in said("outbox", "list").err
 
 
 def test_a_late_report_overwrites_nothing_and_is_kept(kept, said):
-    _, outbox, entry = kept
+    _, records, record = kept
     assert said("outbox", "retry").code == 0
-    outbox.keep(Entry(replace(entry.claim, token="cd" * 8), entry.signed))
+    late = replace(record.claim, lease=replace(record.claim.lease, token="cd" * 8))
+    records.open()
+    records.keep(replace(record, claim=late))
+    records.let_go()
     tried = said("outbox", "retry")
     assert tried.code == 1
     assert "parked again" in tried.out
     (listed,) = json.loads(said("outbox", "list", "--json").out)
     assert listed["parked"]
-    assert "taken over" in listed["reason"]
+    assert "no longer held" in listed["reason"]
 
 
 def test_a_damaged_file_is_shown_and_left_alone(kept, said):
-    settings, _, entry = kept
-    place = settings.state / "outbox" / entry.name
+    _, records, record = kept
+    place = records.folder / f"{record.token}.json"
     place.write_bytes(place.read_bytes()[:100])
     assert "cannot be read" in said("outbox", "list").out
-    assert "nothing to bring" in said("outbox", "retry").err
+    assert "nothing to deliver" in said("outbox", "retry").err
     assert place.exists()
+
+
+def test_a_report_that_nobody_has_signed_is_not_delivered(kept, said):
+    """Somebody may have put it there: with a key, only what a key of ours has signed goes out."""
+    _, records, record = kept
+    place = records.folder / f"{record.token}.json"
+    said_there = json.loads(place.read_bytes())
+    forged = {**said_there, "jws": "", "report": "{}"}
+    place.write_text(json.dumps(forged))
+    assert said("outbox", "retry").code != 0 or place.exists()
+    assert place.exists()
+    assert said("result", record.claim.job.id).code == 75
+
+
+def test_a_report_of_an_earlier_edition_is_delivered(kept, lab, said):
+    """It lies in state/outbox, under the name of its job, and says no queue."""
+    settings, records, record = kept
+    (records.folder / f"{record.token}.json").unlink()
+    old = json.loads(report_to_json(record.signed.report))
+    for key in ("queue", "digest", "again"):
+        del old[key]
+    jws = parts.load_signer(settings).jws(json.dumps(old).encode())
+    claim, owner = record.claim, record.claim.owner
+    content = {
+        "claim": {
+            "job_id": claim.job.id,
+            "device": "echo",
+            "submitted_at": None,
+            "host": owner.host,
+            "pid": owner.pid,
+            "process": owner.process,
+            "attempt": claim.attempt,
+            "token": claim.token,
+            "handle": claim.handle,
+            "started": claim.started,
+        },
+        "jws": jws,
+    }
+    outbox = settings.state / "outbox"
+    (outbox / "parked").mkdir(parents=True)
+    name = f"echo.{claim.job.id}.1.{claim.token}.json"
+    (outbox / name).write_text(json.dumps(content))
+    late = {**content, "claim": {**content["claim"], "token": "ef" * 8}}
+    (outbox / "parked" / name).write_text(json.dumps(late))
+    (outbox / "parked" / f"{name}.reason").write_text('{"reason": "it was taken over"}')
+    lab.drain()
+    assert "42" in said("result", claim.job.id).out
+    (listed,) = json.loads(said("outbox", "list", "--json").out)
+    assert (listed["parked"], listed["reason"]) == (True, "it was taken over")
+    assert list(outbox.rglob("*.json*")) == []

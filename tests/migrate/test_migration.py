@@ -24,6 +24,7 @@ from spooler.signing.sqooler_form import create_jwk_pair
 from spooler.storage import open_submitter
 from spooler.storage.settings import (
     MemorySettings,
+    SqliteSettings,
     SqoolerLocalSettings,
     SqoolerMongodbSettings,
     StorageSettings,
@@ -438,6 +439,12 @@ def test_a_storage_in_memory_is_none() -> None:
     memory = MemorySettings(type="memory")
     with pytest.raises(ConfigError, match="in memory"):
         migrate(memory, memory, move=False, force=False, tell=nothing)
+
+
+def test_a_sqlite_file_is_not_in_the_format(tmp_path: Path) -> None:
+    file = SqliteSettings(type="sqlite", path=tmp_path / "jobs.db")
+    with pytest.raises(ConfigError, match="not in sqooler's format"):
+        migrate(file, file, move=False, force=False, tell=nothing)
 
 
 def test_files_of_one_clock_tick_keep_their_order(

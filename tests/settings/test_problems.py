@@ -89,12 +89,13 @@ def test_each_mistake_gets_its_place_and_the_way_out(tmp_path, text, said):
         ('state = "x"\n', "there is no [storage] section"),
         (
             "[storage]\n",
-            "[storage] type: expected one of 'sqooler-local', 'sqooler-mongodb', 'memory'",
+            "[storage] type: expected one of 'sqooler-local', 'sqooler-mongodb', 'sqlite', "
+            "'memory'",
         ),
         (
             '[storage]\ntype = "mongo"\n',
-            "[storage] type: expected one of 'sqooler-local', 'sqooler-mongodb', 'memory', "
-            "and got 'mongo'",
+            "[storage] type: expected one of 'sqooler-local', 'sqooler-mongodb', 'sqlite', "
+            "'memory', and got 'mongo'",
         ),
         ('[storage]\ntype = "sqooler-local"\n', "[storage] lacks the key 'path'"),
         (

@@ -1,6 +1,6 @@
 """A process that works on a SQLite storage and kills itself, at a given step or at any moment.
 
-    python -m tests.storage.sqlite_deaths FILE steps 17     before the 17th statement
+    python -m tests.storage.sqlite_deaths FOLDER each 60    one death before each of 60 statements
     python -m tests.storage.sqlite_deaths FILE forever 3    until somebody kills it; 3 is the seed
 
 Each verb that has returned is said on the standard output: what was said must stand.
@@ -47,11 +47,11 @@ def ended(backend: SqliteBackend, claim: Claim, size: int) -> None:
     say("ack", claim.job.id, claim.attempt)
 
 
-def journey(backend: SqliteBackend, *, released: bool, size: int) -> bool:
-    """One job from its claim to its end, or back to its queue; False when there is none."""
+def journey(backend: SqliteBackend, *, released: bool, size: int) -> None:
+    """One job, where there is one, from its claim to its end or back to its queue."""
     claim = backend.claim(QUEUE, new_lease())
     if claim is None:
-        return False
+        return
     say("claim", claim.job.id, claim.attempt)
     claim = backend.start(claim, 600.0)
     say("start", claim.job.id, claim.attempt)
@@ -62,7 +62,6 @@ def journey(backend: SqliteBackend, *, released: bool, size: int) -> bool:
         say("release", claim.job.id, claim.attempt)
     else:
         ended(backend, claim, size)
-    return True
 
 
 def steps(backend: SqliteBackend) -> None:
@@ -72,22 +71,37 @@ def steps(backend: SqliteBackend) -> None:
 
 
 def forever(backend: SqliteBackend, seed: int) -> None:
-    """Ends of all sizes, as long as there are jobs."""
-    drawn = random.Random(seed)
-    while journey(backend, released=drawn.random() < 0.3, size=drawn.choice([10, 5000, 500_000])):
-        continue
+    """Ends of all sizes, then looks for more until it is killed, or its parent is gone."""
+    drawn, parent = random.Random(seed), os.getppid()
+    while os.getppid() == parent:
+        size = drawn.choice([10, 5000, 500_000])
+        journey(backend, released=drawn.random() < 0.3, size=size)
 
 
-def main(path: str, way: str, number: str) -> None:
-    if way == "steps":
-        Mortal.left = int(number)
-        real = sqlite3.connect
-        sqlite3.connect = lambda *a, **k: real(*a, factory=Mortal, **k)  # type: ignore[assignment]
-        steps(sqlite_backend(Path(path), SystemClock()))
-    else:
-        forever(sqlite_backend(Path(path), SystemClock()), int(number))
-    say("alive")
+def die_at(path: Path, step: int) -> None:
+    """The journey of `steps`, ended before its statement of that number, if it has so many."""
+    Mortal.left = step
+    real = sqlite3.connect
+    sqlite3.connect = lambda *a, **k: real(*a, factory=Mortal, **k)  # type: ignore[assignment]
+    steps(sqlite_backend(path, SystemClock()))
+
+
+def each(folder: Path, count: int) -> None:
+    """One child for each step; what it has said goes to a file beside its jobs."""
+    for step in range(1, count + 1):
+        place = folder / str(step)
+        child = os.fork()
+        if child == 0:
+            with (place / "said").open("w") as said:
+                os.dup2(said.fileno(), sys.stdout.fileno())
+                die_at(place / "jobs.db", step)
+                os._exit(0)
+        say(step, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    where, way, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    if way == "each":
+        each(where, number)
+    else:
+        forever(sqlite_backend(where, SystemClock()), number)

@@ -1,82 +1,120 @@
-"""The contract suite notices every planted fault."""
+"""Every planted fault is caught, by the very checks that it names."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spooler.model.device import DeviceCard
-from spooler.storage.memory import MemoryBackend, MemoryStorage, MemorySubmitter
 from spooler.testing.backend_contract import BackendContract
-from spooler.testing.bench import DEVICE, Bench
-from spooler.testing.clock import ManualClock
-from tests.storage import mutants
+from spooler.testing.bench import QUEUE, Bench, take
+from tests.storage import test_memory
 from tests.storage.folder_bench import folder_bench
+from tests.storage.mutants import FOLDER, MEMORY
+from tests.storage.planted import Fault, checks_named, demand_caught
+from tests.storage.sqooler.folder_checks import FolderChecks
 
 
 def memory_bench(_: Path) -> Iterator[Bench]:
-    storage, clock = MemoryStorage(), ManualClock()
-    MemoryBackend(storage, clock).announce(DeviceCard(DEVICE), clock.now())
-    yield Bench(clock, lambda: MemoryBackend(storage, clock), MemorySubmitter(storage, clock))
+    yield test_memory.memory_bench()
 
 
-CASES = [(fault, folder_bench) for fault in mutants.FOLDER] + [
-    (fault, memory_bench) for fault in mutants.MEMORY
+CASES = [
+    pytest.param(fault, name, bench, id=f"{fault.name}-{name}")
+    for faults, bench in ((FOLDER, folder_bench), (MEMORY, memory_bench))
+    for fault in faults
+    for name in fault.checks
 ]
 
-#: What waits for something that a fault prevents would wait for its whole patience.
-PATIENT = {"test_a_new_job_wakes"}
+
+@pytest.mark.parametrize(("fault", "name", "bench"), CASES)
+def test_caught(
+    fault: Fault, name: str, bench: Callable[[Path], Iterator[Bench]], tmp_path: Path
+) -> None:
+    for number, (case, check) in enumerate(checks_named(name, BackendContract, FolderChecks)):
+        demand_caught(fault, case, check, bench, tmp_path / str(number))
 
 
-def checks() -> list[tuple[str, dict[str, Any]]]:
-    """Every check of the contract, with the arguments of its parametrization."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    for name, check in inspect.getmembers(BackendContract, inspect.isfunction):
-        if not name.startswith("test_"):
-            continue
-        marks = [mark for mark in getattr(check, "pytestmark", []) if mark.name == "parametrize"]
-        values = [{marks[0].args[0]: value} for value in marks[0].args[1]] if marks else [{}]
-        found += [(name, value) for value in values]
-    return found
+def test_every_fault_names_a_check_and_is_listed_once() -> None:
+    faults = [*FOLDER, *MEMORY]
+    assert len(faults) >= 30
+    assert len({fault.name for fault in faults}) == len(faults)
+    assert all(fault.checks for fault in faults)
 
 
-@pytest.mark.parametrize(("fault", "bench"), CASES, ids=lambda case: getattr(case, "__name__", ""))
-def test_noticed(fault: mutants.Mutant, bench: Any, tmp_path: Path) -> None:
-    """At least one check fails; which ones is said when none does."""
-    passed = []
-    with fault():
-        for number, (name, arguments) in enumerate(checks()):
-            if name in PATIENT and "wake" not in fault.__name__:
-                continue
-            if not _passes(name, arguments, bench(tmp_path / str(number))):
-                return
-            passed.append(name)
-    pytest.fail(f"all {len(passed)} checks pass with the fault {fault.__name__}")
+# --- the harness -----------------------------------------------------------------------------
 
 
-def _passes(name: str, arguments: dict[str, Any], benches: Iterator[Bench]) -> bool:
-    try:
-        getattr(BackendContract(), name)(next(benches), **arguments)
-    except (Exception, pytest.fail.Exception):  # noqa: BLE001 - any failure is a notice
+class Lamp:
+    """Something to break."""
+
+    def lit(self) -> bool:
+        return True
+
+    def broken(self) -> bool:
         return False
-    finally:
-        with suppress(StopIteration):
-            next(benches)
-    return True
 
 
-def test_without_a_fault_all_pass(tmp_path: Path) -> None:
-    """The harness itself finds nothing where there is nothing."""
-    for number, (name, arguments) in enumerate(checks()):
-        for bench in (folder_bench, memory_bench):
-            folder = tmp_path / f"{number}-{bench.__name__}"
-            assert _passes(name, arguments, bench(folder)), f"{name} fails on {bench.__name__}"
+def lamp_lights(_: Bench, __: Path) -> None:
+    assert Lamp().lit()
 
 
-def test_the_list_is_long_enough() -> None:
-    assert len(CASES) >= 15
+def verdict(fault: Fault, check: Any, folder: Path) -> None:
+    demand_caught(fault, "lamp_lights", check, memory_bench, folder)
+
+
+def broken(attribute: str, answer: Callable[[Any], Any]) -> Fault:
+    return Fault("a fault", Lamp, attribute, lambda real, base: answer, ("lamp_lights",))
+
+
+def test_a_fault_that_an_assertion_names_is_caught(tmp_path: Path) -> None:
+    verdict(broken("lit", lambda lamp: False), lamp_lights, tmp_path)
+
+
+def test_a_fault_that_changes_nothing_is_not_caught(tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match="passes with"):
+        verdict(broken("lit", lambda lamp: True), lamp_lights, tmp_path)
+
+
+def test_a_stale_fault_is_not_caught(tmp_path: Path) -> None:
+    """Neither one that is never called, nor one whose place is gone."""
+    with pytest.raises(pytest.fail.Exception, match="stale"):
+        verdict(broken("broken", lambda lamp: True), lamp_lights, tmp_path)
+    with pytest.raises(AttributeError):
+        verdict(broken("gone", lambda lamp: True), lamp_lights, tmp_path)
+
+
+def test_any_other_exception_catches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        verdict(broken("lit", lambda lamp: 1 // 0), lamp_lights, tmp_path)
+
+
+def test_a_check_that_fails_anyhow_catches_nothing(tmp_path: Path) -> None:
+    def fails(_: Bench, __: Path) -> None:
+        assert not Lamp().lit()
+
+    with pytest.raises(pytest.fail.Exception, match="fails without"):
+        verdict(broken("lit", lambda lamp: False), fails, tmp_path)
+
+
+def test_a_check_that_does_not_raise_as_it_should_is_a_failed_assertion(tmp_path: Path) -> None:
+    def raises(bench: Bench, _: Path) -> None:
+        with pytest.raises(AssertionError, match="nothing to claim"):
+            take(bench.backend())
+        if not Lamp().lit():
+            with pytest.raises(KeyError):
+                bench.backend().depth(QUEUE)
+
+    verdict(broken("lit", lambda lamp: False), raises, tmp_path)
+
+
+def test_private_names_are_not_patched(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="public"):
+        verdict(broken("_lit", lambda lamp: False), lamp_lights, tmp_path)
+
+
+def test_a_check_that_nobody_has_is_no_check() -> None:
+    with pytest.raises(LookupError):
+        checks_named("test_of_nothing", BackendContract)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import subprocess
@@ -150,6 +151,22 @@ def test_the_daemon_makes_the_file_with_its_folder(tmp_path: Path) -> None:
     assert made.path.stat().st_mode & 0o007 == 0
     assert rows(made.path, "PRAGMA journal_mode") == [("wal",)]
     assert not list(made.path.parent.glob(".*"))
+
+
+def test_the_files_beside_it_have_its_permissions(tmp_path: Path) -> None:
+    """Also when they are made by somebody whose umask says otherwise."""
+    made, path = Place(tmp_path), tmp_path / "jobs.db"
+    before = os.umask(0o007)
+    try:
+        made.announce()
+        made.backend.close()
+        os.umask(0o077)
+        made.submit()
+    finally:
+        os.umask(before)
+    beside = [path, path.with_name("jobs.db-wal"), path.with_name("jobs.db-shm")]
+    assert [oct(each.stat().st_mode & 0o777) for each in beside] == ["0o660"] * 3
+    made.submitter.close()
 
 
 def test_several_daemons_make_the_file_at_once(tmp_path: Path) -> None:
@@ -446,6 +463,31 @@ def test_a_payload_that_is_no_json_is_refused(place: Place) -> None:
     assert place.backend.depth(QUEUE) == 0
 
 
+def test_an_id_is_given_once(place: Place) -> None:
+    place.submitter.submit(DEVICE, {"number": 1}, job_id="mine")
+    with pytest.raises(PayloadInvalid, match="already has a job 'mine'"):
+        place.submitter.submit(DEVICE, {"number": 2}, job_id="mine")
+    assert take(place.backend).job.payload == {"number": 1}
+
+
+def test_old_jobs_are_forgotten_as_the_page_says(place: Place) -> None:
+    page = Path(__file__).parents[2] / "docs" / "sqlite.md"
+    (text,) = re.findall(r"```sql\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    old, waits, new = place.done(), place.submit(), place.submit()
+    place.end(take(place.backend)), place.end(take(place.backend))
+    stays = place.submit()
+    rows(place.path, "UPDATE jobs SET submitted_at = '2025-12-31T23:59:59+00:00' WHERE number <> 3")
+    rows(place.path, "UPDATE jobs SET submitted_at = '2026-01-01T00:00:00+00:00' WHERE number = 3")
+    with closing(sqlite3.connect(place.path)) as other:
+        other.executescript(text)
+    for job_id in (old, waits):
+        with pytest.raises(UnknownJob):
+            place.submitter.status(DEVICE, job_id)
+    assert verdict(place, new)[0]
+    assert place.submitter.status(DEVICE, stays).state is State.QUEUED
+    assert rows(place.path, "SELECT count(*) FROM reports") == [(1,)]
+
+
 def test_a_deleted_job_is_gone_with_all_that_was_known_of_it(place: Place) -> None:
     place.submit()
     place.backend.release(take(place.backend), "crash", refund=False)
@@ -548,6 +590,15 @@ def test_a_tampered_report_does_not_verify(place: Place) -> None:
     )
     assert place.submitter.result(DEVICE, job_id).data == {"value": 2}
     assert verdict(place, job_id) == (False, "the stored report is not the one that was signed")
+
+
+@pytest.mark.parametrize("report", [b"", b"\xff", b"[]", b"{}", b'{"status": 1, "result": 2}'])
+def test_a_report_that_is_none_is_said_to_be_unreadable(place: Place, report: bytes) -> None:
+    job_id = place.done()
+    rows(place.path, "UPDATE reports SET report = ?", report)
+    for ask in (place.submitter.result, place.submitter.verify):
+        with pytest.raises(UnknownJob, match="cannot be read"):
+            ask(DEVICE, job_id)
 
 
 def test_a_tampered_signature_does_not_verify(place: Place) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +21,14 @@ from tests.storage.sqlite_bench import rows, sqlite_backend, sqlite_submitter
 
 #: Statements of the journey `steps`, those that open the file included: a test counts them.
 STATEMENTS = 59
+
+
+class Deaths(NamedTuple):
+    """By step: the jobs that there were, and the exit code of who worked on them."""
+
+    folder: Path
+    ids: dict[int, list[str]]
+    codes: dict[int, int]
 
 
 def worker(path: Path, *way: object) -> list[str]:
@@ -77,24 +86,38 @@ def end(backend: SqliteBackend, claim: Claim) -> str:
     return claim.job.id
 
 
+@pytest.fixture(scope="module")
+def deaths(tmp_path_factory: pytest.TempPathFactory) -> Deaths:
+    """One process for each statement, and one more: how each has ended, and what it left."""
+    folder = tmp_path_factory.mktemp("deaths")
+    ids = {}
+    for step in range(1, STATEMENTS + 2):
+        (folder / str(step)).mkdir()
+        ids[step] = announced(folder / str(step) / "jobs.db", 2)
+    said = subprocess.run(
+        worker(folder, "each", STATEMENTS + 1),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    ).stdout
+    codes = dict(tuple(map(int, line.split())) for line in said.splitlines())
+    return Deaths(folder, ids, codes)
+
+
+@pytest.mark.xdist_group("sqlite-deaths")
 @pytest.mark.parametrize("step", range(1, STATEMENTS + 1))
-def test_killed_before_a_statement(tmp_path: Path, step: int) -> None:
-    path = tmp_path / "jobs.db"
-    ids = announced(path, 2)
-    found = subprocess.run(
-        worker(path, "steps", step), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert found.returncode == -9, found.stderr
-    survive(path, ids, [line.split() for line in found.stdout.splitlines()])
+def test_killed_before_a_statement(deaths: Deaths, step: int) -> None:
+    assert deaths.codes[step] == -9
+    place = deaths.folder / str(step)
+    said = (place / "said").read_text(encoding="utf-8").splitlines()
+    survive(place / "jobs.db", deaths.ids[step], [line.split() for line in said])
 
 
-def test_the_journey_has_as_many_statements_as_are_tried(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("sqlite-deaths")
+def test_the_journey_has_as_many_statements_as_are_tried(deaths: Deaths) -> None:
     """One further, and the process comes to its end: no step is left out."""
-    path = tmp_path / "jobs.db"
-    announced(path, 2)
-    asked = worker(path, "steps", STATEMENTS + 1)
-    said = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert said.splitlines()[-1] == "alive"
+    assert deaths.codes[STATEMENTS + 1] == 0
 
 
 @pytest.mark.parametrize("seed", range(8))

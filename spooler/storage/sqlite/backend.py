@@ -41,8 +41,8 @@ from spooler.storage.sqlite.schema import (
     TAKE_OVER,
 )
 
-#: A row holds a report twice, once as base64, and SQLite's rows end at 10^9 bytes.
-LARGEST_REPORT = 256 * 1024 * 1024
+#: Bytes of data: nobody else can write while a report is written, so it must not take seconds.
+LARGEST_REPORT = 64 * 1024 * 1024
 #: What a report has besides its data.
 _ENVELOPE = 64 * 1024
 

@@ -58,9 +58,12 @@ class SqliteSubmitter:
             "at": self._clock.now().isoformat(),
             "submitter": _user(),
         }
-        with self._database.writing() as connection:
-            connection.execute(ADD_JOB, job)
-            connection.execute(ADD_REQUEST, {"payload": content})
+        try:
+            with self._database.writing() as connection:
+                connection.execute(ADD_JOB, job)
+                connection.execute(ADD_REQUEST, {"payload": content})
+        except sqlite3.IntegrityError:
+            raise PayloadInvalid(f"device {device!r} already has a job {job_id!r}") from None
         return job["id"]
 
     def _demand_announced(self, device: str) -> None:
@@ -143,7 +146,12 @@ def _job(connection: sqlite3.Connection, device: str, job_id: str) -> sqlite3.Ro
 def _report(connection: sqlite3.Connection, device: str, job_id: str) -> tuple[sqlite3.Row, Result]:
     """Return the stored report of a job and its result; UnknownJob where there is none."""
     row = connection.execute(REPORT, {"queue": device, "id": job_id}).fetchone()
-    result = report_from_json(row["report"]).result if row is not None else None
+    try:
+        result = report_from_json(row["report"]).result if row is not None else None
+    except (ValueError, KeyError, TypeError):
+        raise UnknownJob(
+            f"the stored report of job {job_id!r} cannot be read; somebody else has changed it"
+        ) from None
     if result is None:
         raise UnknownJob(f"job {job_id!r} on device {device!r} has no result (yet)")
     return row, result

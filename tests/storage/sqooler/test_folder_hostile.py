@@ -226,10 +226,10 @@ def test_a_waiting_file_that_may_not_be_read_is_logged_once(
     def closed(place: str, **_: object) -> bytes:
         raise PermissionError(13, "Permission denied", str(place))
 
-    monkeypatch.setattr(folder_reading, "read", closed)
+    monkeypatch.setattr(reading, "read", closed)
     backend = bench.backend()
     for _ in range(3):
-        assert backend.claim(DEVICE, this_process(), TTL, new_token()) is None
+        assert backend.claim(QUEUE, new_lease()) is None
     (said,) = [vars(record) for record in caplog.records if record.name == "spooler.storage"]
     assert said["job"] == job_id
     assert "permission denied" in said["error"]

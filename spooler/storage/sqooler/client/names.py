@@ -32,6 +32,13 @@ def check_device(name: str | None) -> str:
     return name
 
 
+def carries(name: str) -> str:
+    """Why a storage cannot have a queue of this name; "" when it can."""
+    if _DEVICE.fullmatch(name):
+        return ""
+    return "sqooler knows names of 1 to 100 lower-case letters and digits"
+
+
 def check_path(path: str) -> tuple[str, ...]:
     """The segments of a storage path, slashes at its ends ignored; ValueError for a bad one."""
     segments = tuple(path.strip("/").split("/"))

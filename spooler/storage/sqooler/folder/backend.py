@@ -17,18 +17,17 @@ from spooler.model.job import Job, Queue
 from spooler.model.result import SignedReport
 from spooler.model.storage import Standing, Traits, Write
 from spooler.protocols import Clock, Judge, Signer
+from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.kit.turns import Turns
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
-from spooler.storage.sqooler.folder.history import FolderHistory
+from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.notices import Notices
 from spooler.storage.sqooler.folder.owners import FolderOwners
 from spooler.storage.sqooler.folder.presence import FolderPresence
-from spooler.storage.sqooler.folder.progress import FolderProgress
 from spooler.storage.sqooler.folder.queue import FolderQueue, Not, Waiting, list_queue
 from spooler.storage.sqooler.folder.reading import JobReader, Settling
 from spooler.storage.sqooler.folder.watch import FolderWatch
@@ -62,8 +61,9 @@ class FolderBackend:
         self._claims = FolderClaims(layout, disk, self._reader, self._history, self._notices)
         self._tokens = self._claims.tokens
         renderer = Renderer(signer)
-        self._endings = FolderEndings(layout, disk, clock, self._claims, renderer)
-        self._progress = FolderProgress(layout, self._claims, renderer, self._notices)
+        self._endings = FolderEndings(
+            layout, disk, clock, self._claims, renderer, notices=self._notices
+        )
         self.catalogue = FolderCatalogue(layout, disk, self._presence, renderer, former_keys)
         self._queues = PerQueue(lambda name: FolderQueue(layout.queue(name), clock.monotonic))
         self._watched: Watched[ClaimName] = Watched(clock.monotonic)
@@ -99,27 +99,27 @@ class FolderBackend:
 
     def _take(self, queue: str, lease: Lease, waiting: Waiting) -> Claim | Not:
         """Make a claim of a waiting file, unless it has to wait or is still being written."""
-        job = self._readable(queue, waiting)
-        if not isinstance(job, Job):
-            return job
+        found = self._readable(queue, waiting)
+        if isinstance(found, Not):
+            return found
+        job, past = found
         place = self._layout.waiting(queue, job.id)
         if job.defect and not self._settling.broken(place, waiting.size, waiting.modified_ns):
             return Not.YET
         self._settling.forget(place)
         if self._claims.runs_elsewhere(job.id):
             return Not.YET
-        past = self._history.past(queue, job.id)
         return self._claims.take(job, past, lease) or Not.HERE
 
-    def _readable(self, queue: str, waiting: Waiting) -> Job | Not:
+    def _readable(self, queue: str, waiting: Waiting) -> tuple[Job, Past] | Not:
         """Read a waiting file whose delay is over; what cannot be read waits, and is told once."""
-        place = self._layout.waiting(queue, waiting.job_id)
+        modified_ns, job_id, size = waiting
+        place = self._layout.waiting(queue, job_id)
         try:
-            if self._history.past(queue, waiting.job_id).waits:
+            past = self._history.past(queue, job_id)
+            if past.waits:
                 return Not.YET
-            return self._reader.waiting(
-                queue, waiting.job_id, place, waiting.size, waiting.modified_ns
-            )
+            return self._reader.waiting(queue, job_id, place, size, modified_ns), past
         except FileNotFoundError:
             return Not.HERE
         except OSError as error:
@@ -179,7 +179,7 @@ class FolderBackend:
 
     def show(self, claim: Claim, text: str) -> None:
         with self._about(claim):
-            self._progress.show(claim, text)
+            self._endings.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
         with self._about(claim), self._ends.of(claim.token):
@@ -217,9 +217,9 @@ class FolderBackend:
             waiting = sorted(list_queue(self._layout.queue(queue.name)))
         for each in waiting:
             with self._presence.asked(Scope.QUEUE):
-                job = self._readable(queue.name, each)
-            if isinstance(job, Job):
-                yield job
+                found = self._readable(queue.name, each)
+            if not isinstance(found, Not):
+                yield found[0]
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         base = f"{self._layout.base}/"

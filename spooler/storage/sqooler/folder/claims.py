@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from spooler.durable import Disk, OpenFile, exists
 from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
+from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.tokens import Tokens
 from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.notices import Notices
 from spooler.storage.sqooler.folder.reading import JobReader
 
 Found = TypeVar("Found")
@@ -61,7 +63,8 @@ class FolderClaims:
         except FileNotFoundError:
             return None
         # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
-        self._disk.link(place, self._layout.running(job.id))
+        with suppress(OSError):
+            self._disk.link(place, self._layout.running(job.id))
         cancelled = self._cancelled(job.queue, job.id)
         return Claim(job, lease, attempt, str(name), cancelled=cancelled, history=past.attempts)
 
@@ -73,14 +76,21 @@ class FolderClaims:
         link = self._layout.running(job_id)
         if not exists(link):
             return False
-        if any(name.job_id == job_id for queue in self._queues() for name in self.names(queue)):
-            return True
-        self._notices.warn_once(
-            link, f"{link} shows a job that nobody runs; it is put aside, and the job runs"
-        )
-        if exists(link):
+        for _ in range(2):  # a listing may miss a file that is renamed meanwhile
+            names = Path(self._layout.claims("")).glob(f"*/{job_id}.*")
+            if any(ClaimName.parse(each.name) for each in names):
+                return True
+        with suppress(OSError):
             self._disk.put_aside(link)
+            self._notices.warn_once(
+                link, f"{link} showed a job that nobody runs; it was put aside, and the job runs"
+            )
         return False
+
+    def show_no_more(self, job_id: str) -> None:
+        """Take the job off the running ones; what is only shown keeps nothing from its end."""
+        with suppress(OSError):
+            self._disk.remove(self._layout.running(job_id))
 
     def recall(self, queue: str, lease: Lease) -> Claim | None:
         """Return the claim that a call with this lease has made before its answer was lost."""
@@ -135,7 +145,7 @@ class FolderClaims:
             ended = Attempt(claim.attempt, str(claim.owner), at, reason, started=started)
             self._history.note(claim, None if refund else ended, delay)
         queue, job_id = claim.job.queue, claim.job.id
-        self._disk.remove(self._layout.running(job_id))
+        self.show_no_more(job_id)
         back = self._layout.waiting(queue, job_id)
         with self._lock:
             self._by_name(claim, lambda place, _: self._disk.rename(place, back))
@@ -233,11 +243,3 @@ class FolderClaims:
 
     def _cancelled(self, queue: str, job_id: str) -> bool:
         return exists(self._layout.cancel(queue, job_id))
-
-    def _queues(self) -> list[str]:
-        """The queues that have had claims."""
-        folder = self._layout.claims("")
-        if not exists(folder):
-            return []
-        with os.scandir(folder) as entries:
-            return [each.name for each in entries if each.is_dir(follow_symlinks=False)]

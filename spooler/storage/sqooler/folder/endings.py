@@ -1,19 +1,28 @@
-"""How a job of a folder storage ends: stage the documents, commit by one rename, publish.
+"""How a job of a folder storage is answered: progress, and the end.
+
+The end: stage the documents, commit by one rename, publish.
 
 Staged documents lie beside their places under names that readers skip. The commit is the rename
 of the claim to a committed name: before it nothing of this attempt is visible, after it anybody
 can complete the publication, and no other attempt can begin. Each step of the publication is a
 rename whose source is gone when it has been done, so it may be repeated by anyone, at any time.
+
+So a final status is always a file of its own. Progress goes into the file that stood there before
+the claim was looked at: however long this process stands still before it writes, what it writes
+into has no name any more once the job has ended.
 """
 
 from __future__ import annotations
 
-from spooler.durable import Disk, exists, read, staged
+from contextlib import suppress
+
+from spooler.durable import Disk, OpenFile, exists, read, staged
 from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
 from spooler.model.state import State
 from spooler.protocols import Clock
+from spooler.storage.kit.notices import Notices
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase, folder_of
 from spooler.storage.sqooler.rendering import Renderer, report_beginning, report_document
@@ -29,13 +38,21 @@ class FolderEndings:
     """Writes results, statuses and reports."""
 
     def __init__(
-        self, layout: Layout, disk: Disk, clock: Clock, claims: FolderClaims, renderer: Renderer
+        self,
+        layout: Layout,
+        disk: Disk,
+        clock: Clock,
+        claims: FolderClaims,
+        renderer: Renderer,
+        *,
+        notices: Notices,
     ) -> None:
         self._layout = layout
         self._disk = disk
         self._clock = clock
         self._claims = claims
         self._renderer = renderer
+        self._notices = notices
 
     def documents(self, claim: Claim, signed: SignedReport) -> list[tuple[str, bytes]]:
         """Return what the end of this job writes: places and contents."""
@@ -48,6 +65,25 @@ class FolderEndings:
             result = self._layout.result(queue, job_id), self._renderer.result(report)
             found.insert(0, result)
         return found
+
+    def show(self, claim: Claim, text: str) -> None:
+        """Show progress where there is a status already: the first is the client's."""
+        place = self._layout.status(claim.job.queue, claim.job.id)
+        try:
+            status = OpenFile(place, writing=True)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            self._notices.warn_once(
+                "progress",
+                f"{place} cannot be written, so progress is not shown; give the user that runs "
+                "spooler access to the files below status/",
+            )
+            return
+        with status:
+            # A second name may be somebody's other file.
+            if self._claims.holds(claim) and status.names == 1:
+                status.rewrite(self._renderer.status(claim.job.id, State.RUNNING, text))
 
     def commit(self, claim: Claim, signed: SignedReport) -> ClaimName | None:
         """Stage and commit; None when this very report has been committed and published before."""
@@ -95,9 +131,13 @@ class FolderEndings:
             self._disk.put_aside(result)
 
     def unstage(self, queue: str, job_id: str, token: str) -> None:
-        """Remove what the claim with `token` has staged and can never commit."""
+        """Remove what the claim with `token` has staged and can never commit.
+
+        What cannot be removed harms nobody: readers do not see it.
+        """
         for place in (self._layout.result, self._layout.report, self._layout.status):
-            self._disk.remove(staged(place(queue, job_id), token))
+            with suppress(OSError):
+                self._disk.remove(staged(place(queue, job_id), token))
 
     def _let_the_client_be_first(self, claim: Claim) -> None:
         """Have the report wait while a client may still be between its two uploads."""
@@ -135,7 +175,7 @@ class FolderEndings:
             if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
                 disk.remove(leftover)
         disk.settle(*map(folder_of, places))
-        disk.remove(layout.running(job_id))
+        self._claims.show_no_more(job_id)
         try:
             disk.rename(layout.claim(queue, name), layout.ended(queue, job_id, done=done))
         except FileNotFoundError:

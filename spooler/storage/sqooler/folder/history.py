@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -70,16 +70,7 @@ class FolderHistory:
         if ended is not None:
             attempts[ended.number] = ended
         content = {
-            "attempts": [
-                {
-                    "number": past.number,
-                    "owner": past.owner,
-                    "at": past.at.isoformat(),
-                    "ended": past.ended,
-                    "started": past.started,
-                }
-                for past in attempts.values()
-            ],
+            "attempts": [{**asdict(past), "at": past.at.isoformat()} for past in attempts.values()],
             "since": self._clock.now().isoformat(),
             "delay": delay,
         }

@@ -23,12 +23,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from spooler.errors import Bug
 from spooler.model.claim import Claim, Lease
 
 #: What a file in a queue must be called to be taken for a job; others are left alone.
 JOB_FILE = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,100})\.json\Z")
 #: What sqooler and MongoDB take for a job id.
 JOB_ID = re.compile(r"[0-9a-f]{24}\Z")
+#: The longest lease, in milliseconds: nine digits.
+_LONGEST = 999_999_999
 #: No attempt has this number: a claim's name has six places for it.
 MOST_ATTEMPTS = 999_999
 
@@ -70,8 +73,7 @@ class ClaimName(NamedTuple):
     @classmethod
     def first(cls, job_id: str, attempt: int, lease: Lease) -> ClaimName:
         """Name a new claim."""
-        process, token = lease.owner.process, lease.token
-        return cls(job_id, attempt, process, token, Phase.CLAIMED, 0, _milliseconds(lease.ttl))
+        return cls(job_id, attempt, "", "", Phase.CLAIMED, -1, 0).held_by(lease)
 
     @classmethod
     def parse(cls, name: str) -> ClaimName | None:
@@ -98,13 +100,12 @@ class ClaimName(NamedTuple):
         return self._replace(beat=self.beat + 1, **changes)
 
     def held_by(self, lease: Lease) -> ClaimName:
-        """Return the name under which somebody else takes the claim over."""
-        process, token = lease.owner.process, lease.token
-        return self.then(process=process, token=token, ttl=_milliseconds(lease.ttl))
-
-
-def _milliseconds(ttl: float) -> int:
-    return max(1, round(ttl * 1000))
+        """Return the name under which the holder of a lease has the claim."""
+        ttl = min(max(1, round(lease.ttl * 1000)), _LONGEST)
+        mine = self.then(process=lease.owner.process, token=lease.token, ttl=ttl)
+        if ClaimName.parse(str(mine)) != mine:
+            raise Bug(f"no file can have this name, so no claim: {str(mine)!r}")
+        return mine
 
 
 class Layout:
