@@ -150,7 +150,7 @@ class Machine(RuleBasedStateMachine):
     def _process(self, host: Path, settings: Settings) -> Node:
         views = {}
         for name, site in self.sites.items():
-            with self.chaos.acting(None):
+            with self.chaos.acting(None), site.storage.finer(self.chaos.at_point):
                 backend = site.storage.open(site.folder, self.clock)
             self.cleanup.callback(self._close, backend.close)
             views[name] = View(name, backend, self.chaos, self.clock, self._wrote)

@@ -41,7 +41,7 @@ from spooler.settings import Settings
 from spooler.signing.jws import payload
 from spooler.testing.bench import DEVICE
 from spooler.testing.clock import ManualClock
-from tests.faults.points import AFTER, BEFORE, Point
+from tests.faults.points import AFTER, BEFORE, Point, Spoiled
 from tests.faults.storages import KEY
 from tests.faults.verbs import Around
 
@@ -195,6 +195,9 @@ class View:
         stood = action.stood if action is not None else 0
         try:
             answer = ask()
+        except Spoiled as spoiled:
+            self._wrote(self, f"{verb} in doubt", args, None)
+            raise BackendUnavailable(f"{spoiled}; try again") from None
         except BaseException:
             self._wrote(self, f"{verb} in doubt", args, None)
             raise

@@ -33,6 +33,10 @@ BEFORE, WITHIN, AFTER = "before", "within", "after"
 At = Callable[["Point", Callable[[], Any]], None]
 
 
+class Spoiled(BaseException):
+    """A step went wrong where nothing but a BaseException gets through: the answer is lost."""
+
+
 def whole() -> None:
     """A step that happens as a whole or not at all."""
 
@@ -54,6 +58,7 @@ def shown(text: object, root: str) -> str:
     name = os.fsdecode(text) if isinstance(text, str | bytes | os.PathLike) else str(text)
     name = name.removeprefix(root)
     name = re.sub(r"[0-9a-f]{8,}", "#", name)
+    name = re.sub(r"/k#/", "/", re.sub(r"/[a-z0-9-]+~#", "/S", name))
     return re.sub(r"\.([a-z])\d+-\d+", r".\1", name)
 
 

@@ -22,7 +22,8 @@ from pydantic import TypeAdapter
 from spooler.model.device import DeviceCard
 from spooler.protocols import Backend, Clock, Submitter
 from spooler.signing.keys import generate
-from spooler.storage import Opening, memory_storage, open_backend, open_submitter
+from spooler.storage import Opening, open_backend, open_submitter
+from spooler.storage.memory import memory_storage
 from spooler.storage.settings import StorageSettings
 from spooler.testing.bench import DEVICE, QUEUE
 from tests.faults.points import At
@@ -32,6 +33,8 @@ KEY = generate("lab")
 SHELF = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 _SETTINGS: TypeAdapter[StorageSettings] = TypeAdapter(StorageSettings)
 _PAYLOAD = 4 * 1024 * 1024
+#: The address of a MongoDB server; said once, by who starts this process.
+SERVER: list[str] = []
 
 
 def _nothing(*_: Any) -> list[str]:
@@ -50,11 +53,13 @@ class Storage:
     name: str
     #: What stands in the settings file for the storage in a folder.
     settings: Callable[[Path], dict[str, Any]]
+    #: Opens a daemon's view with a given clock, where the settings alone do not.
+    opened: Callable[[Path, Clock], Backend] | None = None
     #: Whether its jobs outlive a process.
     survives: bool = True
     #: Deletes a job as its owner can, whatever it is at.
     delete: Callable[[Path, str], None] | None = None
-    #: What a reader would stumble over, given the folder, the job, and whether it has to have ended.
+    #: What a reader would stumble over; the last says whether the job has to have ended.
     look: Callable[[Path, str, bool], list[str]] = _nothing
     #: What has no purpose once all jobs have ended and no daemon runs.
     left: Callable[[Path], list[str]] = _nothing
@@ -74,6 +79,8 @@ class Storage:
 
     def open(self, folder: Path, clock: Clock) -> Backend:
         """A daemon's view of the storage."""
+        if self.opened is not None:
+            return self.opened(folder, clock)
         return open_backend(self.parsed(folder), Opening(clock, _PAYLOAD, KEY))
 
     def submitter(self, folder: Path, clock: Clock) -> Submitter:
@@ -208,6 +215,3 @@ SQLITE = Storage(
     delete=_delete_row,
     look=_look_at_sqlite,
 )
-
-#: What everything here is tried on. The next storage joins by its entry.
-STORAGES = (MEMORY, FOLDER, SQLITE)

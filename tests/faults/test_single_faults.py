@@ -18,7 +18,8 @@ from spooler.model.state import State
 from spooler.testing.bench import DEVICE, QUEUE, TTL, new_token
 from tests.faults.machine import Machine, machine_on
 from tests.faults.nodes import Fault
-from tests.faults.storages import STORAGES, Storage
+from tests.faults.everything import STORAGES
+from tests.faults.storages import Storage
 
 KINDS = ("refuse", "lose", "kill", "stand")
 #: More steps than any way here has.
@@ -144,7 +145,7 @@ def tries(
     raise AssertionError("a way has no end")
 
 
-@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda each: each.name, indirect=True)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", KINDS)
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -159,7 +160,7 @@ def test_one_fault_at_each_step(storage: Storage, way: str, fault: str, nodes: i
                 raise AssertionError(f"{fault} at step {number}, {rerun}: {error}") from error
 
 
-@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda each: each.name, indirect=True)
 @pytest.mark.parametrize("fault", ["refuse", "lose"])
 def test_a_fault_does_not_end_a_run_that_is_to_drain_the_queue(
     storage: Storage, fault: str

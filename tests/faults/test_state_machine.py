@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults.machine import machine_on
-from tests.faults.storages import STORAGES, Storage
+from tests.faults.everything import STORAGES
+from tests.faults.storages import Storage
 
 #: `make fuzz` looks so many times as far, and elsewhere each time; else always the same is tried.
 FUZZ = int(os.environ.get("SPOOLER_TEST_FUZZ", "1"))
@@ -30,7 +31,7 @@ def explore(*storages: Storage) -> None:
     run_state_machine_as_test(machine_on(*storages), settings=chosen)  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda each: each.name, indirect=True)
 def test_whatever_the_order(storage: Storage) -> None:
     explore(storage)
 
