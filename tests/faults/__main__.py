@@ -1,4 +1,4 @@
-"""`python -m tests.faults [PART OF A NAME]`: every kill point of every journey (make killpoints)."""
+"""`python -m tests.faults [PART OF A NAME]`: every kill point of each journey (make killpoints)."""
 
 from __future__ import annotations
 

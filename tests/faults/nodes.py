@@ -75,6 +75,8 @@ class Action:
         self.trouble: BaseException | None = None
         self.ended = False
         self.steps = 0
+        #: Whether a step was refused, or its answer lost.
+        self.spoiled = False
         #: How often it has stood still.
         self.stood = 0
 
@@ -121,6 +123,7 @@ class Action:
             self._rests.release()
             self._go.acquire()
         elif kind != "kill":
+            self.spoiled = True
             raise error()
         if kind == "kill" or self._dead:
             self._dead = True
@@ -267,6 +270,8 @@ class Node:
         self.views = views
         self.folder = settings.state
         self.stopped = False
+        #: Whether anything has gone wrong that may be an outage.
+        self.troubled = False
         #: What it is doing, while that stands still.
         self.standing: Action | None = None
         #: The values of the runs that came to their end since somebody last looked.

@@ -8,18 +8,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.faults.machine import machine_on
 from tests.faults.everything import STORAGES
+from tests.faults.machine import machine_on
+from tests.faults.on_mongodb import MONGODB
 from tests.faults.storages import Storage
 
 #: `make fuzz` looks so many times as far, and elsewhere each time; else always the same is tried.
 FUZZ = int(os.environ.get("SPOOLER_TEST_FUZZ", "1"))
 EXAMPLES, STEPS = 60, 30
+#: On a server.
+FEWER = 15
 
 
 def explore(*storages: Storage) -> None:
     chosen = settings(
-        max_examples=EXAMPLES * FUZZ,
+        max_examples=(FEWER if MONGODB in storages else EXAMPLES) * FUZZ,
         stateful_step_count=STEPS,
         deadline=None,
         suppress_health_check=list(HealthCheck),
