@@ -89,7 +89,7 @@ class Machine(RuleBasedStateMachine):
         self.nodes: list[Node] = []
         self.jobs: list[Job] = []
         self.gone: set[Job] = set()
-        self.ends: dict[Job, tuple[State, str]] = {}
+        self.ends: dict[Job, tuple[State, str, str]] = {}
         self.runs: dict[str, list[str]] = defaultdict(list)
         #: The claim of each job that is held, as far as that is known for certain.
         self.holder: dict[str, Claim] = {}
@@ -433,7 +433,8 @@ class Machine(RuleBasedStateMachine):
                 assert job not in self.ends, f"{job} had ended and is {status.state}"
                 continue
             value = self._result(job)
-            assert self.ends.setdefault(job, (status.state, value)) == (status.state, value)
+            seen = status.state, value, status.reason
+            assert self.ends.setdefault(job, seen) == seen, "an end has changed"
             if status.state is State.DONE:
                 assert value in self.runs[job[1]], "a result that no execution of this job made"
             else:
@@ -496,7 +497,7 @@ class Machine(RuleBasedStateMachine):
         parked: set[str] = set()
         for state in self.folder.glob("host*/state-*"):
             parked |= {value_of(each) for each in records_in(state, Phase.PARKED).values()}
-        published = {value for _, value in self.ends.values()}
+        published = {value for _, value, _ in self.ends.values()}
         for value in self.measured:
             assert value in published or value in parked, "a measured result is lost"
 

@@ -23,13 +23,13 @@ from tests.faults.everything import STORAGES
 from tests.faults.machine import Machine, machine_on
 from tests.faults.nodes import Fault
 from tests.faults.on_mongodb import MONGODB
-from tests.faults.storages import Storage
+from tests.faults.storages import MEMORY, Storage
 
 KINDS = ("refuse", "lose", "kill", "stand")
 #: More steps than any way here has.
 MOST = 600
 #: In a test run every so manieth step is tried, another one for each way; `make fuzz` tries all.
-EVERY = 1 if "SPOOLER_TEST_FUZZ" in os.environ else 13
+EVERY = 1 if "SPOOLER_TEST_FUZZ" in os.environ else 23
 
 
 def meanwhile(what: str) -> Callable[[Machine], None]:
@@ -108,6 +108,26 @@ def inheriting(host: int) -> Callable[[Machine], None]:
     return act
 
 
+def asked_again(machine: Machine) -> None:
+    """What was asked and not answered is asked again, and cared for meanwhile."""
+    with suppress(BackendUnavailable):
+        machine.nodes[0].turn()
+    for _ in range(2):
+        machine.nodes[0].housekeep()
+        machine.clock.advance(6)
+
+
+def refused(what: str) -> Callable[[Machine], None]:
+    """A run whose report will never be taken, and during which something happens."""
+    act = meanwhile(what)
+
+    def prepared(machine: Machine) -> None:
+        machine.refused[machine.jobs[0][1]] = "for good"
+
+    act.prepared = prepared  # type: ignore[attr-defined]
+    return act
+
+
 WAYS: dict[str, Callable[[Machine], None]] = {
     "a run": plain,
     "expired": meanwhile("expire"),
@@ -117,11 +137,18 @@ WAYS: dict[str, Callable[[Machine], None]] = {
     "stolen": meanwhile("steal"),
     "taken over": meanwhile("stall"),
     "outage": meanwhile("outage"),
+    "asked again": asked_again,
+    "refused": refused("show"),
+    "refused, and deleted": refused("delete"),
     "recovery of a claimed job": recovering(started=False, host=1),
     "recovery of a started job": recovering(started=True, host=1),
     "recovery of a started job, beside it": recovering(started=True, host=0),
     "a report beside it": inheriting(host=0),
 }
+
+
+#: Ways that are tried at every step in each test run, in memory.
+EACH_STEP = {"a run", "asked again", "a report beside it"}
 
 
 @dataclass(frozen=True)
@@ -139,8 +166,9 @@ class Case:
 
     def steps(self, rerun: Rerun) -> range:
         """The steps that are tried: others in each case."""
+        every = 1 if self.storage is MEMORY and self.way in EACH_STEP else EVERY
         first = 5 * self.number + 2 * (rerun is Rerun.ALWAYS)
-        return range(first % EVERY, MOST, EVERY)
+        return range(first % every, MOST, every)
 
 
 def cases() -> Iterator[Any]:
