@@ -18,6 +18,7 @@ from benchmarks import (
     mongo_drain,
     mongo_pickup,
     pickup,
+    way,
 )
 from benchmarks.conditions import machine, watched
 from benchmarks.found import Found
@@ -128,6 +129,11 @@ def _counts(found: Found, sizes: Sizes, work: Path, peers: Sequence[Peer], tell:
     found.counts = counts.measure(sizes, work, tell, chosen)
 
 
+def _way(found: Found, sizes: Sizes, work: Path, _: Sequence[Peer], tell: Tell) -> None:
+    found.way = {}
+    way.measure(sizes, work, tell, found.way)
+
+
 def _mongo_drain(found: Found, sizes: Sizes, work: Path, _: Sequence[Peer], tell: Tell) -> None:
     found.mongo = mongo_drain.measure(sizes, work, tell)
 
@@ -149,6 +155,7 @@ MEASURES: dict[str, Measure] = {
     "idle": _idle,
     "memory": _memory,
     "counts": _counts,
+    "way": _way,
     "mongodb-drain": _mongo_drain,
     "mongodb-daemons": _mongo_daemons,
     "mongodb-pickup": _mongo_pickup,

@@ -1,4 +1,4 @@
-"""The aims of issues 2 and 3, section "Measured", each with what was found."""
+"""The aims of issues 2, 3 and 7, each with what was found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from benchmarks.mongo_peers import BARE
 from benchmarks.mongo_peers import SPOOLER as ON_MONGODB
 from benchmarks.peers import PLAIN, REFERENCE, SPOOLER, SQOOLER
 from benchmarks.sizes import Sizes
+from benchmarks.way import FOLDER, MONGODB, MOST_FILES, MOST_MOVES
 
 SHORT_TIMES, LONG_TIMES, PART = 10.0, 40.0, 0.6
 MONGO_PART = 0.7
@@ -47,7 +48,19 @@ def aims(found: Found, sizes: Sizes) -> Iterator[Aim]:
     yield from _pickup(found)
     yield from _idle(found)
     yield _memory(found)
+    yield from _way(found)
     yield from _mongo(found)
+
+
+def _way(found: Found) -> Iterator[Aim]:
+    for storage in (FOLDER, MONGODB):
+        text = f"way of a job, {storage}: at most {MOST_FILES} files, {MOST_MOVES} moves"
+        if found.way is None or storage not in found.way:
+            yield Aim(text, "", None)
+            continue
+        files, _, moves = found.way[storage].figures
+        met = files <= MOST_FILES and moves <= MOST_MOVES
+        yield Aim(text, f"{files} files, {moves} moves", met)
 
 
 def _mongo(found: Found) -> Iterator[Aim]:

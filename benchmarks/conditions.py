@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.figures import quantile
 from benchmarks.peers import ROOT
+from benchmarks.place import MEMORY
 
 NO_JOURNAL = "without a journal"
 _PROBES = 100
@@ -89,6 +90,7 @@ def machine(work: Path) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {memory:.1f} GiB",
         "system": f"{platform.system()} {platform.release()}, {_file_system(work)} at {work}",
+        "state folders": f"beside the storage; with fsync off {_file_system(MEMORY)} at {MEMORY}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "spooler": f"{importlib.metadata.version('spooler')}, {_commit()}",
         "packages": packages,

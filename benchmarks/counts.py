@@ -20,7 +20,7 @@ from benchmarks.peers import (
     SQOOLER,
     Peer,
 )
-from benchmarks.place import Place, fresh_place
+from benchmarks.place import Place, fresh
 from benchmarks.running import run_to_end
 from benchmarks.sizes import Sizes
 
@@ -75,19 +75,19 @@ def measure(
 
 
 def _trace(peer: Peer, jobs: int, work: Path) -> Counter[str]:
-    place = fresh_place(work)
-    place.fill(jobs)
-    traces = place.folder / "traces"
-    traces.mkdir()
-    calls = ",".join(f"?{call}" for call in _CALLS)
-    tracer = ("strace", "-ff", "-qq", "-y", "-s0", "-e", f"trace={calls}", "-o", f"{traces}/of")
-    run_to_end(peer.drain(place, jobs), place, tracer=(*tracer, "--"))
-    place.demand_done(jobs, signed=peer.signed)
-    return count(_lines(traces), _roots(place))
+    with fresh(Place, work) as place:
+        place.fill(jobs)
+        traces = place.folder / "traces"
+        traces.mkdir()
+        calls = ",".join(f"?{call}" for call in _CALLS)
+        tracer = ("strace", "-ff", "-qq", "-y", "-s0", "-e", f"trace={calls}", "-o", f"{traces}/of")
+        run_to_end(peer.drain(place, jobs), place, tracer=(*tracer, "--"))
+        place.demand_done(jobs, signed=peer.signed)
+        return count(_lines(traces), _roots(place))
 
 
 def _roots(place: Place) -> tuple[str, str]:
-    return f"{place.storage}/", f"{place.state}/"
+    return f"{place.storage.resolve()}/", f"{place.state.resolve()}/"
 
 
 def _lines(folder: Path) -> Iterator[str]:

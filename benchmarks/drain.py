@@ -15,13 +15,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers import ALL, PLAIN_DURABLE, SQOOLER, THREAD_DURABLE, Peer
-from benchmarks.place import fresh_place
+from benchmarks.peers import (
+    ALL,
+    PLAIN_DURABLE,
+    SQLITE,
+    SQLITE_DURABLE,
+    SQOOLER,
+    THREAD_DURABLE,
+    Peer,
+)
+from benchmarks.place import fresh
 from benchmarks.running import run_to_end
 from benchmarks.sizes import Sizes
 
-#: Not in the long drain: with fsync it takes minutes a round, and the other two rows tell enough.
-TOO_SLOW = (THREAD_DURABLE, PLAIN_DURABLE)
+#: Not in the long drain: with fsync it takes minutes a round, and the other rows tell enough.
+SHORT_ONLY = (THREAD_DURABLE, PLAIN_DURABLE, SQLITE, SQLITE_DURABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ def long_cases(sizes: Sizes, peers: Sequence[Peer] = ALL) -> list[Case]:
     """
     cases = []
     for peer in peers:
-        if peer in TOO_SLOW:
+        if peer in SHORT_ONLY:
             continue
         if peer.program != "sqooler":
             cases.append(Case(peer.name, peer.label, peer, sizes.long_queue, sizes.long_queue))
@@ -85,11 +93,11 @@ def measure(cases: Sequence[Case], rounds: int, work: Path, tell: Callable[[str]
 
 
 def _run(case: Case, work: Path) -> Run:
-    empty = fresh_place(work)
-    idle = run_to_end(case.peer.drain(empty, 1), empty)
-    place = fresh_place(work)
-    place.fill(case.queued)
-    cpu = run_to_end(case.peer.drain(place, case.done), place)
-    place.demand_done(case.done, signed=case.peer.signed)
-    rate = (case.done - 1) / place.seconds_between_results()
+    with fresh(case.peer.place, work) as empty:
+        idle = run_to_end(case.peer.drain(empty, 1), empty)
+    with fresh(case.peer.place, work) as place:
+        place.fill(case.queued)
+        cpu = run_to_end(case.peer.drain(place, case.done), place)
+        place.demand_done(case.done, signed=case.peer.signed)
+        rate = (case.done - 1) / place.seconds_between_results()
     return Run(rate, max(0.0, cpu - idle) / case.done)

@@ -12,6 +12,7 @@ from benchmarks.mongo_drain import Rounds as MongoRounds
 from benchmarks.mongo_pickup import Latencies as MongoLatencies
 from benchmarks.pickup import Latencies
 from benchmarks.running import Memory
+from benchmarks.way import Way
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Found:
     idle: dict[str, Idle] | None = None
     memory: dict[int, Memory] | None = None
     counts: dict[str, dict[str, float]] | None = None
+    way: dict[str, Way] | None = None
     mongo: list[Drains] | None = None
     mongo_daemons: dict[float, MongoRounds] | None = None
     mongo_pickup: dict[str, MongoLatencies] | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.inotify import ARRIVED, CREATED, DELETED, LEFT, WRITTEN, Watch
 from benchmarks.peers import SPOOLER_DURABLE, SQOOLER, Peer
-from benchmarks.place import BenchmarkError, Place, fresh_place
+from benchmarks.place import BenchmarkError, Place, fresh
 from benchmarks.running import Memory, cpu_of, memory_of, serving
 from benchmarks.sizes import Sizes
 
@@ -39,7 +39,8 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, 
     found: dict[str, Idle] = {}
     for peer, seconds in ((SPOOLER_DURABLE, sizes.idle), (SQOOLER, sizes.idle_sqooler)):
         tell(f"watching {peer.program} do nothing for {seconds:g} s")
-        found[peer.program] = _watch(peer, fresh_place(work), seconds, sizes)
+        with fresh(Place, work) as place:
+            found[peer.program] = _watch(peer, place, seconds, sizes)
     return found
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.peers import SPOOLER
-from benchmarks.place import Place, fresh_place
+from benchmarks.place import Place, fresh
 from benchmarks.running import PATIENCE, Memory, memory_of, serving, until
 from benchmarks.sizes import Sizes
 
@@ -20,8 +20,7 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[int, 
     changes nothing here but the time that this takes.
     """
     found: dict[int, Memory] = {}
-    place = fresh_place(work)
-    with serving(SPOOLER, place) as process:
+    with fresh(Place, work) as place, serving(SPOOLER, place) as process:
         time.sleep(sizes.calm)
         found[1] = memory_of(process.pid)
         for number in range(1, sizes.batches + 1):

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.mongo_peers import ALL, MongoPeer
-from benchmarks.mongo_place import MEMORY, MongoPlace, Server, opened_server, own_server
+from benchmarks.mongo_place import MongoPlace, Server, opened_server, own_server
+from benchmarks.place import MEMORY
 from benchmarks.running import run_to_end
 from benchmarks.sizes import Sizes
 from benchmarks.wire import Run, run_of

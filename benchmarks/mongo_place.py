@@ -19,12 +19,10 @@ from bson.objectid import ObjectId
 from pymongo.uri_parser import parse_uri
 
 from benchmarks.figures import quantile
-from benchmarks.place import DEVICE, JOB, BenchmarkError, Workplace, first_status
+from benchmarks.place import DEVICE, JOB, MEMORY, BenchmarkError, Workplace, first_status
 from benchmarks.wire import Wire
 from tests.servers.mongodb import DATABASES, VARIABLE, MongoServer
 
-#: Where a sync costs nothing.
-MEMORY = Path("/dev/shm")  # noqa: S108 - that is the point of it; folders there are made by mkdtemp
 _PINGS = 100
 #: Options of a URI that would lead the driver past the wire, or have it greet more often.
 _NOT_PASSED_ON = {"directconnection", "replicaset", "heartbeatfrequencyms"}

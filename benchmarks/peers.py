@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.place import DEVICE, Place, Workplace
+from benchmarks.sqlite_place import SqlitePlace
 
 #: Peers find this package by their working folder.
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,31 +36,41 @@ class Peer:
     signed: bool = True
     isolation: str = "process"
     least: bool = False
+    place: Callable[[Path], Place | SqlitePlace] = Place
 
-    def drain(self, place: Place, jobs: int) -> Command:
+    def drain(self, place: Place | SqlitePlace, jobs: int) -> Command:
         """Work through the queue and end; sqooler, that does not end, does `jobs` turns."""
         if self.program == "spooler":
             return self._spooler(place, DEFAULT_ANNOUNCE, "--once")
         if self.program == "sqooler":
             return self._sqooler(place, jobs, pause="0")
-        words = ["-m", "benchmarks.run_reference", str(place.folder)]
+        self._keep_state(place)
+        words = ["-m", "benchmarks.run_reference", str(place.folder), str(place.state)]
         words += ["--fsync"] * self.fsync + ["--signed"] * self.signed + ["--least"] * self.least
         return command(place, *words)
 
-    def serve(self, place: Place, announce_interval: float = DEFAULT_ANNOUNCE) -> Command:
+    def serve(
+        self, place: Place | SqlitePlace, announce_interval: float = DEFAULT_ANNOUNCE
+    ) -> Command:
         """Work until stopped, as it comes out of the box."""
         if self.program == "spooler":
             return self._spooler(place, announce_interval)
         return self._sqooler(place, 0, pause=None)
 
-    def _spooler(self, place: Place, announce_interval: float, *more: str) -> Command:
+    def _keep_state(self, place: Workplace) -> None:
+        """Without fsync, have what the daemon syncs all the same where that costs nothing."""
+        if not self.fsync:
+            place.keep_state_in_memory()
+
+    def _spooler(self, place: Place | SqlitePlace, announce_interval: float, *more: str) -> Command:
+        self._keep_state(place)
         file = place.settings(
             isolation=self.isolation, fsync=self.fsync, announce_interval=announce_interval
         )
         return command(place, "-m", "spooler", "run", "--config", str(file), *more, key=False)
 
-    def _sqooler(self, place: Place, turns: int, pause: str | None) -> Command:
-        words = ("-m", "benchmarks.run_sqooler", str(place.storage), DEVICE, str(turns))
+    def _sqooler(self, place: Workplace, turns: int, pause: str | None) -> Command:
+        words = ("-m", "benchmarks.run_sqooler", f"{place.folder}/storage", DEVICE, str(turns))
         return command(place, *words, pause=pause)
 
 
@@ -89,6 +101,10 @@ PLAIN = Peer("plain", "reference, no signatures, fsync off", "reference", signed
 PLAIN_DURABLE = Peer(
     "plain-fsync", "reference, no signatures, fsync on", "reference", signed=False, fsync=True
 )
+SQLITE = Peer("sqlite", "spooler on SQLite, fsync off", "spooler", place=SqlitePlace)
+SQLITE_DURABLE = Peer(
+    "sqlite-fsync", "spooler on SQLite, fsync on", "spooler", fsync=True, place=SqlitePlace
+)
 LEAST = Peer("least", "the least, signed, fsync off", "reference", least=True)
 ALL = (
     SPOOLER,
@@ -97,8 +113,10 @@ ALL = (
     REFERENCE,
     PLAIN,
     LEAST,
+    SQLITE,
     SPOOLER_DURABLE,
     THREAD_DURABLE,
     REFERENCE_DURABLE,
     PLAIN_DURABLE,
+    SQLITE_DURABLE,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.inotify import ARRIVED, LEFT, Watch
 from benchmarks.peers import SPOOLER_DURABLE, SQOOLER, Peer
-from benchmarks.place import BenchmarkError, Place, fresh_place
+from benchmarks.place import BenchmarkError, Place, fresh
 from benchmarks.running import serving
 from benchmarks.sizes import Sizes
 
@@ -32,9 +32,9 @@ def measure(sizes: Sizes, work: Path, tell: Callable[[str], None]) -> dict[str, 
     found: dict[str, Latencies] = {}
     for peer in (SPOOLER_DURABLE, SQOOLER):
         tell(f"{sizes.samples} jobs, one at a time: {peer.program}")
-        place = fresh_place(work)
-        found[peer.program] = _sample(peer, place, sizes)
-        place.demand_done(sizes.samples + 1, signed=True)
+        with fresh(Place, work) as place:
+            found[peer.program] = _sample(peer, place, sizes)
+            place.demand_done(sizes.samples + 1, signed=True)
     return found
 
 

@@ -8,17 +8,18 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from spooler.model.json import JsonObject
 from spooler.signing.keys import generate, write_file
 from spooler.signing.sqooler_form import private_jwk_of, public_jwk_of
 
 DEVICE = "noop"
 #: The smallest job that sqooler's own checks let pass.
-JOB = {
+JOB: JsonObject = {
     "experiment_0": {
         "instructions": [["nop", [0], []]],
         "num_wires": 1,
@@ -27,6 +28,8 @@ JOB = {
     }
 }
 
+#: Where a sync costs nothing.
+MEMORY = Path("/dev/shm")  # noqa: S108 - that is the point of it; folders there are made by mkdtemp
 #: Time stamps of files are no finer than a tick of the kernel (seconds).
 TICK = 0.004
 
@@ -50,10 +53,40 @@ class Workplace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: The daemon's own folder, which it syncs whatever its storage does.
         self.state = folder / "state"
         self.log = folder / "log"
         self.key = generate("bench")
         write_file(self.key, folder / "key.jwk")
+
+    def keep_state_in_memory(self) -> None:
+        """Have the daemon's own folder where a sync costs nothing, until `close`."""
+        if not MEMORY.is_dir():
+            raise BenchmarkError(f"there is no {MEMORY}: nothing can be measured without fsync")
+        if MEMORY not in self.state.parents:
+            # One folder deeper: a daemon looks after what lies beside its state.
+            self.state = Path(tempfile.mkdtemp(prefix="spooler-bench-", dir=MEMORY)) / "state"
+
+    def close(self) -> None:
+        """Remove what lies in memory; all else stays. Harmless to repeat."""
+        if MEMORY in self.state.parents:
+            shutil.rmtree(self.state.parent, ignore_errors=True)
+
+    def write_settings(
+        self, storage: str, isolation: str = "process", announce_interval: float = 60.0
+    ) -> Path:
+        """Write settings of spooler for this storage; all else is its default."""
+        file = self.folder / "spooler.toml"
+        file.write_text(
+            f'state = "{self.state}"\n'
+            f"[daemon]\nannounce_interval = {announce_interval}\n"
+            '[log]\nlevel = "warning"\n'
+            f'[storage]\n{storage}\nname = "bench"\n'
+            '[signing]\nkey = "key.jwk"\n'
+            f'[devices.{DEVICE}]\nhandler = "echo"\nisolation = "{isolation}"\n',
+            encoding="utf-8",
+        )
+        return file
 
     @property
     def private_jwk(self) -> str:
@@ -96,18 +129,8 @@ class Place(Workplace):
 
     def settings(self, *, isolation: str, fsync: bool, announce_interval: float) -> Path:
         """Write spooler's settings; everything that is not said here is its default."""
-        file = self.folder / "spooler.toml"
-        file.write_text(
-            'state = "state"\n'
-            f"[daemon]\nannounce_interval = {announce_interval}\n"
-            '[log]\nlevel = "warning"\n'
-            '[storage]\ntype = "sqooler-local"\npath = "storage"\nname = "bench"\n'
-            f"fsync = {str(fsync).lower()}\n"
-            '[signing]\nkey = "key.jwk"\n'
-            f'[devices.{DEVICE}]\nhandler = "echo"\nisolation = "{isolation}"\n',
-            encoding="utf-8",
-        )
-        return file
+        storage = f'type = "sqooler-local"\npath = "storage"\nfsync = {str(fsync).lower()}'
+        return self.write_settings(storage, isolation, announce_interval)
 
     # --- the submitter's side ---------------------------------------------------------------
 
@@ -189,12 +212,21 @@ def _verified(document: dict[str, Any], public: dict[str, Any]) -> bool:
         return False
 
 
-def fresh_place(work: Path) -> Place:
+AnyPlace = TypeVar("AnyPlace", bound=Workplace)
+
+
+@contextmanager
+def fresh(kind: Callable[[Path], AnyPlace], work: Path) -> Iterator[AnyPlace]:
     """A place of its own below `work`. It stays until the round or the measurement is over.
 
     Deleting thousands of files is work for the file system, and the next peer would pay for it.
+    What lies in memory is removed at the end of the block.
     """
-    return Place(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
+    place = kind(Path(tempfile.mkdtemp(prefix="run-", dir=work)))
+    try:
+        yield place
+    finally:
+        place.close()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ by-id      lists the ids once, then three commands per job: claim it by its id
 searching  the same three, but claims whichever job nobody has: what one would write first. Where
            no index is used (SecantusDB), the server looks at the whole queue for each claim
 storage    spooler's own storage, called as its daemon calls it (claim, start, end), without the
-           daemon: no outbox, no handler, no process beside it
+           daemon: no record, no handler, no process beside it
 
 Result and status are signed and as long as spooler's; in the first two jobs stay where they are.
 Writes are acknowledged by a majority and journaled, as spooler's are.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,13 +27,13 @@ import pymongo
 from benchmarks.place import DEVICE, JOB
 from benchmarks.run_reference import Texts
 from spooler.clock import SystemClock
-from spooler.model.claim import Claim
+from spooler.model.claim import Claim, Lease, Owner
+from spooler.model.job import Queue
 from spooler.model.records import report_to_json
 from spooler.model.result import Report, Result, SignedReport
 from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.signing.keys import PrivateKey, from_sqooler_text
-from spooler.storage.liveness import this_process
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
 
@@ -78,15 +79,18 @@ def work(uri: str, key: PrivateKey) -> None:
     """What spooler's daemon asks of its storage for each job, and nothing else."""
     backend = MongoBackend(MongoAddress(uri=uri), SystemClock(), signer=key)
     for claim in _claims(backend):
-        started = backend.renew(claim, _TTL, started=True)
+        started = backend.start(claim, 0.0)
         report = _report(started)
         backend.ack(started, SignedReport(report, key.jws(report_to_json(report))))
     backend.close()
 
 
 def _claims(backend: MongoBackend) -> Iterator[Claim]:
-    owner = this_process()
-    while (claim := backend.claim(DEVICE, owner, _TTL, secrets.token_hex(8))) is not None:
+    owner, queue = (
+        Owner(socket.gethostname(), os.getpid(), secrets.token_hex(8)),
+        Queue(DEVICE, DEVICE),
+    )
+    while (claim := backend.claim(queue, Lease(secrets.token_hex(8), owner, _TTL))) is not None:
         yield claim
 
 
@@ -95,12 +99,14 @@ def _report(claim: Claim) -> Report:
     echo: dict[str, Any] = {"echo": JOB}
     return Report(
         claim.job.id,
+        claim.job.queue,
         DEVICE,
         "1.0.0",
         claim.attempt,
         str(claim.owner),
         Status(State.DONE, "", now, now),
         Result(echo),
+        digest=claim.job.digest,
     )
 
 

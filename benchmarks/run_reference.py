@@ -1,13 +1,14 @@
 """The file operations of spooler's folder storage, one job after the other, and nothing else.
 
-`run_reference FOLDER [--fsync] [--signed] [--least]`: the same opens, renames, links, looks and
-deletions per job, in the same order, by the same system calls, with documents of about the same
-size, of which `--signed` signs the same three. The audit trail's four lines are appended as they
-are, without their chain of hashes. No lease, no thread, no check, no log. The counts in
+`run_reference FOLDER STATE [--fsync] [--signed] [--least]`: the same opens, renames, links, looks
+and deletions per job, in the same order, by the same system calls, with documents of about the
+same size, of which `--signed` signs the same three. `--fsync` is about the files of the storage;
+the daemon's own record, in STATE, is always synced. The audit trail's four lines are appended as
+they are, without their chain of hashes. No lease, no thread, no check, no log. The counts in
 docs/benchmarks.md show how nearly it is the same.
 
 `--least` does only what sqooler's readers see: the job into running, result and status each
-written beside and renamed, the job to finished. No lease, no outbox, no report: whoever dies in
+written beside and renamed, the job to finished. No lease, no record, no report: whoever dies in
 between loses the job. It shows how fast anything can be that signs and never shows half a file.
 """
 
@@ -45,24 +46,37 @@ _STATUS = {
 }
 _REPORT = {
     "job_id": _ID,
+    "queue": DEVICE,
     "device": DEVICE,
     "device_version": "1.0.0",
     "attempt": 1,
-    "owner": f"host:12345:{uuid.uuid4().hex}",
+    "owner": "host/12345/01234567",
+    "digest": "0" * 64,
     "status": {"state": "done", "reason": "", "started_at": _NOW, "finished_at": _NOW},
+    "again": False,
     "result": {"data": {"echo": JOB}, "artifacts": []},
 }
+_PROCESS = uuid.uuid4().hex
 _CLAIM = {
-    "job": {"id": _ID, "device": DEVICE, "submitted_at": _NOW},
-    "owner": {"host": "host", "pid": 12345, "process": uuid.uuid4().hex},
+    "job_id": _ID,
+    "queue": DEVICE,
+    "submitted_at": _NOW,
+    "digest": "0" * 64,
+    "host": "host",
+    "pid": 12345,
+    "process": _PROCESS,
+    "estate": f"/srv/spooler/state/records/{_PROCESS}",
     "attempt": 1,
     "token": _ID[:16],
+    "ttl": 30.0,
+    "handle": f"{_ID}.1.{_PROCESS}.0123456789abcdef.s1-30000",
+    "started": True,
 }
 #: A line of the audit trail; a job has four.
 _LINE = {
     "n": 12345,
     "at": _NOW,
-    "who": f"host:12345:{uuid.uuid4().hex}",
+    "who": "host/12345/01234567",
     "what": "job.started",
     "device": DEVICE,
     "job": _ID,
@@ -85,11 +99,11 @@ class Texts:
         self._line = json.dumps(_LINE, separators=(",", ":")) + "\n"
 
     def of(self, job_id: str) -> tuple[bytes, bytes, bytes, bytes]:
-        """The entry of the outbox, result, report and status."""
+        """The record, result, report and status."""
         report = self._report.replace(_ID, job_id)
         jws = self._jws(report)
         said = f'"jws": "{jws}"' if jws else f'"report": {json.dumps(report)}'
-        kept = f'{{"claim": {self._claim}, {said}}}'
+        kept = f'{{"phase": "report", "device": "{DEVICE}", "claim": {self._claim}, {said}}}'
         brief = f'{{"job_id": "{job_id}", "attempt": 1, "token": "{job_id[:16]}", "jws": "{jws}"}}'
         result, status = self.seen(job_id)
         return kept.encode(), result, brief.encode(), status
@@ -124,7 +138,7 @@ class Files:
 
     def write(self, place: str, content: bytes) -> None:
         """A new file."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         handle = os.open(place, flags, 0o666)
         os.write(handle, content)
         if self._fsync:
@@ -135,9 +149,19 @@ class Files:
         """Fsync of folders."""
         if self._fsync:
             for folder in folders:
-                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                os.fsync(handle)
-                os.close(handle)
+                sync(folder, os.O_DIRECTORY)
+
+    def settle_file(self, place: str) -> None:
+        """Fsync of a file that somebody else has written."""
+        if self._fsync:
+            sync(place)
+
+
+def sync(place: str, how: int = 0) -> None:
+    """Open, fsync, close."""
+    handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC | how)
+    os.fsync(handle)
+    os.close(handle)
 
 
 def look(place: str) -> None:
@@ -153,35 +177,27 @@ def read(place: str) -> None:
     os.close(handle)
 
 
-def remove(place: str) -> None:
-    """Delete what is there, after a look."""
-    look(place)
-    os.unlink(place)
-
-
 class Loop:
     """The steps of a job, in spooler's order."""
 
-    def __init__(self, folder: str, *, fsync: bool, key: PrivateKey | None) -> None:
+    def __init__(self, folder: str, state: str, *, fsync: bool, key: PrivateKey | None) -> None:
         base = f"{folder}/storage"
-        self._files = Files(fsync=fsync)
+        self._files, self._own = Files(fsync=fsync), Files(fsync=True)
         self._texts = Texts(key)
         self._claims = f"{base}/spooler/claims/{DEVICE}"
-        self._histories, self._cancels = f"{base}/spooler/history", f"{base}/spooler/cancels"
+        self._histories = f"{base}/spooler/history/{DEVICE}"
+        self._cancels = f"{base}/spooler/cancels/{DEVICE}"
         self._reports = f"{base}/spooler/reports/{DEVICE}"
         self._running = f"{base}/jobs/running"
-        self._queue, self._finished = (
-            f"{base}/jobs/queued/{DEVICE}",
-            f"{base}/jobs/finished/{DEVICE}",
-        )
+        self._queue = f"{base}/jobs/queued/{DEVICE}"
+        self._finished = f"{base}/jobs/finished/{DEVICE}"
         self._results, self._statuses = f"{base}/results/{DEVICE}", f"{base}/status/{DEVICE}"
-        self._outbox, self._scratch = f"{folder}/state/outbox", f"{folder}/state/scratch"
-        self._owner = uuid.uuid4().hex
-        self._trail = f"{folder}/state/audit.jsonl"
+        self._records = f"{state}/records/{_PROCESS}/storage"
+        self._scratch, self._trail = f"{state}/scratch", f"{state}/audit.jsonl"
 
     def run(self) -> None:
         """List the queue once, oldest first, and do each job."""
-        for folder in (self._claims, self._reports, self._running, self._results, self._outbox):
+        for folder in (self._claims, self._reports, self._running, self._results, self._records):
             os.makedirs(folder, exist_ok=True)
         with os.scandir(self._queue) as entries:
             waiting = sorted((entry.stat().st_mtime_ns, entry.name) for entry in entries)
@@ -191,48 +207,55 @@ class Loop:
 
     def do(self, job_id: str) -> None:
         """One job."""
-        claim = f"{self._claims}/{job_id}.1.{self._owner}.{job_id[:16]}"
+        claim = f"{self._claims}/{job_id}.1.{_PROCESS}.{job_id[:16]}"
         self._take(job_id, claim)
-        self._note(job_id)  # started
+        self._start(job_id, claim)
         kept, *documents = self._texts.of(job_id)
-        entry = f"{DEVICE}.{job_id}.1.{job_id[:16]}.json"
-        self._note(job_id)  # finished
-        self._keep(entry, kept)
-        look(f"{claim}.s1-30000")
+        record = f"{self._records}/{job_id[:16]}.json"
+        self._keep(record, kept)
         self._end(job_id, claim, documents)
-        remove(f"{self._outbox}/{entry}")
+        os.unlink(record)
         self._note(job_id)  # delivered
+        self._note(job_id)  # finished
+        look(f"{self._scratch}/{job_id}.{job_id[:16]}")
 
     def _note(self, job_id: str) -> None:
         os.write(self._lines, self._texts.line(job_id))
 
     def _take(self, job_id: str, claim: str) -> None:
         waiting = f"{self._queue}/{job_id}.json"
+        look(f"{self._histories}/{job_id}.json")
         read(waiting)
         look(f"{self._running}/{job_id}.json")
-        look(f"{self._histories}/{job_id}.json")
         os.rename(waiting, f"{claim}.c0-30000")
         os.link(f"{claim}.c0-30000", f"{self._running}/{job_id}.json")
         look(f"{self._cancels}/{job_id}.json")
         self._note(job_id)  # claimed
-        os.rename(f"{claim}.c0-30000", f"{claim}.s1-30000")
-        self._files.settle(self._claims, self._queue)
-        look(f"{self._cancels}/{job_id}.json")
-        look(f"{self._scratch}/{job_id}")
 
-    def _keep(self, entry: str, content: bytes) -> None:
-        beside = f"{self._outbox}/.{entry}.new.tmp"
-        self._files.write(beside, content)
-        os.rename(beside, f"{self._outbox}/{entry}")
-        self._files.settle(self._outbox)
+    def _start(self, job_id: str, claim: str) -> None:
+        self._files.settle_file(f"{claim}.c0-30000")
+        look(f"{claim}.c0-30000")
+        os.rename(f"{claim}.c0-30000", f"{claim}.s1-30000")
+        look(f"{self._cancels}/{job_id}.json")
+        self._files.settle(self._claims, self._queue)
+        self._note(job_id)  # started
+
+    def _keep(self, record: str, content: bytes) -> None:
+        folder, name = os.path.split(record)
+        beside = f"{folder}/.{name}.new.tmp"
+        self._own.write(beside, content)
+        os.rename(beside, record)
+        self._own.settle(folder)
 
     def _end(self, job_id: str, claim: str, documents: list[bytes]) -> None:
         folders = (self._results, self._reports, self._statuses)
+        look(f"{claim}.s1-30000")
+        look(f"{self._statuses}/{job_id}.json")
         for folder, content in zip(folders, documents, strict=True):
             self._files.write(f"{folder}/.{job_id}.json.{job_id[:16]}.tmp", content)
         look(f"{self._results}/{job_id}.json")
         self._files.settle(*folders)
-        look(f"{self._statuses}/{job_id}.json")
+        look(f"{claim}.s1-30000")
         os.rename(f"{claim}.s1-30000", f"{claim}.d2-30000")
         self._files.settle(self._claims)
         for folder in folders:
@@ -240,7 +263,7 @@ class Loop:
         for leftover in (self._histories, self._cancels):
             look(f"{leftover}/{job_id}.json")
         self._files.settle(*folders)
-        remove(f"{self._running}/{job_id}.json")
+        os.unlink(f"{self._running}/{job_id}.json")
         os.rename(f"{claim}.d2-30000", f"{self._finished}/{job_id}.json")
 
 
@@ -263,4 +286,4 @@ class Least(Loop):
 if __name__ == "__main__":
     secret = from_sqooler_text(os.environ["PRIVATE_JWK_STR"]) if "--signed" in sys.argv else None
     loop = Least if "--least" in sys.argv else Loop
-    loop(sys.argv[1], fsync="--fsync" in sys.argv, key=secret).run()
+    loop(sys.argv[1], sys.argv[2], fsync="--fsync" in sys.argv, key=secret).run()

@@ -30,6 +30,8 @@ class Sizes:
     calm: float = 2.0
     #: Counts: two runs of so many jobs; their difference holds no start-up.
     traced: tuple[int, int] = (50, 150)
+    #: Way: jobs in the queue; the one in the middle is looked at.
+    way_jobs: int = 40
     #: MongoDB: jobs in the queue (the server of the tests is slow when many wait), rounds, and
     #: the round-trip times that are added (seconds).
     mongo_jobs: int = 100

@@ -139,7 +139,10 @@ def _bring(backend: Backend, records: Records, record: Record) -> Retried:
         return Retried(name, delivered=False, detail="it has no report")
     try:
         backend.ack(record.claim, record.signed)
-    except (LeaseLost, ReportRefused) as error:
+    except ReportRefused as error:
+        detail = f"the storage will never take it, the next daemon answers instead: {error}"
+        return Retried(name, delivered=False, detail=detail)
+    except LeaseLost as error:
         records.park(record, str(error))
         records.drop(record.token)
         return Retried(name, delivered=False, detail=f"parked again: {error}")

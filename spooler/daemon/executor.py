@@ -63,9 +63,10 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The job is not ours any more, or cannot be known to be."""
+    """The job is not ours any more; or it cannot be known, and is `left` to the next process."""
 
     reason: str
+    left: bool = False
 
 
 #: What becomes of a claim.
@@ -88,15 +89,10 @@ class Work:
     signed: SignedReport | None = None
 
     @property
-    def claim(self) -> Claim:
-        """The claim, as it is by now."""
-        return self.held.claim
-
-    @property
     def outcome(self) -> Outcome:
         """The end of a job that has come to one."""
         if not isinstance(self.end, Outcome):
-            raise TypeError(f"job {self.claim.job.id} has no outcome")
+            raise TypeError(f"job {self.held.claim.job.id} has no outcome")
         return self.end
 
 
@@ -147,9 +143,8 @@ class Executor:
                 self._see_through(work)
             case GiveBack(reason):
                 self._give_back(work, reason)
-            case Lost(reason):
-                feed.leases.drop(claim.token)
-                self._tell(EventName.JOB_LOST, work, reason=reason)
+            case Lost(reason, left):
+                self._lose(work, reason, left=left)
         _clear(work.scratch)
         if unusable is not None:
             raise unusable
@@ -174,7 +169,7 @@ class Executor:
         control = Control(note)
         self._control = control
         held = feed.leases.hold(claim, control.stop)
-        scratch = f"{self._scratch}/{claim.job.key}.{claim.token}"
+        scratch = f"{self._scratch}/{claim.job.key}.{claim.lease.token}"
         began = self._shared.clock.now()
         since = self._shared.clock.monotonic()
         work = Work(feed, held, rules, version, control, scratch, began, since)
@@ -185,7 +180,7 @@ class Executor:
 
     def admit(self, work: Work) -> Work:
         """Refuse what is not to be run at all."""
-        claim = work.claim
+        claim = work.held.claim
         if claim.cancelled:
             end = Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
             return replace(work, end=end)
@@ -195,54 +190,61 @@ class Executor:
 
     def start(self, work: Work) -> Work:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
-        seconds = self._allowed(work) + _AROUND_A_RUN
-        queue = work.claim.job.queue
+        seconds = self._wanted(work) + _AROUND_A_RUN
+        queue = work.held.claim.job.queue
 
         def trouble(error: BackendUnavailable) -> None:
             work.feed.outage.noticed(error, queue, device=work.rules.name)
 
+        def full(error: BackendUnavailable) -> None:
+            self._shared.room.missing(error, job=work.held.claim.job.id)
+
         try:
             persist(lambda: work.feed.leases.started(work.held, seconds), self._patience, trouble)
+            if not work.feed.backend.traits.keeps_claims:
+                record = Record(work.held.claim, work.rules.name)
+                persist(lambda: work.feed.records.keep(record), self._patience, full)
         except LeaseLost as error:
             return replace(work, end=Lost(str(error)))
         except BackendUnavailable as error:
             # Stopping: the next process finds the claim and gives it back.
-            return replace(work, end=Lost(str(error)))
+            return replace(work, end=Lost(str(error), left=True))
         self._tell(EventName.JOB_STARTED, work)
         return work
 
     def run(self, work: Work) -> Work:
         """Have the handler run the job, for as long as device, job and lease allow."""
-        claim = work.claim
-        request = RunRequest(
-            claim.job.id, claim.attempt, claim.job.payload, self._allowed(work), work.scratch
-        )
+        claim, allowed = work.held.claim, self._allowed(work)
+        request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
             return replace(work, end=self._runner.run(request, work.control))
         except PayloadInvalid as error:
             return replace(work, end=Outcome(State.ERROR, str(error)))
         except RunStopped as stopped:
-            return replace(work, end=self._stopped(StopReason(stopped.reason), work))
+            return replace(work, end=self._stopped(StopReason(stopped.reason), work, allowed))
+
+    def _wanted(self, work: Work) -> float:
+        """Seconds that device and job allow a run."""
+        limit = work.held.claim.job.limits.timeout
+        return work.rules.timeout if limit is None else min(work.rules.timeout, limit)
 
     def _allowed(self, work: Work) -> float:
-        """Seconds that this run may take."""
-        claim, seconds = work.claim, work.rules.timeout
-        if claim.job.limits.timeout is not None:
-            seconds = min(seconds, claim.job.limits.timeout)
-        if claim.until is not None:
-            left = claim.until - self._shared.clock.monotonic() - _AROUND_A_RUN
-            seconds = min(seconds, max(left, 0.0))
-        return seconds
+        """Seconds that this run may take, before the deadline of its storage too."""
+        until, wanted = work.held.claim.until, self._wanted(work)
+        if until is None:
+            return wanted
+        left = until - self._shared.clock.monotonic() - _AROUND_A_RUN
+        return min(wanted, max(left, 0.0))
 
-    def _stopped(self, reason: StopReason, work: Work) -> End:
+    def _stopped(self, reason: StopReason, work: Work, allowed: float) -> End:
         if reason is StopReason.LEASE_LOST:
-            return Lost("another daemon has taken the job over")
+            return Lost(work.held.lost or "another daemon has taken the job over")
         if reason is StopReason.CANCELLED:
             return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
         if reason is StopReason.TIMEOUT:
-            seconds = self._allowed(work)
-            whose = "device" if seconds == work.rules.timeout else "job"
-            return Outcome(State.ERROR, f"timed out after {seconds:g} s ({whose} limit)")
+            whose = "job" if allowed == self._wanted(work) else "storage"
+            whose = "device" if allowed == work.rules.timeout else whose
+            return Outcome(State.ERROR, f"timed out after {allowed:g} s ({whose} limit)")
         if work.rules.rerun is Rerun.ALWAYS:
             return GiveBack("the daemon was stopped")
         return Outcome(
@@ -277,9 +279,9 @@ class Executor:
         )
 
     def _kept_at(self, work: Work) -> str:
-        job = work.claim.job
+        job = work.held.claim.job
         device = key_of(work.rules.name)
-        return f"{self._files}/{device}/{job.key}.{work.claim.attempt}"
+        return f"{self._files}/{device}/{job.key}.{work.held.claim.attempt}"
 
     def _move(self, source: str, target: str, work: Work) -> bool:
         """A full disk is waited for: the run is over, and its files are part of its result."""
@@ -297,7 +299,7 @@ class Executor:
             return True
 
         def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.claim.job.id)
+            self._shared.room.missing(error, job=work.held.claim.job.id)
 
         try:
             return persist(move, self._patience, full)
@@ -317,12 +319,12 @@ class Executor:
         def keep() -> None:
             try:
                 self._disk.make_folder(Path(place).parent)
-                self._disk.publish(place, data, mark=work.claim.token)
+                self._disk.publish(place, data, mark=work.held.claim.lease.token)
             except OSError as error:
                 raise unavailable(error, place) from error
 
         def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.claim.job.id)
+            self._shared.room.missing(error, job=work.held.claim.job.id)
 
         where = f"it is kept on the daemon's machine: {place}"
         try:
@@ -337,14 +339,14 @@ class Executor:
 
     def sign(self, work: Work) -> Work:
         """Make the report, and sign it."""
-        claim, outcome = work.claim, work.outcome
+        claim, outcome = work.held.claim, work.outcome
         report = Report(
             claim.job.id,
             claim.job.queue,
             work.rules.name,
             work.version,
             claim.attempt,
-            str(claim.owner),
+            str(claim.lease.owner),
             Status(outcome.state, outcome.reason, work.began, self._shared.clock.now()),
             outcome.result,
             digest=claim.job.digest,
@@ -354,25 +356,35 @@ class Executor:
 
     def keep(self, work: Work) -> Work:
         """Make the report safe; from now on nothing of it can be lost."""
-        record = Record(work.claim, work.rules.name, Phase.REPORT, work.signed)
+        record = Record(work.held.claim, work.rules.name, Phase.REPORT, work.signed)
         work.feed.delivery.keep(record, self._patience)
         return work
 
     def deliver(self, work: Work) -> Work:
         """Bring the report to the storage, or leave it to the feed's thread."""
-        work.feed.delivery.deliver(work.claim.token)
+        work.feed.delivery.deliver(work.held.claim.lease.token)
         return work
+
+    def _lose(self, work: Work, reason: str, *, left: bool) -> None:
+        """Let go of a claim; what is written down of it is past, or is left to the next process."""
+        work.feed.leases.drop(work.held.claim.lease.token)
+        try:
+            if not left:
+                work.feed.returns.forget(work.held.claim)
+        except BackendUnavailable as error:  # of our own disk
+            self._shared.room.missing(error, job=work.held.claim.job.id)
+        self._tell(EventName.JOB_LOST, work, reason=reason)
 
     # --- back to the queue ------------------------------------------------------------------
 
     def _give_back(self, work: Work, reason: str) -> None:
-        queue = work.claim.job.queue
+        queue = work.held.claim.job.queue
 
         def trouble(error: BackendUnavailable) -> None:
             work.feed.outage.noticed(error, queue, device=work.rules.name)
 
         def give_back() -> None:
-            work.feed.returns.give_back(work.claim, reason, refund=True)
+            work.feed.returns.give_back(work.held.claim, reason, refund=True)
 
         try:
             persist(give_back, self._patience, trouble)
@@ -382,10 +394,10 @@ class Executor:
             pass  # stopping: the lease runs out, and the next daemon finds the claim
         else:
             self._tell(EventName.JOB_RELEASED, work, reason=reason)
-        work.feed.leases.drop(work.claim.token)
+        work.feed.leases.drop(work.held.claim.lease.token)
 
     def _tell(self, event: EventName, work: Work, **fields: object) -> None:
-        claim = work.claim
+        claim = work.held.claim
         self._shared.observer.emit(
             event, device=work.rules.name, job=claim.job.id, attempt=claim.attempt, **fields
         )

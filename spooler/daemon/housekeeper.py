@@ -144,7 +144,7 @@ class Housekeeper:
             pause = self.round()
 
     def round(self) -> float:
-        """Do the duties that were asked for; seconds until the next is due at the latest."""
+        """One round of duties; seconds until the next is due at the latest."""
         wanted = self._bell.answer()
         if wanted & {Duty.ANNOUNCE, Duty.RECOVER}:
             self._punctual.heard()
@@ -182,7 +182,7 @@ class Housekeeper:
         """Show the progress of each run that has some; seconds until more may be shown."""
         now, soonest, shown = self._clock.monotonic(), None, {}
         for held in self.feed.leases.all():
-            token = held.claim.token
+            token = held.claim.lease.token
             at = self._shown_at.get(token, float("-inf"))
             wait = at + _SHOW_EVERY - now
             if held.progress and wait <= 0:

@@ -30,7 +30,8 @@ class Outage:
         """`ended` is called when the storage is back; `about` goes with each event."""
         self._ended = ended
         self._ended_at = float("-inf")
-        self._about = about
+        #: What all its events say: which storage it is.
+        self.about = about
         self._observer = observer
         self._clock = clock
         self._lock = threading.Lock()
@@ -60,7 +61,7 @@ class Outage:
             self._since[what] = self._clock.monotonic()
         event = EventName.QUEUE_UNAVAILABLE if what else EventName.STORAGE_UNAVAILABLE
         named = {"queue": what} if what else {}
-        self._observer.emit(event, error=str(error), **self._about, **named, **fields)
+        self._observer.emit(event, error=str(error), **self.about, **named, **fields)
 
     def over(self, queue: str = _ALL, **fields: object) -> None:
         """What was asked of the storage, and of `queue` where one is named, has been done."""
@@ -76,6 +77,6 @@ class Outage:
             event = EventName.QUEUE_RECOVERED if what else EventName.STORAGE_RECOVERED
             named = {"queue": what} if what else {}
             seconds = round(self._clock.monotonic() - since, 1)
-            self._observer.emit(event, seconds=seconds, **self._about, **named, **fields)
+            self._observer.emit(event, seconds=seconds, **self.about, **named, **fields)
             if not what:
                 self._ended()

@@ -23,11 +23,12 @@ def persist(
     to ask again. When `patience` ends, the last BackendUnavailable is raised; everything else that
     `action` raises goes through at once.
     """
-    backoff = Backoff()
+    backoff: Backoff | None = None
     while True:
         try:
             return action()
         except BackendUnavailable as error:
             trouble(error)
+            backoff = backoff or Backoff()
             if not patience(error.retry_after or backoff.wait()):
                 raise

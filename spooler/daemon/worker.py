@@ -157,7 +157,7 @@ class Worker:
             self._turns.served(source)
             self.policy.worked()
             self._executor.execute(source.feed, claim, self.rules, self.version)
-            source.ear.drained()
+            source.ear.pushed = True
             return True
         return self._look_later()
 
@@ -192,16 +192,15 @@ class Worker:
         if not feed.delivery.keeps_up(queue.name):
             return None
         try:
-            source.ear.listen()
-            pushed = source.ear.looking()
+            pushed = source.ear.look()
             claim = self._claim(source)
         except BackendUnavailable as error:
             feed.outage.noticed(error, queue.name, device=self.rules.name)
             source.rests_until = now + (error.retry_after or spread(_QUEUE_RESTS))
             return None
         feed.outage.over(queue.name)
-        if claim is not None:
-            source.ear.mistrust(claim, pushed=pushed)
+        if claim is not None and not pushed:
+            source.ear.mistrust(claim)
         return claim
 
     def _claim(self, source: Source) -> Claim | None:

@@ -38,9 +38,9 @@ class EventName(StrEnum):
     JOB_REQUEUED = "job.requeued"  # attempt, reason: taken from a dead owner, will run again
     JOB_LOST = "job.lost"  # attempt, reason: somebody else has taken the lease over
 
-    REPORT_DELIVERED = "report.delivered"  # waiting, digest (SHA-256 of what is signed)
-    REPORT_DELAYED = "report.delayed"  # waiting, reason: this report waits alone, it is no outage
-    REPORT_PARKED = "report.parked"  # waiting, digest, reason: it cannot be delivered, is kept
+    REPORT_DELIVERED = "report.delivered"  # storage, waiting, digest (SHA-256 of what is signed)
+    REPORT_DELAYED = "report.delayed"  # storage, waiting, reason: this report waits alone
+    REPORT_PARKED = "report.parked"  # storage, waiting, digest, reason: not delivered, kept
 
     DISK_FULL = "disk.full"  # error: this machine's disk takes no reports; no claims meanwhile
     DISK_RECOVERED = "disk.recovered"  # seconds: it takes them again

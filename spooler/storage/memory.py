@@ -94,7 +94,7 @@ class MemoryBackend:
     def claim(self, queue: Queue, lease: Lease) -> Claim | None:
         with self._storage.lock:
             for entry in self._of(queue):
-                if entry.claim is not None and entry.claim.token == lease.token:
+                if entry.claim is not None and entry.claim.lease.token == lease.token:
                     return entry.claim
             for entry in self._of(queue):
                 if entry.state is State.QUEUED and entry.eligible <= self._clock.monotonic():
@@ -136,13 +136,13 @@ class MemoryBackend:
     def ack(self, claim: Claim, signed: SignedReport) -> None:
         with self._storage.lock:
             entry = self._storage.entries.get((claim.job.queue, claim.job.id))
-            if entry is not None and entry.acked_token == claim.token:
+            if entry is not None and entry.acked_token == claim.lease.token:
                 return
             entry, _ = self._held(claim)
             final = signed.report.status.state
             entry.state = step(entry.state, ENDING[final])
             entry.signed = signed
-            entry.acked_token = claim.token
+            entry.acked_token = claim.lease.token
             entry.claim = None
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
@@ -215,9 +215,9 @@ class MemoryBackend:
         if (
             entry is None
             or held is None
-            or (held.attempt, held.token) != (claim.attempt, claim.token)
+            or (held.attempt, held.token) != (claim.attempt, claim.lease.token)
         ):
-            raise LeaseLost(f"job {claim.job.id} is no longer held by {claim.owner}")
+            raise LeaseLost(f"job {claim.job.id} is no longer held by {claim.lease.owner}")
         return entry, held
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,27 +18,44 @@ from benchmarks.aims import aims
 from benchmarks.drain import Run
 from benchmarks.figures import quantile, ratio
 from benchmarks.found import Found
-from benchmarks.peers import ALL, REFERENCE, SPOOLER, SQOOLER, THREAD, Peer
-from benchmarks.place import BenchmarkError, Place
+from benchmarks.peers import (
+    ALL,
+    REFERENCE,
+    REFERENCE_DURABLE,
+    SPOOLER,
+    SPOOLER_DURABLE,
+    SQLITE,
+    SQOOLER,
+    THREAD,
+    THREAD_DURABLE,
+    Peer,
+)
+from benchmarks.place import MEMORY, BenchmarkError, Place, fresh
 from benchmarks.running import Memory, run_to_end
 from benchmarks.sizes import FULL
+from benchmarks.sqlite_place import SqlitePlace
 from tests.benchmarks.tiny import TINY
 
 pytestmark = [pytest.mark.interop, pytest.mark.acceptance]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("peer", ALL, ids=lambda peer: peer.name)
-def test_every_peer_does_the_jobs(peer: Peer, place: Place) -> None:
+def test_every_peer_does_the_jobs(peer: Peer, tmp_path: Path) -> None:
     """Counted, and verified with sqooler's own code where they are signed."""
-    place.fill(5)
-    run_to_end(peer.drain(place, 5), place)
-    place.demand_done(5, signed=peer.signed)
-    assert not list(place.inside("queue").iterdir())
+    with fresh(peer.place, tmp_path) as place:
+        place.fill(5)
+        run_to_end(peer.drain(place, 5), place)
+        place.demand_done(5, signed=peer.signed)
+        assert place.seconds_between_results() > 0
+        if isinstance(place, Place):
+            assert not list(place.inside("queue").iterdir())
 
 
 @pytest.fixture
@@ -50,6 +70,22 @@ def done(place: Place) -> Place:
 def test_a_job_left_is_noticed(done: Place) -> None:
     with pytest.raises(BenchmarkError, match=r"4 jobs were to be done, and there are 3 results"):
         done.demand_done(4, signed=True)
+
+
+def test_what_is_wrong_on_sqlite_is_noticed(tmp_path: Path) -> None:
+    with fresh(SqlitePlace, tmp_path) as place:
+        place.fill(2)
+        with pytest.raises(BenchmarkError, match=r"2 jobs were to be done, and 0 are"):
+            place.demand_done(2, signed=True)
+        run_to_end(SQLITE.drain(place, 2), place)
+        place.demand_done(2, signed=True)
+        with closing(sqlite3.connect(place.folder / "spooler.db")) as connection, connection:
+            connection.execute(
+                "UPDATE reports SET report = "
+                "CAST(replace(CAST(report AS TEXT), '1.0.0', '9.9.9') AS BLOB)"
+            )
+        with pytest.raises(BenchmarkError, match="signature"):
+            place.demand_done(2, signed=True)
 
 
 def test_a_false_signature_is_noticed(done: Place) -> None:
@@ -111,11 +147,30 @@ def test_what_fails_is_said_and_the_rest_is_measured(
 
 
 @pytest.mark.skipif(not counts.available(), reason="strace is not installed")
-def test_the_reference_does_what_spooler_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(THREAD, REFERENCE), (THREAD_DURABLE, REFERENCE_DURABLE)]
+)
+def test_the_reference_does_what_spooler_does(tmp_path: Path, ours: Peer, theirs: Peer) -> None:
     """Else the ratio says nothing: bring benchmarks/run_reference.py up to date."""
-    found = counts.measure(TINY, tmp_path, lambda _: None, (THREAD, REFERENCE))
-    assert found["thread"][counts.RENAMES] >= 1
-    assert counts.differences(found["thread"], found["reference"]) == []
+    found = counts.measure(TINY, tmp_path, lambda _: None, (ours, theirs))
+    assert found[ours.name][counts.RENAMES] >= 1
+    assert found[ours.name][counts.FSYNCS] >= 2  # the daemon's own record, in any case
+    assert counts.differences(found[ours.name], found[theirs.name]) == []
+
+
+def test_without_fsync_the_state_lies_in_memory(place: Place) -> None:
+    """What the daemon syncs in any case must not be paid for there."""
+    for peer in (SPOOLER_DURABLE, REFERENCE_DURABLE):
+        peer.drain(place, 1)
+        assert place.state.parent == place.folder
+    for peer in (SPOOLER, REFERENCE):
+        place.fill(1)
+        run_to_end(peer.drain(place, 1), place)
+        assert MEMORY in place.state.parents
+        assert (place.state / "records").is_dir()
+    assert not (place.folder / "state").exists()
+    place.close()
+    assert not place.state.parent.exists()
 
 
 def test_counting_lines_of_strace() -> None:

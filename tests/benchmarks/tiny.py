@@ -18,6 +18,7 @@ TINY = Sizes(
     batch=3,
     calm=0.1,
     traced=(2, 4),
+    way_jobs=12,
     mongo_jobs=5,
     mongo_rounds=1,
     round_trips=(0.002,),

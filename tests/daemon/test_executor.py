@@ -17,20 +17,20 @@ from spooler.model.state import State
 from spooler.observe.events import EventName
 from spooler.protocols import RunControl
 from spooler.signing.jws import KeySet
-from spooler.testing.bench import DEVICE, TTL, new_token, other_owner
+from spooler.testing.bench import DEVICE, QUEUE, TTL, leased, new_lease
 from tests.daemon.parts import KEY, Parts
 
 
 def test_a_job_goes_its_way(parts: Parts) -> None:
     job_id = parts.submit(a=1)
     parts.execute()
-    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    assert parts.state_of(job_id) is State.DONE
     (request,) = parts.runner.requests
     assert (request.job_id, request.attempt, request.payload) == (job_id, 1, {"a": 1})
     expected = [EventName.JOB_CLAIMED, EventName.JOB_STARTED, EventName.REPORT_DELIVERED]
     assert parts.events() == [*expected, EventName.JOB_FINISHED]
-    assert parts.keeper.held_tokens() == set()
-    assert len(parts.outbox) == 0
+    assert parts.leases.tokens() == set()
+    assert len(parts.records) == 0
 
 
 def test_the_report_is_a_jws_that_says_everything(parts: Parts) -> None:
@@ -43,6 +43,7 @@ def test_the_report_is_a_jws_that_says_everything(parts: Parts) -> None:
     assert said["status"]["state"] == "done"
     assert said["result"]["data"] == {"value": 1}
     assert said["owner"] == str(parts.owner)
+    assert (said["device"], said["queue"], said["attempt"]) == (DEVICE, QUEUE.name, 1)
 
 
 def test_started_is_noted_before_the_handler_runs(parts: Parts) -> None:
@@ -61,9 +62,9 @@ def test_started_is_noted_before_the_handler_runs(parts: Parts) -> None:
     ("trouble", "state", "word"),
     [
         (PayloadInvalid("shots must be a number"), State.ERROR, "shots must be a number"),
-        (RunStopped(StopReason.TIMEOUT), State.ERROR, "600 s"),
+        (RunStopped(StopReason.TIMEOUT), State.ERROR, "timed out after 600 s (device limit)"),
         (RunStopped(StopReason.CANCELLED), State.CANCELLED, "while it ran"),
-        (RunStopped(StopReason.SHUTDOWN), State.ERROR, "submit it again"),
+        (RunStopped(StopReason.SHUTDOWN), State.ERROR, "Submit the job again"),
     ],
 )
 def test_how_a_run_may_end(parts: Parts, trouble: Exception, state: State, word: str) -> None:
@@ -86,7 +87,7 @@ def test_a_stopped_run_of_a_device_that_repeats_goes_back(parts: Parts) -> None:
     parts.rules = replace(parts.rules, rerun=Rerun.ALWAYS)
     job_id = parts.submit()
     parts.execute()
-    assert parts.submitter.status(DEVICE, job_id).state is State.QUEUED
+    assert parts.state_of(job_id) is State.QUEUED
     assert parts.claim().attempt == 1, "the attempt is refunded"
 
 
@@ -98,23 +99,23 @@ def test_a_device_that_cannot_be_used_gives_the_job_back_and_rests(parts: Parts)
     job_id = parts.submit()
     with pytest.raises(DeviceUnusable):
         parts.execute()
-    assert parts.submitter.status(DEVICE, job_id).state is State.QUEUED
+    assert parts.state_of(job_id) is State.QUEUED
 
 
 def test_a_lost_lease_publishes_nothing(parts: Parts) -> None:
     def act(_: RunRequest, control: RunControl) -> Outcome:
         parts.clock.advance(TTL + 1)
-        assert parts.backend.reclaim(DEVICE, other_owner(), TTL, new_token()) is not None
-        parts.keeper.renew_due()
+        assert parts.backend.reclaim(QUEUE, new_lease(), leased) is not None
+        parts.leases.renew_due()
         assert control.stop_reason is StopReason.LEASE_LOST
         raise RunStopped(control.stop_reason)
 
     parts.runner.act = act
     job_id = parts.submit()
     parts.execute()
-    assert parts.submitter.status(DEVICE, job_id).state is State.RUNNING
+    assert parts.state_of(job_id) is State.RUNNING
     assert EventName.JOB_LOST in parts.events()
-    assert len(parts.outbox) == 0
+    assert len(parts.records) == 0
 
 
 def test_a_cancelled_or_broken_job_never_reaches_the_handler(parts: Parts) -> None:
@@ -146,13 +147,13 @@ def test_nothing_starts_while_the_storage_is_away(parts: Parts) -> None:
         return True
 
     parts.runner.act = act
-    parts.executor._patience = patience
-    parts.executor.execute(claim, parts.rules, "1")
+    parts.patience = patience  # type: ignore[method-assign]
+    parts.executor.execute(parts.feed, claim, parts.rules, "1")
     assert ran_at == [3]
-    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    assert parts.state_of(job_id) is State.DONE
 
 
-def test_published_files_are_kept_and_the_rest_is_gone(parts: Parts, tmp_path: Path) -> None:
+def test_published_files_are_kept_and_the_rest_is_gone(parts: Parts) -> None:
     def act(request: RunRequest, _: RunControl) -> Outcome:
         folder = Path(request.scratch)
         (folder / "traces").mkdir(parents=True)
@@ -163,9 +164,9 @@ def test_published_files_are_kept_and_the_rest_is_gone(parts: Parts, tmp_path: P
     parts.runner.act = act
     job_id = parts.submit()
     parts.execute()
-    kept = tmp_path / "files" / DEVICE / f"{job_id}.1" / "traces" / "one.h5"
+    kept = parts.state / "files" / DEVICE / f"{job_id}.1" / "traces" / "one.h5"
     assert kept.read_text() == "data"
-    assert not list((tmp_path / "scratch").iterdir())
+    assert not list((parts.state / "scratch").iterdir())
     assert parts.submitter.result(DEVICE, job_id).artifacts[0].path == "traces/one.h5"
 
 
@@ -182,7 +183,7 @@ def test_a_published_file_that_is_gone_does_not_cost_the_result(parts: Parts) ->
     job_id = parts.submit()
     parts.execute()
     assert parts.waits == []
-    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    assert parts.state_of(job_id) is State.DONE
     result = parts.submitter.result(DEVICE, job_id)
     assert result.data == {"value": 7}
     assert [each.path for each in result.artifacts] == ["there.h5"]

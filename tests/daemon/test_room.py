@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,6 @@ from spooler.daemon.room import LEAST
 from spooler.model.state import State
 from spooler.observe.board import Board
 from spooler.observe.events import EventName
-from spooler.testing.bench import DEVICE, signed_report
 from tests.daemon.parts import Parts
 
 
@@ -55,26 +55,24 @@ def test_less_than_a_little_is_none(parts: Parts, disk: Disk) -> None:
     assert not parts.room.there(), "no more files can be made"
     disk.files = 1
     assert parts.room.there()
-    assert parts.events() == [EventName.OUTBOX_FULL, EventName.OUTBOX_ROOM], "told once"
+    assert parts.events() == [EventName.DISK_FULL, EventName.DISK_RECOVERED], "told once"
 
 
-def test_what_has_refused_a_report_is_tried_before_the_next_run(
-    parts: Parts, disk: Disk, tmp_path: Path
-) -> None:
+def test_what_has_refused_a_report_is_tried_before_the_next_run(parts: Parts, disk: Disk) -> None:
     """A quota does not show in what is free."""
     job_id = parts.submit()
-    held = parts.keeper.hold(parts.claim(), lambda _: None)
+    held = parts.hold()
     disk.refuses = True
-    parts.delivery.finish(held, signed_report(held.claim), parts.patience)
-    assert parts.submitter.status(DEVICE, job_id).state is State.DONE
+    parts.finish(held.claim)
+    assert parts.state_of(job_id) is State.DONE
     assert not parts.room.there()
-    told = [each for each in parts.seen if each.name is EventName.OUTBOX_FULL]
+    told = [each for each in parts.seen if each.name is EventName.DISK_FULL]
     assert len(told) == 1
     assert told[0].fields["job"] == job_id
     assert "quota" in told[0].fields["error"]
     disk.refuses = False
     assert parts.room.there()
-    assert not list(tmp_path.glob(".room*")), "nothing is left of the look"
+    assert not list(parts.state.glob(".room*")), "nothing is left of the look"
 
 
 def test_health_says_so(parts: Parts, disk: Disk) -> None:
@@ -92,6 +90,7 @@ def test_health_says_so(parts: Parts, disk: Disk) -> None:
 
 
 def test_a_state_folder_that_was_removed_is_made_again_for_us_alone(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "state")
+    parts = Parts(tmp_path)
+    shutil.rmtree(parts.state)
     assert parts.room.there()
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750

@@ -11,18 +11,15 @@ from typing import Any
 import pytest
 
 from spooler.clock import SystemClock
+from spooler.daemon.schedule.drain import Drain, Serve, Tickets
 from spooler.daemon.schedule.windows import Window
-from spooler.daemon.tickets import Tickets
-from spooler.daemon.worker import Worker
-from spooler.errors import ConfigError, DeviceUnusable
+from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
 from spooler.model.state import State
 from spooler.observe.events import EventName
-from spooler.testing.bench import DEVICE, TTL
-from tests.daemon.parts import Parts
-
-PATIENCE = 20.0
+from spooler.testing.bench import DEVICE, QUEUE
+from tests.daemon.parts import PATIENCE, Looks, Parts
 
 
 class Loop:
@@ -32,22 +29,13 @@ class Loop:
         self.parts = Parts(folder, clock=SystemClock())  # type: ignore[arg-type]
         self.finished = threading.Semaphore(0)
         self.parts.runner.act = self.act
-        self.parts.rules = replace(self.parts.rules, poll_interval=options.pop("poll", 0.05))
-        self.worker = Worker(
-            rules=self.parts.rules,
-            backend=self.parts.backend,
-            runner=self.parts.runner,
-            executor=self.parts.executor,
-            owner=self.parts.owner,
-            ttl=TTL,
-            clock=self.parts.clock,
-            observer=self.parts.executor._observer,
-            tickets=options.pop("tickets", Tickets()),
-            hurry=threading.Event(),
-            outage=self.parts.outage,
-            room=self.parts.room,
-            **options,
-        )
+        poll = options.pop("poll", 0.05)
+        self.parts.rules = replace(self.parts.rules, poll_interval=poll)
+        late = options.pop("late", lambda: None)
+        once = options.pop("once", False)
+        policy = Drain(self.parts.clock) if once else Serve(lambda: 2 * poll)
+        self.worker = self.parts.worker(policy, **options)
+        self.worker.late = late
         self.thread = threading.Thread(target=self.worker.run)
 
     def act(self, *_: object) -> Outcome:
@@ -125,7 +113,7 @@ def test_a_push_that_has_gone_silent_is_renewed(make: Make) -> None:
     assert loop.finished.acquire(timeout=PATIENCE)
     loop.parts.submit()
     assert loop.finished.acquire(timeout=PATIENCE)
-    assert EventName.PUSH_SILENT in loop.parts.events()
+    assert EventName.PUSH_LOST in loop.parts.events()
     assert loop.parts.storage.wakers[DEVICE], "a new subscription"
 
 
@@ -140,18 +128,23 @@ def test_a_backlog_is_drained_without_waiting(make: Make) -> None:
 
 
 def test_an_outage_is_told_once_and_outlived(make: Make) -> None:
-    loop = make(poll=0.05)
+    """Once it is noticed the worker passes the storage by, until the feed's thread has it back."""
+    loop = make(poll=0.01)
+    loop.deafen()
     loop.parts.backend.away = True
     loop.parts.submit()
-    loop.worker.wake()
-    away = threading.Event()
-    while not away.wait(0.01):
-        if loop.parts.backend.calls.count("claim") > 4:
-            away.set()
+    while not loop.parts.outage.lasts:
+        time.sleep(0.005)
+    asked, looked = loop.parts.backend.calls.count("claim"), threading.Semaphore(0)
+    loop.worker.late = looked.release  # it looks, and looks again
+    for _ in range(5):
+        assert looked.acquire(timeout=PATIENCE)
+    assert loop.parts.backend.calls.count("claim") == asked
     loop.parts.backend.away = False
+    loop.parts.desk.housekeeper.round()
     assert loop.finished.acquire(timeout=PATIENCE)
-    assert loop.parts.events().count(EventName.STORAGE_AWAY) == 1
-    assert EventName.STORAGE_BACK in loop.parts.events()
+    assert loop.parts.events().count(EventName.STORAGE_UNAVAILABLE) == 1
+    assert loop.parts.events().count(EventName.STORAGE_RECOVERED) == 1
 
 
 def test_a_device_that_rests_comes_back(make: Make) -> None:
@@ -170,8 +163,8 @@ def test_a_device_that_rests_comes_back(make: Make) -> None:
     loop.parts.submit()
     assert loop.finished.acquire(timeout=PATIENCE)
     events = loop.parts.events()
-    assert EventName.DEVICE_UNUSABLE in events
-    assert events.count(EventName.DEVICE_OPEN) == 2
+    assert EventName.DEVICE_RESTED in events
+    assert events.count(EventName.DEVICE_OPENED) == 2
 
 
 def test_once_ends_with_the_queue(make: Make) -> None:
@@ -191,7 +184,21 @@ def test_once_says_what_a_device_that_rests_has_left(tmp_path: Path) -> None:
     loop.start()
     loop.thread.join(PATIENCE)
     assert not loop.thread.is_alive()
-    assert loop.worker.left == 1
+    assert loop.worker.policy.left == 1
+
+
+def test_once_looks_on_for_a_moment_at_jobs_that_cannot_be_had(parts: Parts) -> None:
+    """A job in between begins that moment anew."""
+    drain = Drain(parts.clock)
+    for _ in range(2):
+        assert drain.look_again(lambda: 2) is not None
+        parts.clock.advance(2.9)
+        assert drain.look_again(lambda: 2) is not None
+        drain.worked()
+    assert drain.look_again(lambda: 2) is not None
+    parts.clock.advance(3.1)
+    assert drain.look_again(lambda: 2) is None
+    assert drain.left == 2
 
 
 def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
@@ -203,7 +210,7 @@ def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
     loop.thread.join(PATIENCE)
     assert not loop.thread.is_alive()
     assert len(loop.parts.runner.requests) == 2
-    assert loop.parts.backend.depth(DEVICE) == 1
+    assert loop.parts.backend.depth(QUEUE) == 1
     assert loop.worker.card == DeviceCard(DEVICE)
 
 
@@ -225,21 +232,25 @@ def test_a_calibration_that_cannot_be_made_stops_nobody(make: Make, trouble: Exc
     assert loop.finished.acquire(timeout=PATIENCE), "the device goes on"
     assert loop.thread.is_alive()
     assert "calibration failed" in loop.worker.card.note
+    assert EventName.CALIBRATION_FAILED in loop.parts.events()
+    assert EventName.DEVICE_CALIBRATED not in loop.parts.events()
 
 
-def test_no_claim_while_the_storage_does_not_keep_up(make: Callable[..., Loop]) -> None:
-    asked, keeps_up = threading.Semaphore(0), threading.Event()
+def test_no_claim_while_the_storage_does_not_keep_up(parts: Parts) -> None:
+    """Five reports of this queue are not taken; the next job waits in the queue, for a minute."""
 
-    def asking() -> bool:
-        asked.release()
-        return keeps_up.is_set()
+    def refuse(*_: object) -> None:
+        raise BackendUnavailable("the disk of the storage is full", scope=Scope.QUEUE)
 
-    loop = make(keeps_up=asking)
-    job = loop.parts.submit()
-    for _ in range(2):
-        assert asked.acquire(timeout=30), "it asks again and again"
-    assert "claim" not in loop.parts.backend.calls
-    keeps_up.set()
-    assert loop.finished.acquire(timeout=30)
-    loop.stop()
-    assert loop.parts.submitter.status(DEVICE, job).state is State.DONE
+    jobs = [parts.submit() for _ in range(6)]
+    parts.backend.before["ack"] = refuse
+    claimed: list[int] = []
+    policy = Looks(parts.clock, 58, lambda: claimed.append(parts.backend.calls.count("claim")))
+    parts.worker(policy).run()
+    assert len(parts.runner.requests) == 5
+    assert set(claimed) == {5}, "it looks on, and claims nothing"
+    del parts.backend.before["ack"]
+    parts.clock.advance(30.0)
+    parts.delivery.retry()
+    parts.worker(Looks(parts.clock, 2, lambda: None)).run()
+    assert {parts.state_of(job) for job in jobs} == {State.DONE}

@@ -18,7 +18,7 @@ def tell(board):
 
 
 def test_a_device_through_a_job(board, tell):
-    tell(E.DEVICE_OPEN, device="q")
+    tell(E.DEVICE_OPENED, device="q")
     assert board.snapshot().devices["q"].activity is Activity.IDLE
     tell(E.JOB_CLAIMED, device="q", job="a", attempt=1)
     tell(E.JOB_STARTED, device="q", job="a", attempt=1)
@@ -58,36 +58,69 @@ def test_the_end_of_another_job_leaves_the_running_one_alone(board, tell):
 
 
 def test_windows_and_unusable_devices(board, tell):
-    tell(E.DEVICE_WINDOW, device="q", kind="calibration", open=True)
+    tell(E.WINDOW_OPENED, device="q", kind="calibration")
     assert board.snapshot().devices["q"].activity is Activity.WINDOW
     assert board.snapshot().devices["q"].note == "calibration"
-    tell(E.DEVICE_WINDOW, device="q", kind="calibration", open=False)
+    tell(E.WINDOW_CLOSED, device="q", kind="calibration")
     assert board.snapshot().devices["q"].activity is Activity.IDLE
-    tell(E.DEVICE_UNUSABLE, device="q", error="no laser")
+    tell(E.DEVICE_RESTED, device="q", error="no laser")
     assert board.snapshot().devices["q"].note == "no laser"
     assert not board.snapshot().healthy
-    assert "unusable: q" in board.snapshot().line()
-    tell(E.DEVICE_OPEN, device="q")
+    assert "resting: q" in board.snapshot().line()
+    tell(E.DEVICE_OPENED, device="q")
     assert board.snapshot().healthy
 
 
-def test_storage_and_outbox(board, tell):
-    tell(E.STORAGE_AWAY, error="connection refused")
-    tell(E.REPORT_DELIVERED, device="q", job="a", waiting=3)
+def test_storage_and_reports(board, tell):
+    tell(E.STORAGE_UNAVAILABLE, storage="lab", error="connection refused")
+    tell(E.REPORT_DELIVERED, storage="lab", device="q", job="a", waiting=3)
     away = board.snapshot()
     assert not away.healthy
+    assert list(away.away) == ["lab"]
     assert away.last_error == "connection refused"
     assert away.waiting == 3
-    assert "storage away" in away.line()
+    assert "unavailable: lab" in away.line()
     assert "3 reports waiting" in away.line()
-    tell(E.STORAGE_BACK, seconds=2.0)
-    tell(E.REPORT_DELIVERED, device="q", job="a", waiting=0)
+    tell(E.STORAGE_RECOVERED, storage="lab", seconds=2.0)
+    tell(E.REPORT_DELIVERED, storage="lab", device="q", job="a", waiting=0)
     assert board.snapshot().healthy
     assert board.snapshot().waiting == 0
 
 
+def test_each_storage_and_each_queue_is_away_for_itself(board, tell):
+    tell(E.STORAGE_UNAVAILABLE, storage="lab", error="refused")
+    since = board.snapshot().away["lab"]
+    tell(E.QUEUE_UNAVAILABLE, storage="frb", queue="fold", error="no permission")
+    tell(E.STORAGE_UNAVAILABLE, storage="lab", error="refused again")
+    assert board.snapshot().away["lab"] == since, "since it was first told of"
+    assert "unavailable: frb:fold lab" in board.snapshot().line()
+    tell(E.STORAGE_RECOVERED, storage="frb", seconds=1.0)
+    tell(E.STORAGE_RECOVERED, storage="lab", seconds=1.0)
+    assert list(board.snapshot().away) == ["frb:fold"]
+    assert not board.snapshot().healthy
+    tell(E.QUEUE_RECOVERED, storage="frb", queue="fold", seconds=1.0)
+    assert board.snapshot().healthy
+
+
+def test_the_reports_of_all_storages_are_counted_together(board, tell):
+    tell(E.REPORT_DELAYED, storage="lab", device="q", job="a", waiting=2, reason="too large")
+    tell(E.REPORT_DELIVERED, storage="frb", device="q", job="b", waiting=1)
+    assert board.snapshot().waiting == 3
+    assert board.snapshot().healthy, "a report that waits alone needs nobody to come"
+    tell(E.REPORT_PARKED, storage="lab", device="q", job="a", waiting=0, reason="refused")
+    assert board.snapshot().waiting == 1
+
+
+def test_a_full_disk_of_our_own(board, tell):
+    tell(E.DISK_FULL, error="less than 1 MiB is free")
+    assert not board.snapshot().healthy
+    assert "own disk full" in board.snapshot().line()
+    tell(E.DISK_RECOVERED, seconds=1.0)
+    assert board.snapshot().healthy
+
+
 def test_a_snapshot_never_changes(board, tell):
-    tell(E.DEVICE_OPEN, device="q")
+    tell(E.DEVICE_OPENED, device="q")
     before = board.snapshot()
     tell(E.JOB_CLAIMED, device="q", job="a", attempt=1)
     assert before.devices["q"].activity is Activity.IDLE

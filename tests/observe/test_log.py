@@ -84,7 +84,7 @@ def test_chatter_of_libraries_is_left_out(lines):
 def test_bound_fields_are_in_every_line_of_the_thread(lines):
     with log.bound(device="echo", job="j"):
         logging.getLogger("spooler.daemon").info("inside", extra={"attempt": 3})
-        Observer(log.LogEvents()).emit(EventName.DEVICE_OPEN)
+        Observer(log.LogEvents()).emit(EventName.DEVICE_OPENED)
     logging.getLogger("spooler.daemon").info("outside")
     inside, event, outside = lines()
     assert (inside["device"], inside["job"], inside["attempt"]) == ("echo", "j", 3)

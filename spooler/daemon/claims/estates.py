@@ -57,13 +57,13 @@ class Estates:
 
     def standing(self, claim: Claim) -> Standing:
         """What is known of the holder of somebody's claim."""
-        estate = self._estate_of(claim.owner)
+        estate = self._estate_of(claim.lease.owner)
         if estate is None or estate == self._mine.folder.parent:
             return Standing.LEASED
         legacy = self._adopted(estate)
-        if legacy is None or claim.token in self._doubtful.get(estate, ()):
+        if legacy is None or claim.lease.token in self._doubtful.get(estate, ()):
             return Standing.LEASED
-        record = legacy.get(claim.token)
+        record = legacy.get(claim.lease.token)
         if record is not None and record.phase is not Phase.HELD:
             return Standing.SPARED
         return Standing.DEAD
@@ -116,11 +116,12 @@ class Estates:
             try:
                 if not _is_ours(folder) or not legacy.lock():
                     return None
-                doubtful: set[str] = set()
+                told, doubtful = self._doubtful.get(process, set()), set[str]()
 
                 def unreadable(path: Path, why: str) -> None:
                     doubtful.add(path.stem)
-                    self._unreadable(path, why)
+                    if path.stem not in told:  # an estate is let go, and looked at again
+                        self._unreadable(path, why)
 
                 legacy.load(self._opened, unreadable)
             except OSError:

@@ -26,23 +26,23 @@ class Held:
     """A claim that is being kept alive; `claim` is its newest value."""
 
     def __init__(self, claim: Claim, stop: Callable[[StopReason], None], due: float) -> None:
-        self._claim = claim
+        self.claim = claim
         self._lock = threading.Lock()
         self.stop = stop
         self.due = due
         #: What is to be shown of its run; "" when that has been shown.
         self.progress = ""
-
-    @property
-    def claim(self) -> Claim:
-        return self._claim
+        #: Why the lease is not ours any more.
+        self.lost = ""
 
     def update(self, claim: Claim) -> None:
         """Take a newer value; what was known once stays known, whichever answer came last."""
         with self._lock:
-            started = claim.started or self._claim.started
-            cancelled = claim.cancelled or self._claim.cancelled
-            self._claim = replace(claim, started=started, cancelled=cancelled)
+            started = claim.started or self.claim.started
+            cancelled = claim.cancelled or self.claim.cancelled
+            ends = [each.until for each in (claim, self.claim) if each.until is not None]
+            until = max(ends, default=None)
+            self.claim = replace(claim, started=started, cancelled=cancelled, until=until)
         if cancelled:
             self.stop(StopReason.CANCELLED)
 
@@ -71,7 +71,7 @@ class Leases:
         """Renew `claim` from now on; `stop` is called when its run should end."""
         held = Held(claim, stop, self._clock.monotonic() + self._every)
         with self._guard:
-            self._held[claim.token] = held
+            self._held[claim.lease.token] = held
         return held
 
     def started(self, held: Held, seconds: float) -> None:
@@ -130,8 +130,9 @@ class Leases:
         except BackendUnavailable:
             held.due = self._clock.monotonic() + self._every / 2
             return
-        except LeaseLost:
-            self.drop(held.claim.token)
+        except LeaseLost as error:
+            held.lost = str(error)
+            self.drop(held.claim.lease.token)
             held.stop(StopReason.LEASE_LOST)
             return
         held.due = self._clock.monotonic() + self._every

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,9 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 
 from spooler.durable import Disk, read, unavailable
-from spooler.model.claim import Claim
+from spooler.errors import BackendUnavailable
+from spooler.model.claim import Attempt, Claim
+from spooler.model.job import Limits
 from spooler.model.records import (
     claim_from_json,
     claim_to_json,
@@ -40,6 +43,10 @@ PARKED = "parked"
 _LOCK = "lock"
 #: Bytes that a record may have: a report is bounded by the device's `max_output`.
 _LARGEST = 2**31
+
+
+class RecordsUnavailable(BackendUnavailable):
+    """Our own disk does not take a record, or does not give one back: no trouble of a storage."""
 
 
 class Phase(StrEnum):
@@ -64,7 +71,8 @@ class Record:
 
     @property
     def token(self) -> str:
-        return self.claim.token
+        """What the record is named after."""
+        return self.claim.lease.token
 
     @cached_property
     def digest(self) -> str:
@@ -90,12 +98,36 @@ def record_to_json(record: Record) -> bytes:
         "substitute": record.substitute,
     }
     if record.phase is Phase.HELD:
-        content["payload"] = record.claim.job.payload
+        content["held"] = _held_to_json(record.claim)
     if record.signed is not None:
         content["jws"] = record.signed.jws
         if not record.signed.jws:
             content["report"] = report_to_json(record.signed.report).decode()
     return to_json(content)
+
+
+def _held_to_json(claim: Claim) -> dict[str, Any]:
+    """What a job needs to go back to its queue, or to be judged, and a report does not."""
+    limits = claim.job.limits
+    return {
+        "payload": claim.job.payload,
+        "timeout": limits.timeout,
+        "attempts": limits.attempts,
+        "history": [
+            [each.number, each.owner, each.at.isoformat(), each.ended, each.started]
+            for each in claim.history
+        ],
+    }
+
+
+def _held_from_json(claim: Claim, said: dict[str, Any]) -> Claim:
+    limits = Limits(said["timeout"], said["attempts"])
+    history = tuple(
+        Attempt(number, owner, datetime.fromisoformat(at), ended, started)
+        for number, owner, at, ended, started in said["history"]
+    )
+    job = replace(claim.job, payload=said["payload"], limits=limits)
+    return replace(claim, job=job, history=history)
 
 
 def record_from_json(content: bytes, opened: Opened) -> Record:
@@ -105,7 +137,7 @@ def record_from_json(content: bytes, opened: Opened) -> Record:
         claim = claim_from_json(said["claim"])
         phase, signed = Phase(said["phase"]), None
         if phase is Phase.HELD:
-            claim = replace(claim, job=replace(claim.job, payload=said.get("payload")))
+            claim = _held_from_json(claim, said["held"])
         else:
             jws = str(said["jws"])
             report = report_from_json(opened(jws, str(said.get("report", ""))))
@@ -137,7 +169,9 @@ class Records:
             if not self.lock():
                 raise RuntimeError(f"{self.folder} is locked, and nobody else can know of it")
         except OSError as error:
-            raise unavailable(error, error.filename or self.folder) from error
+            raise RecordsUnavailable(
+                str(unavailable(error, error.filename or self.folder))
+            ) from error
 
     def lock(self) -> bool:
         """Whether the folder is ours now: its process is dead, or we are that process."""
@@ -167,13 +201,13 @@ class Records:
         for path in found:
             try:
                 record = record_from_json(read(path, limit=_LARGEST), opened)
-                if path.name != f"{record.token}.json":
+                if path.name != f"{record.claim.lease.token}.json":
                     raise ValueError("it is named after another claim")  # noqa: TRY301 - told of like the rest
             except ValueError as error:
                 unreadable(path, str(error))
                 continue
             with self._guard:
-                self._records[record.token] = record
+                self._records[record.claim.lease.token] = record
 
     def let_go(self) -> None:
         """Unlock, and remove the folder when nothing is in it any more; harmless to repeat."""
@@ -198,20 +232,20 @@ class Records:
 
     def keep(self, record: Record) -> None:
         """Make a record durable; raises BackendUnavailable when this disk does not take it."""
-        place = f"{self.folder}/{record.token}.json"
+        place = f"{self.folder}/{record.claim.lease.token}.json"
         try:
             self._disk.publish(place, record_to_json(record), mark="new", mode=FILE_MODE)
         except OSError as error:
-            raise unavailable(error, self.folder) from error
+            raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
-            self._records[record.token] = record
+            self._records[record.claim.lease.token] = record
 
     def drop(self, token: str) -> None:
         """Forget a claim. When a crash undoes this, its report is delivered again."""
         try:
             self._disk.remove(f"{self.folder}/{token}.json")
         except OSError as error:
-            raise unavailable(error, self.folder) from error
+            raise RecordsUnavailable(str(unavailable(error, self.folder))) from error
         with self._guard:
             self._records.pop(token, None)
 
@@ -224,12 +258,12 @@ class Records:
         if record.substitute:
             return
         parked = replace(record, phase=Phase.PARKED, reason=reason)
-        place = self._parked / f"{record.token}.json"
+        place = self._parked / f"{record.claim.lease.token}.json"
         try:
             self._disk.make_folder(self._parked, mode=FOLDER_MODE)
             self._disk.publish(place, record_to_json(parked), mark="new", mode=FILE_MODE)
         except OSError as error:
-            raise unavailable(error, self._parked) from error
+            raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
 
     def unpark(self, token: str, opened: Opened) -> Record:
         """Have a parked report wait again. Raises ValueError when it is none."""
@@ -241,7 +275,7 @@ class Records:
             self._disk.remove(place)
             self._disk.settle(self._parked)
         except OSError as error:
-            raise unavailable(error, self._parked) from error
+            raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
         return waiting
 
     def put_last(self, token: str) -> None:

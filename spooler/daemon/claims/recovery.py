@@ -125,38 +125,45 @@ class Recovery:
         return claim
 
     def _judge(self, claim: Claim) -> Standing:
-        if claim.token in self._feed.leases.tokens() or claim.token in self._estates.tokens():
+        token = claim.lease.token
+        if token in self._feed.leases.tokens() or token in self._estates.tokens():
             return Standing.SPARED
         return self._estates.standing(claim)
 
     def _settle_held(self, served: Served) -> int:
         """Settle what a dead process held, in a storage that forgets who holds what."""
         count = 0
+        reported = {each.token for some in self._estates for each in some.of(Phase.REPORT)}
         for records in self._estates:
+            if records is self._feed.records:
+                continue
             for record in records.of(Phase.HELD):
-                mine = record.claim.owner.process == self._feed.owner.process
-                if mine or record.claim.job.queue != served.queue.name:
+                token, returns = record.token, self._feed.returns
+                if record.claim.job.queue != served.queue.name or returns.holds(token):
                     continue
-                self._settle(record.claim, served)
-                records.drop(record.token)
+                if token not in reported and not self._settle(record.claim, served):
+                    continue
+                if not returns.holds(token):  # else it is needed until the job may run again
+                    records.drop(token)
                 count += 1
         return count
 
-    def _settle(self, claim: Claim, served: Served) -> None:
+    def _settle(self, claim: Claim, served: Served) -> bool:
+        """Decide about a job; False when the decision could not be kept anywhere."""
         outcome = verdict(claim, served.rules())
         if outcome is not None:
-            self._report(claim, outcome, served)
-            return
+            return self._report(claim, outcome, served)
         reason = _how_it_ended(claim)
         try:
             self._feed.returns.give_back(
                 claim, reason, refund=False, delay=retry_delay(claim.attempt)
             )
         except LeaseLost:
-            return  # taken over in turn: its new owner decides
+            return True  # taken over in turn: its new owner decides
         self._tell(EventName.JOB_REQUEUED, claim, served, reason)
+        return True
 
-    def _report(self, claim: Claim, outcome: Outcome, served: Served) -> None:
+    def _report(self, claim: Claim, outcome: Outcome, served: Served) -> bool:
         job, now = claim.job, self._shared.clock.now()
         report = Report(
             job.id,
@@ -164,19 +171,21 @@ class Recovery:
             served.queue.device,
             served.version(),
             claim.attempt,
-            str(claim.owner),
+            str(claim.lease.owner),
             Status(outcome.state, outcome.reason, None, now),
             digest=job.digest,
         )
         self._feed.leases.hold(claim)
         signed = self._shared.sign(report)
         record = Record(claim, served.queue.device, Phase.REPORT, signed)
-        if self._feed.delivery.keep(record, self._patience):
-            self._feed.delivery.deliver(claim.token)
+        if not self._feed.delivery.keep(record, self._patience):
+            return False
+        self._feed.delivery.deliver(claim.lease.token)
         event = (
             EventName.JOB_CANCELLED if outcome.state is State.CANCELLED else EventName.JOB_FAILED
         )
         self._tell(event, claim, served, outcome.reason)
+        return True
 
     def _tell(self, event: EventName, claim: Claim, served: Served, reason: str) -> None:
         self._shared.observer.emit(

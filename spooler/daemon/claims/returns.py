@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
-from spooler.daemon.claims.records import Records
-from spooler.errors import BackendUnavailable, LeaseLost
+from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
 from spooler.protocols import Backend, Clock
+
+#: Seconds until a job is given back again that its storage did not take, while it takes others.
+_AGAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +29,9 @@ class _Waiting:
 class Returns:
     """The way back, for one storage. Safe in any thread."""
 
-    def __init__(self, backend: Backend, records: Records, leases: Leases, clock: Clock) -> None:
+    def __init__(self, backend: Backend, estates: Estates, leases: Leases, clock: Clock) -> None:
         self._backend = backend
-        self._records = records
+        self._estates = estates
         self._leases = leases
         self._clock = clock
         self._guard = threading.Lock()
@@ -42,11 +46,16 @@ class Returns:
         if not delay or self._backend.traits.delays:
             self._release(claim, reason, refund=refund, delay=delay)
             return
-        if self._leases.of(claim.token) is None:
+        if self._leases.of(claim.lease.token) is None:
             self._leases.hold(claim)
         due = self._clock.monotonic() + delay
         with self._guard:
-            self._waiting[claim.token] = _Waiting(claim, reason, refund, due)
+            self._waiting[claim.lease.token] = _Waiting(claim, reason, refund, due)
+
+    def holds(self, token: str) -> bool:
+        """Whether a claim is held until its job may run again."""
+        with self._guard:
+            return token in self._waiting
 
     def release_due(self, *, at_once: bool = False) -> float | None:
         """Give back what has waited long enough; the seconds until the next, None when none waits.
@@ -58,25 +67,39 @@ class Returns:
             waiting = sorted(self._waiting.values(), key=lambda each: each.due)
         for each in waiting:
             if each.due > now and not at_once:
-                return each.due - now
-            held = self._leases.of(each.claim.token)
+                break
+            held = self._leases.of(each.claim.lease.token)
             claim = each.claim if held is None else held.claim
             try:
-                self._release(claim, each.reason, refund=each.refund)
-            except LeaseLost:
-                self._forget(claim)  # somebody else decides about it
+                with suppress(LeaseLost):
+                    self._release(claim, each.reason, refund=each.refund)
+            except BackendUnavailable as error:
+                if error.scope is Scope.STORAGE:
+                    raise
+                later = now + (error.retry_after or _AGAIN)
+                with self._guard:
+                    self._waiting[claim.lease.token] = replace(each, due=later)
+                continue
             with self._guard:
-                self._waiting.pop(claim.token, None)
-        return None
+                self._waiting.pop(claim.lease.token, None)
+        with self._guard:
+            soonest = min((each.due for each in self._waiting.values()), default=None)
+        return None if soonest is None else max(0.0, soonest - now)
 
     def _release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
-        self._backend.release(claim, reason, refund=refund, delay=delay)
-        self._forget(claim)
+        try:
+            self._backend.release(claim, reason, refund=refund, delay=delay)
+        except LeaseLost:  # somebody else decides about it
+            self.forget(claim)
+            raise
+        self.forget(claim)
 
-    def _forget(self, claim: Claim) -> None:
-        self._leases.drop(claim.token)
-        if claim.token in self._records:  # where the storage forgets who holds what
-            self._records.drop(claim.token)
+    def forget(self, claim: Claim) -> None:
+        """Let a claim go that is not ours any more. Raises BackendUnavailable, of our own disk."""
+        self._leases.drop(claim.lease.token)
+        for records in self._estates:  # where the storage forgets who holds what
+            if claim.lease.token in records:
+                records.drop(claim.lease.token)
 
     def try_all(self) -> None:
         """At the end: give back what waits, as far as the storage answers."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
-from spooler.daemon.claims.records import Phase, Record, Records
+from spooler.daemon.claims.records import Phase, Record, Records, RecordsUnavailable
 from spooler.daemon.outage import Outage
 from spooler.daemon.persist import persist
 from spooler.daemon.shared import Patience, Shared
@@ -127,7 +127,7 @@ class Delivery:
         record = self._records.get(token)
         if record is None:
             return  # it could not be kept, and the storage has taken it
-        if self._slow and len(self._records) <= _AHEAD:
+        if self._slow and len(self._records.of(Phase.REPORT)) <= _AHEAD:
             self._wake()
         else:
             self._deliver(self._records, record)
@@ -141,11 +141,11 @@ class Delivery:
         """
         for records in self._estates:
             for record in records.of(Phase.REPORT):
-                alone = self._alone.get(record.token)
+                alone = self._alone.get(record.claim.lease.token)
                 if alone is not None and alone.due > self._clock.monotonic():
                     continue
                 if not self._deliver(records, record) and self._outage.lasts:
-                    records.put_last(record.token)
+                    records.put_last(record.claim.lease.token)
                     return None
         now = self._clock.monotonic()
         with self._guard:
@@ -167,25 +167,30 @@ class Delivery:
         held = self._leases.tokens()
         for records in self._estates:
             for record in records.of(Phase.REPORT):
-                if record.token not in held and record.token not in self._alone:
+                token = record.claim.lease.token
+                if token not in held and token not in self._alone:
                     self._leases.hold(record.claim)
 
     # --- one report -------------------------------------------------------------------------
 
     def _deliver(self, records: Records, record: Record, *, kept: bool = True) -> bool:
         """Whether the report is off our hands."""
+        token = record.claim.lease.token
         with self._guard:
-            if record.token in self._busy or (kept and record.token not in records):
+            if token in self._busy or (kept and token not in records):
                 return True  # in the hands of another thread, or delivered by it
-            self._busy.add(record.token)
+            self._busy.add(token)
         try:
             return self._bring(records, record, kept=kept)
+        except RecordsUnavailable as error:
+            self._shared.room.missing(error, job=record.claim.job.id)
+            return False
         except BackendUnavailable as error:
             self._delay(records, record, error, kept=kept)
             return False
         finally:
             with self._guard:
-                self._busy.discard(record.token)
+                self._busy.discard(token)
 
     def _bring(self, records: Records, record: Record, *, kept: bool) -> bool:
         """Deliver, park or substitute; what a full disk interrupts is done at the next try."""
@@ -194,28 +199,32 @@ class Delivery:
         except LeaseLost as error:
             if not kept:
                 return False  # neither delivered nor on the disk: it waits until it can be parked
-            self._leases.drop(record.token)
+            self._leases.drop(record.claim.lease.token)
             records.park(record, str(error))
-            records.drop(record.token)
+            records.drop(record.claim.lease.token)
+            self._off_our_hands(record)
             self._tell(EventName.REPORT_PARKED, record, reason=str(error))
             return True
         except ReportRefused as error:
             return kept and self._refused(records, record, error)
-        self._leases.drop(record.token)
+        self._leases.drop(record.claim.lease.token)
         if kept:
-            records.drop(record.token)
-        with self._guard:
-            self._alone.pop(record.token, None)
+            records.drop(record.claim.lease.token)
+        self._off_our_hands(record)
         queue = record.claim.job.queue
         self._refused_since.pop(queue, None)
         self._outage.over(queue)
         self._tell(EventName.REPORT_DELIVERED, record)
         return True
 
+    def _off_our_hands(self, record: Record) -> None:
+        with self._guard:
+            self._alone.pop(record.claim.lease.token, None)
+
     def _ack(self, record: Record) -> None:
         if record.signed is None:
-            raise ValueError(f"the record {record.token} has no report")
-        held = self._leases.of(record.token)
+            raise ValueError(f"the record {record.claim.lease.token} has no report")
+        held = self._leases.of(record.claim.lease.token)
         began = self._clock.monotonic()
         self._backend.ack(record.claim if held is None else held.claim, record.signed)
         self._slow = self._clock.monotonic() - began > _WORTH_HANDING_OVER
@@ -245,8 +254,9 @@ class Delivery:
         self._outage.noticed(error, queue, waiting=self.waiting)
         if error.scope is Scope.STORAGE or not kept:
             return  # all wait together, until the storage is back
+        token = record.claim.lease.token
         with self._guard:
-            alone = self._alone.setdefault(record.token, _Waiting(Backoff(first=0.5), 0.0))
+            alone = self._alone.setdefault(token, _Waiting(Backoff(first=0.5), 0.0))
             wait = error.retry_after or alone.backoff.wait()
             alone.due = self._clock.monotonic() + wait
             tell = not alone.told and error.retry_after is None
@@ -254,10 +264,11 @@ class Delivery:
         self._wake()
         if not tell:
             return
+        newest = records.get(token) or record  # a substitute may have taken its place
         if error.scope is Scope.JOB:
-            self._tell(EventName.REPORT_DELAYED, record, reason=str(error))
+            self._tell(EventName.REPORT_DELAYED, newest, reason=str(error))
         try:  # so that people find the reason beside the report
-            records.keep(replace(record, reason=str(error)))
+            records.keep(replace(newest, reason=str(error)))
         except BackendUnavailable as full:
             self._shared.room.missing(full, job=record.claim.job.id)
 
@@ -265,6 +276,7 @@ class Delivery:
         claim = record.claim
         self._shared.observer.emit(
             event,
+            **self._outage.about,
             device=record.device,
             job=claim.job.id,
             attempt=claim.attempt,

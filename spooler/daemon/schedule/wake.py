@@ -27,13 +27,21 @@ class Ear:
         self._wake = wake
         self._subscription: Subscription | None = None
         self._deaf = False
-        # What waits from before the first look was never pushed to us.
-        self._pushed = True
+        #: Whether a push has asked for the next look. What waits from before the first one was
+        #: never pushed to us, and a queue that has just been worked on says nothing about it.
+        self.pushed = True
 
-    def listen(self) -> None:
-        """Subscribe where that is possible and has not been done. Raises BackendUnavailable."""
-        if self._subscription is not None or self._deaf:
-            return
+    def look(self) -> bool:
+        """The queue is looked at now: whether a push has asked for it.
+
+        Subscribes first where that has not been done. Raises BackendUnavailable.
+        """
+        if self._subscription is None and not self._deaf:
+            self._subscribe()
+        pushed, self.pushed = self.pushed, False
+        return pushed
+
+    def _subscribe(self) -> None:
         try:
             self._subscription = self._backend.subscribe(self._queue, self._push)
         except PushUnavailable as error:
@@ -43,29 +51,20 @@ class Ear:
             self._deaf = self._subscription is None
 
     def _push(self) -> None:
-        self._pushed = True
+        self.pushed = True
         self._wake()
 
-    def looking(self) -> bool:
-        """The queue is looked at now: whether a push has asked for it."""
-        pushed, self._pushed = self._pushed, False
-        return pushed
-
-    def drained(self) -> None:
-        """A queue that has just been worked on says nothing about the push."""
-        self._pushed = True
-
-    def mistrust(self, claim: Claim, *, pushed: bool) -> None:
-        """Subscribe anew when the push said nothing of a job that has waited for a while."""
+    def mistrust(self, claim: Claim) -> None:
+        """Subscribe anew when the push said nothing of this job, which has waited for a while."""
         submitted = claim.job.submitted_at
-        if pushed or self._subscription is None or submitted is None:
+        if self._subscription is None or submitted is None:
             return
         if claim.attempt > 1 or claim.job.defect:
             return  # told of before, and made to wait since
         if (self._shared.clock.now() - submitted).total_seconds() > _PUSH_WITHIN:
             self._tell(None)
             self.close()
-            self._pushed = True
+            self.pushed = True
 
     def _tell(self, reason: str | None) -> None:
         fields = {"device": self._queue.device, "queue": self._queue.name, "reason": reason}

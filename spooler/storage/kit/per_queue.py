@@ -27,4 +27,5 @@ class PerQueue(Generic[Thing]):
     def __iter__(self) -> Iterator[str]:
         """Give the queues that have been asked about."""
         with self._lock:
-            yield from list(self._things)
+            known = list(self._things)
+        return iter(known)

@@ -165,7 +165,8 @@ class SqliteBackend:
         began, the wait is over; so it lasts twice as long at most, never days.
         """
         now = self._now()
-        attempt = {"owner": str(claim.owner), "at": stored(self._clock.now()), "reason": reason}
+        owner, at = str(claim.lease.owner), stored(self._clock.now())
+        attempt = {"owner": owner, "at": at, "reason": reason}
         with self._database.writing() as connection:
             if not refund:
                 connection.execute(NOTE_ATTEMPT, {**fence(claim), **attempt})
@@ -217,7 +218,7 @@ class SqliteBackend:
 def _ended_by(connection: sqlite3.Connection, claim: Claim) -> bool:
     """Return whether this claim has ended the job: then its report stands there already."""
     row = connection.execute(STANDING, fence(claim)).fetchone()
-    held = row is not None and (row["token"], row["attempt"]) == (claim.token, claim.attempt)
+    held = row is not None and (row["token"], row["attempt"]) == (claim.lease.token, claim.attempt)
     return held and State(row["state"]).ended
 
 
@@ -225,4 +226,4 @@ def _lost(connection: sqlite3.Connection, claim: Claim) -> LeaseLost:
     """Return why a write about a claim has changed nothing."""
     if connection.execute(STANDING, fence(claim)).fetchone() is None:
         return JobGone(f"job {claim.job.id} has been deleted by its owner")
-    return LeaseLost(f"job {claim.job.id} is no longer held by {claim.owner}")
+    return LeaseLost(f"job {claim.job.id} is no longer held by {claim.lease.owner}")

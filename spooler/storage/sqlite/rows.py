@@ -79,6 +79,6 @@ def fence(claim: Claim) -> dict[str, Any]:
     return {
         "queue": claim.job.queue,
         "id": claim.job.id,
-        "token": claim.token,
+        "token": claim.lease.token,
         "attempt": claim.attempt,
     }

@@ -129,5 +129,5 @@ def report_document(claim: Claim, signed: SignedReport) -> bytes:
 
 def report_beginning(claim: Claim) -> bytes:
     """Return the first bytes of the report on this claim, and of no other."""
-    content = {"job_id": claim.job.id, "attempt": claim.attempt, "token": claim.token}
+    content = {"job_id": claim.job.id, "attempt": claim.attempt, "token": claim.lease.token}
     return to_json(content).removesuffix(b"}")

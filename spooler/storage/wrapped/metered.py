@@ -13,7 +13,7 @@ from spooler.model.claim import Claim, Lease
 from spooler.model.device import DeviceCard
 from spooler.model.job import Job, Queue
 from spooler.model.result import SignedReport
-from spooler.model.storage import Traits, Write
+from spooler.model.storage import Write
 from spooler.protocols import Backend, Catalogue, Clock, Judge, Subscription
 
 Asked = ParamSpec("Asked")
@@ -88,16 +88,10 @@ class Metered:
         self._inner = inner
         self.meter = Meter(clock)
         self._timed = self.meter.timed
+        self.address = inner.address
+        self.traits = inner.traits
         inside = inner.catalogue
         self.catalogue = None if inside is None else _MeteredCatalogue(inside, self.meter)
-
-    @property
-    def address(self) -> str:
-        return self._inner.address
-
-    @property
-    def traits(self) -> Traits:
-        return self._inner.traits
 
     def claim(self, queue: Queue, lease: Lease) -> Claim | None:
         return self._timed("claim", self._inner.claim, queue, lease)

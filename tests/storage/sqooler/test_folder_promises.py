@@ -14,7 +14,7 @@ import pytest
 
 from spooler import durable
 from spooler.errors import BackendUnavailable, Bug, JobGone, LeaseLost, Scope
-from spooler.model.claim import Lease, Owner
+from spooler.model.claim import Claim, Lease, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.model.state import State
@@ -251,16 +251,19 @@ def test_a_job_whose_history_cannot_be_read_holds_no_other_up(
 
 
 class FailingOs:
-    """`os` as durable.py sees it, with one error at every rename."""
+    """`os` as durable.py sees it, with one error at every rename: instead of it, or after it."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, *, after: bool = False) -> None:
         self._code = code
+        self._after = after
 
     def __getattr__(self, name: str) -> Any:
         return self._fail if name == "rename" else getattr(os, name)
 
-    def _fail(self, source: object, target: object) -> None:
-        raise OSError(self._code, os.strerror(self._code), str(source))
+    def _fail(self, source: str, target: str) -> None:
+        if self._after:
+            Path(source).rename(target)
+        raise OSError(self._code, os.strerror(self._code), source)
 
 
 WHOLE = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "EMFILE")
@@ -292,12 +295,44 @@ def test_how_far_a_trouble_reaches(
     assert bench.submitter.status(DEVICE, claim.job.id).state is State.DONE
 
 
+@pytest.mark.parametrize("verb", ["claim", "reclaim"])
+def test_a_repeat_finds_what_a_call_without_an_answer_has_taken(
+    bench: Bench, base: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    bench.submit(2)
+    backend, lease = bench.backend(), new_lease()
+    assert backend.claim(OTHER, new_lease(lease.owner)) is None  # its owner is known by now
+    if verb == "reclaim":
+        take(bench.backend()), take(bench.backend())
+
+    def ask() -> Claim | None:
+        if verb == "claim":
+            return backend.claim(QUEUE, lease)
+        return backend.reclaim(QUEUE, lease, dead)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "os", FailingOs(errno.EIO, after=True))
+        with pytest.raises(BackendUnavailable):
+            ask()
+    claims = base / "spooler" / "claims" / DEVICE
+    (taken,) = claims.glob(f"*.{lease.token}.*")
+    found = ask()
+    assert found is not None
+    assert (found.handle, found.lease) == (taken.name, lease)
+    assert list(claims.glob(f"*.{lease.token}.*")) == [taken]
+
+
 def test_a_missing_folder_is_trouble_of_the_storage(bench: Bench, base: Path) -> None:
-    bench.submit()
-    backend = bench.backend()
-    claim = take(backend)
+    bench.submit(2)
+    backend, lease = bench.backend(), new_lease()
+    claim = backend.claim(QUEUE, lease)
+    assert claim is not None
     base.rename(base.with_name("away"))
     for ask in (
+        lambda: backend.claim(QUEUE, new_lease(lease.owner)),
+        lambda: backend.reclaim(QUEUE, new_lease(), leased),
+        lambda: backend.depth(QUEUE),
+        lambda: list(backend.peek(QUEUE)),
         lambda: backend.start(claim, 600.0),
         lambda: backend.renew(claim),
         lambda: backend.ack(claim, signed_report(claim)),
@@ -311,6 +346,20 @@ def test_a_missing_folder_is_trouble_of_the_storage(bench: Bench, base: Path) ->
         assert trouble.value.scope is Scope.STORAGE
     backend.show(claim, "nobody sees it")
     assert not base.exists(), "nothing is made in the place of the mount"
+
+
+def test_a_file_in_the_place_of_the_folder_is_trouble_of_the_storage(
+    bench: Bench, base: Path
+) -> None:
+    bench.submit()
+    backend = bench.backend()
+    take(backend)
+    base.rename(base.with_name("away"))
+    base.touch()
+    assert backend.catalogue is not None
+    with pytest.raises(BackendUnavailable, match="not a folder") as trouble:
+        backend.catalogue.check_key_owner(QUEUE)
+    assert trouble.value.scope is Scope.STORAGE
 
 
 # --- lost claims -----------------------------------------------------------------------------

@@ -140,6 +140,18 @@ def test_only_the_host_is_shown(uri: str) -> None:
     assert uri not in repr(address)
 
 
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        (MongoAddress(host="Cluster0.abc.mongodb.net"), "mongodb://cluster0.abc.mongodb.net/"),
+        (MongoAddress(uri=f"mongodb://u:{SECRET}@b:27017,a:1/x?tls=true"), "mongodb://a:1,b/"),
+        (MongoAddress(uri="mongodb://a:1,B", password=SECRET, prefix="x_"), "mongodb://a:1,b/x_"),
+    ],
+)
+def test_an_address_is_the_same_for_everybody(address: MongoAddress, public: str) -> None:
+    assert address.public == public
+
+
 def test_a_name_that_nobody_knows_is_an_outage() -> None:
     """Names come back: at the start of a lab's day its network may be slower than we are."""
     address = MongoAddress(host="no-such-host.invalid", connect_timeout=0.5, operation_timeout=0.5)

@@ -326,6 +326,21 @@ def test_progress_never_replaces_a_final_status_of_any_form(
         assert status.find_one()["status"] == final
 
 
+def test_a_preview_is_what_is_written(backends: Backends) -> None:
+    (job_id,) = backends.fill(1)
+    backend = backends()
+    claim = take(backend)
+    report = sealed(claim, value={"a": [1, {"b": 0.5}]})
+    shown = {each.place: each.content for each in backend.preview(claim, report)}
+    assert json.loads(json.dumps(shown)) == shown, "it is plain JSON"
+    backend.ack(claim, report)
+    for kind in ("results", "status"):
+        written = backends[f"{kind}/{DEVICE}"].find_one()
+        del written["_id"]
+        assert shown[f"{kind}/{DEVICE}/{job_id}"] == written
+    assert shown[f"jobs/spooler/{DEVICE}/{job_id}"]["jws"] == report.jws
+
+
 def test_a_queue_may_be_called_other_than_its_device(backends: Backends) -> None:
     (job_id,) = backends.fill(1)
     backend, queue = backends(), Queue(DEVICE, "cryo_fridge")

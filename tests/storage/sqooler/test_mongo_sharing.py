@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.testing.bench import QUEUE, at_once, new_lease, other_owner, signed_report
+from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends
 from tests.storage.sqooler.mongo_commands import COMMANDS, names
@@ -61,3 +63,19 @@ def test_commands_per_job(backends: Backends, daemons: int) -> None:
     assert per_job <= MOST, told
     if daemons == 1:
         assert taken == ids
+
+
+def test_who_has_been_alone_for_a_while_goes_by_age_again(backends: Backends) -> None:
+    ids, clock, owner = backends.fill(30), ManualClock(), other_owner()
+    one, other = backends(clock=clock), backends(clock=clock)
+
+    def claimed(backend: MongoBackend) -> str:
+        claim = backend.claim(QUEUE, new_lease(owner if backend is one else None))
+        assert claim is not None
+        return claim.job.id
+
+    taken = [claimed(one), claimed(other), claimed(one), claimed(other)]
+    assert taken[:2] == ids[:2]
+    clock.advance(11.0)
+    left = [each for each in ids if each not in taken]
+    assert [claimed(one) for _ in left] == left

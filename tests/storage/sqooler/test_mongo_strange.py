@@ -56,7 +56,7 @@ def test_a_ledger_with_wrong_fields_stops_nobody(backends: Backends) -> None:
     for entry in entries():
         strange, sound = backends.fill(2)
         ledger.insert_one({**entry, "_id": ObjectId(strange)})
-        backend._claiming.forget(DEVICE)
+        backend._claiming.queues[DEVICE].forget()
         seen = []
         while (claim := backend.claim(QUEUE, new_lease(OWNER))) is not None:
             backend.ack(claim, signed_report(claim))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from spooler.model.claim import Claim, Lease, Owner
+from spooler.model.storage import Standing
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.storage.sqooler.mongodb.layout import passed
 from spooler.testing.bench import QUEUE, leased, new_lease
@@ -88,3 +90,18 @@ def test_what_is_no_moment_is_over(backends: Backends, rubbish: dict[str, Any]) 
     things.insert_one({"_id": 1, **rubbish})
     found = list(things.aggregate([{"$project": {"passed": passed("$until", "$$NOW")}}]))
     assert found == [{"_id": 1, "passed": True}]
+
+
+def test_a_judge_sees_the_estate_of_who_holds_a_job(backends: Backends) -> None:
+    backends.fill(1)
+    one, other, seen = backends(), backends(), []
+    owner = Owner("lab-pc", 17, "0-abc", "/var/lib/spooler/estates/abc")
+    claim = one.claim(QUEUE, Lease("mine", owner, LONG))
+    assert claim is not None
+
+    def judge(found: Claim) -> Standing:
+        seen.append((found.job.queue, found.job.id, found.lease, found.attempt))
+        return Standing.SPARED
+
+    assert other.reclaim(QUEUE, new_lease(), judge) is None
+    assert seen == [(QUEUE.name, claim.job.id, claim.lease, 1)]

@@ -19,6 +19,7 @@ from spooler.model.storage import Standing, Traits, Write
 from spooler.protocols import Clock, Judge, Signer
 from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.per_queue import PerQueue
+from spooler.storage.kit.tokens import Tokens
 from spooler.storage.kit.turns import Turns
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
@@ -59,7 +60,7 @@ class FolderBackend:
         self._owners = FolderOwners(layout, disk, clock)
         self._history = FolderHistory(layout, disk, clock)
         self._claims = FolderClaims(layout, disk, self._reader, self._history, self._notices)
-        self._tokens = self._claims.tokens
+        self._tokens: Tokens[Claim] = Tokens()
         renderer = Renderer(signer)
         self._endings = FolderEndings(
             layout, disk, clock, self._claims, renderer, notices=self._notices
@@ -93,7 +94,9 @@ class FolderBackend:
         with self._presence.asked(Scope.QUEUE), self._tokens.asking(lease.token) as doubtful:
             claim = self._claims.recall(queue.name, lease) if doubtful else None
             claim = claim or find()
-            if claim is not None:
+            if claim is None:
+                self._presence.demand()  # a folder that is away looks like one without jobs
+            else:
                 self._tokens.hold(lease.token, claim)
         return claim
 
@@ -182,17 +185,17 @@ class FolderBackend:
             self._endings.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        with self._about(claim), self._ends.of(claim.token):
+        with self._about(claim), self._ends.of(claim.lease.token):
             committed = self._endings.commit(claim, signed)
             if committed is not None:
                 self._endings.publish(claim.job.queue, committed)
-        self._tokens.drop(claim.token)
+        self._forget(claim)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
         with self._about(claim):
             now = self._clock.now()
             self._claims.give_back(claim, reason, refund=refund, delay=delay, at=now)
-        self._tokens.drop(claim.token)
+        self._forget(claim)
         self._queues[claim.job.queue].forget()
 
     @contextmanager
@@ -203,23 +206,29 @@ class FolderBackend:
             with self._presence.asked(Scope.JOB):
                 yield
         except LeaseLost:
-            self._tokens.drop(claim.token)
+            self._forget(claim)
             raise
+
+    def _forget(self, claim: Claim) -> None:
+        self._tokens.drop(claim.lease.token)
+        self._claims.forget(claim.lease.token)
 
     # --- looking ----------------------------------------------------------------------------
 
     def depth(self, queue: Queue) -> int:
-        with self._presence.asked(Scope.QUEUE):
-            return len(list_queue(self._layout.queue(queue.name)))
+        return len(self._waiting(queue))
 
     def peek(self, queue: Queue) -> Iterator[Job]:
-        with self._presence.asked(Scope.QUEUE):
-            waiting = sorted(list_queue(self._layout.queue(queue.name)))
-        for each in waiting:
+        for each in sorted(self._waiting(queue)):
             with self._presence.asked(Scope.QUEUE):
                 found = self._readable(queue.name, each)
             if not isinstance(found, Not):
                 yield found[0]
+
+    def _waiting(self, queue: Queue) -> list[Waiting]:
+        with self._presence.asked(Scope.QUEUE):
+            self._presence.demand()
+            return list_queue(self._layout.queue(queue.name))
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         base = f"{self._layout.base}/"

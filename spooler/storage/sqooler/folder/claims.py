@@ -20,7 +20,6 @@ from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
 from spooler.storage.kit.notices import Notices
-from spooler.storage.kit.tokens import Tokens
 from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
 from spooler.storage.sqooler.folder.reading import JobReader
@@ -32,7 +31,7 @@ _LOOKS = 5
 
 
 class FolderClaims:
-    """Who holds which job. `tokens` knows what this process holds."""
+    """Who holds which job."""
 
     def __init__(
         self,
@@ -42,14 +41,14 @@ class FolderClaims:
         history: FolderHistory,
         notices: Notices,
     ) -> None:
-        self.tokens: Tokens[Claim] = Tokens()
         self._layout = layout
         self._disk = disk
         self._reader = reader
         self._history = history
         self._notices = notices
-        #: Our own threads change names one after the other.
+        #: Our own threads change names one after the other; by token, the last name each.
         self._lock = threading.Lock()
+        self._newest: dict[str, ClaimName] = {}
 
     # --- taking -----------------------------------------------------------------------------
 
@@ -115,23 +114,27 @@ class FolderClaims:
 
     def renew(self, claim: Claim, phase: Phase | None = None) -> Claim:
         """Give a sign of life, and look whether the submitter has withdrawn the job."""
-        after = self.advance(claim, phase)
-        return replace(after, cancelled=self._cancelled(claim.job.queue, claim.job.id))
+        name = self.advance(claim, phase)
+        cancelled = self._cancelled(claim.job.queue, claim.job.id)
+        started = claim.started or name.phase is Phase.STARTED
+        return replace(claim, handle=str(name), started=started, cancelled=cancelled)
 
-    def advance(self, claim: Claim, phase: Phase | None) -> Claim:
+    def advance(self, claim: Claim, phase: Phase | None) -> ClaimName:
         """Rename a claim to its next name, which every observer sees as a sign of life."""
 
         def rename(place: str, name: ClaimName) -> ClaimName:
             after = name.then(phase=phase or name.phase)
             self._disk.rename(place, self._layout.claim(claim.job.queue, after))
+            self._newest[claim.lease.token] = after
             return after
 
         with self._lock:
-            name = self._by_name(claim, rename)
-            started = claim.started or name.phase is Phase.STARTED
-            after = replace(claim, handle=str(name), started=started)
-            self.tokens.hold(claim.token, after)
-            return after
+            return self._by_name(claim, rename)
+
+    def forget(self, token: str) -> None:
+        """The claim is not ours any more; harmless to repeat."""
+        with self._lock:
+            self._newest.pop(token, None)
 
     def give_back(
         self, claim: Claim, reason: str, *, refund: bool, delay: float, at: datetime
@@ -142,7 +145,7 @@ class FolderClaims:
             raise self.lost(claim)
         if not refund or delay:
             started = claim.started or name.phase is Phase.STARTED
-            ended = Attempt(claim.attempt, str(claim.owner), at, reason, started=started)
+            ended = Attempt(claim.attempt, str(claim.lease.owner), at, reason, started=started)
             self._history.note(claim, None if refund else ended, delay)
         queue, job_id = claim.job.queue, claim.job.id
         self.show_no_more(job_id)
@@ -154,7 +157,10 @@ class FolderClaims:
     def present(self, claim: Claim) -> ClaimName | None:
         """Return the present name of a claim; None when it is gone."""
         with self._lock:
-            return self._present(claim)
+            for name in self._hints(claim):
+                if exists(self._layout.claim(claim.job.queue, name)):
+                    return name
+            return self._find(claim)
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is still ours, and its end not decided."""
@@ -167,8 +173,8 @@ class FolderClaims:
         Among our own threads the lock keeps the name; a process that was taken for dead may still
         change it in between.
         """
-        for _ in range(_LOOKS):
-            name = self._present(claim)
+        for hint in (*self._hints(claim), *[None] * _LOOKS):
+            name = hint or self._find(claim)
             if name is None or name.phase.committed:
                 raise self.lost(claim)
             try:
@@ -179,16 +185,13 @@ class FolderClaims:
             f"job {claim.job.id}: the name of its claim changes all the time", scope=Scope.JOB
         )
 
-    def _present(self, claim: Claim) -> ClaimName | None:
-        held = self.tokens.held(claim.token)
-        for hint in (held.handle if held is not None else "", claim.handle):
-            name = ClaimName.parse(hint)
-            if (
-                name is not None
-                and name.names(claim)
-                and exists(self._layout.claim(claim.job.queue, name))
-            ):
-                return name
+    def _hints(self, claim: Claim) -> list[ClaimName]:
+        """Return the newest name that we know of a claim."""
+        name = self._newest.get(claim.lease.token) or ClaimName.parse(claim.handle)
+        return [name] if name is not None and name.names(claim) else []
+
+    def _find(self, claim: Claim) -> ClaimName | None:
+        """Look for a claim by its token."""
         for _ in range(2):  # a listing may miss a file that is renamed meanwhile
             for name in self.names(claim.job.queue):
                 if name.names(claim):
@@ -204,7 +207,7 @@ class FolderClaims:
             or any(name.job_id == job_id for name in self.names(queue))
         ):
             return LeaseLost(
-                f"job {job_id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+                f"job {job_id} is no longer held by {claim.lease.owner} (attempt {claim.attempt})"
             )
         return JobGone(f"job {job_id} was deleted from the folder")
 

@@ -98,18 +98,18 @@ class FolderEndings:
         done = signed.report.status.state is State.DONE
         phase = Phase.COMMITTED_DONE if done else Phase.COMMITTED_ERROR
         try:
-            committed = self._claims.advance(claim, phase)
+            name = self._claims.advance(claim, phase)
         except LeaseLost:
             if self._claims.present(claim) is None:
-                self.unstage(claim.job.queue, claim.job.id, claim.token)
+                self.unstage(claim.job.queue, claim.job.id, claim.lease.token)
             raise
         self._disk.settle(self._layout.claims(claim.job.queue))
-        return ClaimName.parse(committed.handle)
+        return name
 
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
         places = []
         for final, content in self.documents(claim, signed):
-            place = staged(final, claim.token)
+            place = staged(final, claim.lease.token)
             self._disk.stage(place, content)
             places.append(folder_of(place))
         self._keep_replaced(claim)
@@ -122,7 +122,7 @@ class FolderEndings:
         """
         queue, job_id = claim.job.queue, claim.job.id
         result = self._layout.result(queue, job_id)
-        kept = self._layout.replaced(queue, job_id, claim.token)
+        kept = self._layout.replaced(queue, job_id, claim.lease.token)
         if not exists(result) or exists(kept):
             return
         if self._disk.link(result, kept):

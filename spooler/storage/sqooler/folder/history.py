@@ -75,4 +75,4 @@ class FolderHistory:
             "delay": delay,
         }
         place = self._layout.history(queue, job_id)
-        self._disk.publish(place, json.dumps(content).encode(), mark=claim.token)
+        self._disk.publish(place, json.dumps(content).encode(), mark=claim.lease.token)

@@ -75,14 +75,14 @@ class ClaimName(NamedTuple):
         """Name a new claim."""
         return cls(job_id, attempt, "", "", Phase.CLAIMED, -1, 0).held_by(lease)
 
-    @classmethod
-    def parse(cls, name: str) -> ClaimName | None:
+    @staticmethod
+    def parse(name: str) -> ClaimName | None:
         """Read a file name; None for a file that is not a claim."""
         found = _CLAIM.match(name)
         if found is None:
             return None
         job_id, attempt, process, token, phase, beat, ttl = found.groups()
-        return cls(job_id, int(attempt), process, token, Phase(phase), int(beat), int(ttl))
+        return ClaimName(job_id, int(attempt), process, token, Phase(phase), int(beat), int(ttl))
 
     def __str__(self) -> str:
         return (
@@ -93,7 +93,7 @@ class ClaimName(NamedTuple):
     def names(self, claim: Claim) -> bool:
         """Whether this is a name of that claim, older or newer."""
         mine = (self.job_id, self.attempt, self.token)
-        return mine == (claim.job.id, claim.attempt, claim.token)
+        return mine == (claim.job.id, claim.attempt, claim.lease.token)
 
     def then(self, **changes: Any) -> ClaimName:
         """Return the next name of the claim: every observer sees that it has changed."""

@@ -19,7 +19,7 @@ from spooler.storage.sqooler.mongodb.announcing import MongoCatalogue
 from spooler.storage.sqooler.mongodb.claiming import MongoClaiming
 from spooler.storage.sqooler.mongodb.client import open_client, translated
 from spooler.storage.sqooler.mongodb.documents import NotStorable, encode
-from spooler.storage.sqooler.mongodb.ending import MongoEndings, shown
+from spooler.storage.sqooler.mongodb.ending import MongoEndings, render, shown
 from spooler.storage.sqooler.mongodb.layout import DATABASES, Abilities, MongoLayout, number_of
 from spooler.storage.sqooler.mongodb.ledger import MongoLedger
 from spooler.storage.sqooler.mongodb.queue import job_of
@@ -27,8 +27,6 @@ from spooler.storage.sqooler.mongodb.steps import Sender
 from spooler.storage.sqooler.mongodb.watch import MongoWatch
 from spooler.storage.sqooler.rendering import Renderer
 
-#: The id of no document.
-_NOTHING = "nothing"
 #: The words of a status that is final; a signed one has them below `payload`.
 _FINAL = {"$nin": ["DONE", "ERROR"]}
 
@@ -100,7 +98,7 @@ class MongoBackend:
 
     def show(self, claim: Claim, text: str) -> None:
         """Replace a status that is not final; the first one is the client's, so none is made."""
-        if self._claiming.held.held(claim.token) is None:
+        if self._claiming.held.held(claim.lease.token) is None:
             return  # it has ended, or is somebody else's; what has not been seen yet is below
         number = number_of(claim.job.id)
         text = text.encode("utf-8", "replace").decode()
@@ -111,32 +109,31 @@ class MongoBackend:
             place.replace_one(wanted, encode(document, number))
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        held = self._claiming.held.held(claim.token)
+        held = self._claiming.held.held(claim.lease.token)
         with self._translated(), self._dropping(claim):
             body = None if held is None else held.body
             if body is None:
                 body = self._claiming.body(claim.job.queue, number_of(claim.job.id))
             self._endings.end(claim, signed, body)
-        self._claiming.held.drop(claim.token)
+        self._claiming.held.drop(claim.lease.token)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
         with self._translated(), self._dropping(claim):
             self._ledger.give_back(claim, reason, refund=refund, delay=delay)
-        self._claiming.held.drop(claim.token)
-        self._claiming.forget(claim.job.queue)
+        self._claiming.held.drop(claim.lease.token)
+        self._claiming.queues[claim.job.queue].forget()
 
     # --- looking ----------------------------------------------------------------------------
 
     def depth(self, queue: Queue) -> int:
         with self._translated():
-            if self._endings.unfiled(queue.name):
-                self._endings.settle(queue.name)
+            self._endings.file(queue.name)
             lying = self._claiming.queues[queue.name].lying()
             return max(0, lying - self._ledger.held(queue.name)) if lying else 0
 
     def peek(self, queue: Queue) -> Iterator[Job]:
         with self._translated():
-            waiting = list(self._claiming.queues[queue.name].every())
+            waiting = list(self._claiming.queues[queue.name].found())
         for each in waiting:
             body = each.body
             if body is None and each.size <= self._max_payload:
@@ -145,7 +142,7 @@ class MongoBackend:
             yield job_of(queue.name, each, body, self._max_payload)
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
-        return tuple(Write(*each) for each in shown(self._endings.preview(signed)))
+        return tuple(Write(*each) for each in shown(render(self._renderer, signed)))
 
     def subscribe(self, queue: Queue, wake: Callable[[], None]) -> MongoWatch | None:
         """None where the server has no change streams; one that is away is taken to have them."""
@@ -163,7 +160,7 @@ class MongoBackend:
         with self._translated():
             self._client.admin.command("ping")
             for name in DATABASES:
-                self._layout.database(name)["spooler"].delete_one({"_id": _NOTHING})
+                self._layout.database(name)["spooler"].delete_one({"_id": "nothing"})
 
     def close(self) -> None:
         while self._watches:
@@ -187,5 +184,5 @@ class MongoBackend:
         try:
             yield
         except LeaseLost:
-            self._claiming.held.drop(claim.token)
+            self._claiming.held.drop(claim.lease.token)
             raise

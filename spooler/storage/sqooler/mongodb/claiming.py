@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bson.objectid import ObjectId
@@ -50,45 +51,40 @@ class MongoClaiming:
 
     def oldest(self, queue: str, lease: Lease) -> Claim | None:
         """Take the oldest job that waits, or find what this token has taken before."""
-        if (held := self.held.held(lease.token)) is not None:
-            return held.claim
         known = self.queues[queue]
-        with known.lock, self.held.asking(lease.token) as doubtful:
-            taken = self._recalled(queue, lease) if doubtful else None
-            return self._hold(taken or self._oldest(known, lease))
+        with known.lock:
+            return self._repeatable(queue, lease, lambda: self._oldest(known, lease))
 
     def expired(self, queue: str, lease: Lease, judge: Judge) -> Claim | None:
         """Take over a job whose holder is gone, or find what this token has taken over before."""
+        self._endings.settle(queue)
+        return self._repeatable(queue, lease, lambda: self._expired(queue, lease, judge))
+
+    def _repeatable(
+        self, queue: str, lease: Lease, ask: Callable[[], Taken | None]
+    ) -> Claim | None:
+        """Ask, unless this token holds something already, known or not."""
         if (held := self.held.held(lease.token)) is not None:
             return held.claim
-        self._endings.settle(queue)
         with self.held.asking(lease.token) as doubtful:
-            taken = self._recalled(queue, lease) if doubtful else None
-            return self._hold(taken or self._expired(queue, lease, judge))
-
-    def forget(self, queue: str) -> None:
-        """Have the next claim ask the server what waits."""
-        known = self.queues[queue]
-        with known.lock:
-            known.forget()
+            claim = self._ledger.recall(queue, lease) if doubtful else None
+            taken = ask() if claim is None else self._with_job(claim)
+        if taken is None:
+            return None
+        self.held.hold(lease.token, taken)
+        return taken.claim
 
     def body(self, queue: str, number: ObjectId) -> bytes | None:
         """Read the bytes of a job in the queue."""
         found = self._layout.queue(queue).find_one({"_id": number})
         return None if found is None else bytes(found.raw)
 
-    def _hold(self, taken: Taken | None) -> Claim | None:
-        if taken is None:
-            return None
-        self.held.hold(taken.claim.token, taken)
-        return taken.claim
-
     def _oldest(self, known: MongoQueue, lease: Lease) -> Taken | None:
         """Go through what is known of the queue; where others are faster, look anew."""
         me = lease.owner.process
         for look in range(1, _LOOKS + 1):
-            if known.used_up and self._endings.unfiled(known.name):
-                self._endings.settle(known.name)
+            if known.used_up:
+                self._endings.file(known.name)
             known.refresh(me)
             refused = 0
             while (waiting := known.take()) is not None:
@@ -115,10 +111,6 @@ class MongoClaiming:
         if body is None and waiting.size <= self._max_payload:
             body = self.body(queue, waiting.number)
         return Taken(replace(claim, job=job_of(queue, waiting, body, self._max_payload)), body)
-
-    def _recalled(self, queue: str, lease: Lease) -> Taken | None:
-        claim = self._ledger.recall(queue, lease)
-        return None if claim is None else self._with_job(claim)
 
     def _with_job(self, claim: Claim) -> Taken:
         """Fetch the job of a claim."""

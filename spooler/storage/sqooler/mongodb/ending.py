@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import bson
+from bson.errors import BSONError
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 
@@ -28,13 +28,14 @@ from spooler.model.claim import Claim
 from spooler.model.records import report_to_json
 from spooler.model.result import SignedReport
 from spooler.model.state import State
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.sqooler.mongodb.client import Document
 from spooler.storage.sqooler.mongodb.documents import NotStorable, encode
 from spooler.storage.sqooler.mongodb.large import LargeResults, detached, pointing
 from spooler.storage.sqooler.mongodb.layout import RAW, MongoLayout, Phase, number_of
-from spooler.storage.sqooler.mongodb.ledger import fence, lost
+from spooler.storage.sqooler.mongodb.ledger import EPOCH, fence, lost
 from spooler.storage.sqooler.mongodb.steps import (
     Refused,
     Sender,
@@ -47,7 +48,7 @@ from spooler.storage.sqooler.mongodb.steps import (
 )
 from spooler.storage.sqooler.rendering import Renderer
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 #: Bytes of an end that its ledger entry can keep: 16 MiB are the most, with what else is in it.
 ROOM = 15 * 2**20
@@ -58,7 +59,6 @@ FIRST_STATUS_WITHIN = 2.0
 #: Where several steps are several commands: ends that wait to be filed, and bytes of their bodies.
 _BATCH, _BATCH_BYTES = 16, 8 * 2**20
 
-_LONG_AGO = datetime.fromtimestamp(0, UTC)
 #: What an ended entry of the ledger no longer needs.
 _NO_LONGER = dict.fromkeys(("end", "until", "since", "ttl", "started", "cancelled"), "")
 _OPEN = [Phase.HELD.value, Phase.COMMITTED.value]
@@ -118,13 +118,12 @@ def _end_of(queue: str, said: Mapping[str, Any]) -> End | None:
     return End(queue, said["_id"], State(kept["state"]), status, result, jws)
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """An end that is published, and what is left to do: file its body, and in any case say so."""
+class Left(NamedTuple):
+    """An ended job: its body where that is still to be filed; in any case it is to be noted."""
 
-    end: End
+    number: ObjectId
+    done: bool
     body: bytes | None
-    filed: bool
 
 
 class Leftovers:
@@ -142,7 +141,7 @@ class Leftovers:
     def unfiled(self) -> bool:
         """Whether ended jobs still lie in the queue."""
         with self._lock:
-            return not all(each.filed for each in self._left)
+            return any(each.body is not None for each in self._left)
 
     @contextmanager
     def taken(self, *, at_least: int = 1) -> Iterator[list[Left]]:
@@ -170,23 +169,19 @@ class MongoEndings:
         self._large = LargeResults(layout)
         self._left: PerQueue[Leftovers] = PerQueue(lambda _: Leftovers())
 
-    def preview(self, signed: SignedReport) -> End:
-        """Return what `end` would write."""
-        return render(self._renderer, signed)
-
     def end(self, claim: Claim, signed: SignedReport, body: bytes | None) -> None:
         """Decide and publish; harmless to repeat. LeaseLost when it is not ours to end."""
         end, kept_beside = self._rendered(claim, signed)
-        together = self._send.together
+        together, ended = self._send.together, Left(end.number, end.done, body)
         steps = [self._commit(claim, end), *self._result(end)]
         # sqooler's clients look for the job at its last place once the status tells of the end.
-        steps += self._filing([(end, body)]) if together else []
+        steps += self._filing(end.queue, [ended]) if together else []
         status = len(steps)
         steps.append(self._status(end))
         left = self._left[end.queue]
         try:
             with left.taken(at_least=1 if together else _BATCH) as others:
-                met = self._send([*steps, *self._closing(others)])
+                met = self._send([*steps, *self._closing(end.queue, others)])
         except Refused as refused:
             if refused.index > 0:
                 self._publish(end, body, claim.job.submitted_at)
@@ -200,7 +195,7 @@ class MongoEndings:
             return
         if not met[status]:
             self._make_status(end, claim.job.submitted_at)
-        left.add(Left(end, None if together else body, filed=together))
+        left.add(ended._replace(body=None) if together else ended)
 
     def complete(self, queue: str, number: ObjectId, body: bytes | None) -> bool:
         """Publish an end that somebody has decided and not published; whether there is one."""
@@ -215,23 +210,24 @@ class MongoEndings:
         self.settle(queue)
         return True
 
-    def unfiled(self, queue: str) -> bool:
-        """Whether ended jobs of ours still lie in the queue."""
-        return self._left[queue].unfiled
+    def file(self, queue: str) -> None:
+        """Have no ended job of ours lie in the queue."""
+        if self._left[queue].unfiled:
+            self.settle(queue)
 
     def settle(self, queue: str) -> None:
         """Make up for what was left for later."""
         try:
             with self._left[queue].taken() as left:
                 if left:
-                    self._send(self._closing(left))
+                    self._send(self._closing(queue, left))
         except Refused as refused:
             # It stands in the ledger that they are not through: `reclaim` finds them one by one.
             with self._left[queue].taken():
                 logger.warning("MongoDB refuses to file ended jobs of %r: %s", queue, refused)
 
     def settle_all(self) -> None:
-        for queue in list(self._left):
+        for queue in self._left:
             self.settle(queue)
 
     # --- deciding ---------------------------------------------------------------------------
@@ -263,7 +259,7 @@ class MongoEndings:
         queue, number = claim.job.queue, number_of(claim.job.id)
         asked = {"phase": 1, "token": 1, "attempt": 1}
         said = self._layout.ledger(queue).find_one({"_id": number}, asked) or {}
-        mine = (said.get("token"), said.get("attempt")) == (claim.token, claim.attempt)
+        mine = (said.get("token"), said.get("attempt")) == (claim.lease.token, claim.attempt)
         if not mine or said.get("phase") not in {Phase.COMMITTED, Phase.ENDED}:
             raise lost(claim)
         if said["phase"] == Phase.COMMITTED:
@@ -277,10 +273,10 @@ class MongoEndings:
             self._place_result(end)
             if not self._send([self._status(end)])[0]:
                 self._make_status(end, submitted)
-            self._send(self._filing([(end, body)]))
+            self._send(self._filing(end.queue, [Left(end.number, end.done, body)]))
         except Refused as refused:
             raise _not_taken(str(end.number), refused) from None
-        self._left[end.queue].add(Left(end, None, filed=True))
+        self._left[end.queue].add(Left(end.number, end.done, None))
 
     def _place_result(self, end: End) -> None:
         """Put the result to its place; nobody's measurement that stands there is lost."""
@@ -291,9 +287,9 @@ class MongoEndings:
                 raise
             results = self._layout.results(end.queue)
             standing = results.find_one({"_id": end.number})
-            if standing is not None and _same(standing, end.result):
-                return
             if standing is not None:
+                if _plain(standing) == _plain(end.result):
+                    return
                 mark = hashlib.sha256(standing.raw).hexdigest()[:16]
                 kept = {"_id": f"{end.number}.{mark}", "document": standing}
                 replaced = self._layout.replaced(end.queue)
@@ -330,7 +326,7 @@ class MongoEndings:
         said: Document = {"state": end.state.value, "jws": end.jws or None}
         said |= {"phase": Phase.COMMITTED.value, "end": kept}
         # Only where somebody has removed the ledger: the end can be found all the same.
-        how = {"$set": said, "$setOnInsert": {"until": _LONG_AGO}}
+        how = {"$set": said, "$setOnInsert": {"until": EPOCH}}
         wanted = {**fence(claim), "phase": {"$in": _OPEN}}
         return change(self._layout.ledger(end.queue), wanted, how, make=True)
 
@@ -342,32 +338,30 @@ class MongoEndings:
         """Replace the status: the first one is the client's, or has to be made."""
         return put(self._layout.status(end.queue), {"_id": end.number}, end.status, make=make)
 
-    def _filing(self, ended: Sequence[tuple[End, bytes | None]]) -> list[Step]:
+    def _filing(self, queue: str, ended: Sequence[Left]) -> list[Step]:
         """Put bodies to their last places, then out of the queue; some were removed meanwhile."""
+        there = [(each, body) for each in ended if (body := each.body) is not None]
+        there.sort(key=lambda pair: pair[0].done)
         steps = [
             put(
-                self._layout.ended(end.queue, done=done),
-                {"_id": end.number},
+                self._layout.ended(queue, done=each.done),
+                {"_id": each.number},
                 RawBSONDocument(body),
                 make=True,
             )
-            for done in (True, False)
-            for end, body in ended
-            if body is not None and end.done is done
+            for each, body in there
         ]
-        if ended:
-            wanted = {"_id": {"$in": [end.number for end, _ in ended]}}
-            steps.append(remove_all(self._layout.queue(ended[0][0].queue), wanted))
-        return steps
+        wanted = {"_id": {"$in": [each.number for each, _ in there]}}
+        return [*steps, remove_all(self._layout.queue(queue), wanted)] if there else []
 
-    def _closing(self, left: Sequence[Left]) -> list[Step]:
+    def _closing(self, queue: str, left: Sequence[Left]) -> list[Step]:
         """File what is not filed, and say of all that nothing is left to be done about them."""
         if not left:
             return []
-        steps = self._filing([(each.end, each.body) for each in left if not each.filed])
-        wanted = {"_id": {"$in": [each.end.number for each in left]}, "phase": _OPEN[1]}
+        wanted = {"_id": {"$in": [each.number for each in left]}, "phase": _OPEN[1]}
         how = {"$set": {"phase": Phase.ENDED.value}, "$unset": _NO_LONGER}
-        return [*steps, change_all(self._layout.ledger(left[0].end.queue), wanted, how)]
+        noted = change_all(self._layout.ledger(queue), wanted, how)
+        return [*self._filing(queue, left), noted]
 
 
 def _not_taken(job_id: str, refused: Refused) -> BackendUnavailable:
@@ -382,23 +376,20 @@ def _refused(claim: Claim, error: NotStorable) -> ReportRefused:
     return ReportRefused(f"the report on job {claim.job.id}: {error}")
 
 
-def _same(one: RawBSONDocument, other: RawBSONDocument) -> bool:
-    return one.raw == other.raw or bool(bson.decode(one.raw) == bson.decode(other.raw))
-
-
 def shown(end: End) -> list[tuple[str, Any]]:
     """Places and contents, for people."""
     path = f"{end.queue}/{end.number}"
-    found: list[tuple[str, Any]] = [
-        (f"jobs/spooler/{path}", {"state": end.state.value, "jws": end.jws or None}),
-        (f"status/{path}", _plain(end.status)),
+    documents = (("results", end.result), ("status", end.status))
+    found = [
+        (f"{kind}/{path}", {key: said for key, said in _plain(document).items() if key != "_id"})
+        for kind, document in documents
+        if document is not None
     ]
-    if end.result is not None:
-        found.insert(0, (f"results/{path}", _plain(end.result)))
-    return found
+    return [*found, (f"jobs/spooler/{path}", {"state": end.state.value, "jws": end.jws or None})]
 
 
-def _plain(document: RawBSONDocument) -> Any:
-    content = bson.decode(document.raw)
-    del content["_id"]
-    return content
+def _plain(document: RawBSONDocument) -> Document:
+    """The content; what nobody can read is like nothing else."""
+    with suppress(BSONError):
+        return bson.decode(document.raw)
+    return {"unreadable": document.raw}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -49,10 +50,8 @@ class LargeResults:
 
     def drop(self, claim: Claim) -> None:
         """Remove the file of a report that came too late."""
-        try:
+        with suppress(NoFile):
             self._bucket.delete(file_name(claim))
-        except NoFile:
-            return
 
     def fetch(self, stored: Mapping[str, Any]) -> Result:
         """The result that `keep` has put away; UnknownJob when it is not what was signed."""
@@ -73,7 +72,7 @@ class LargeResults:
 
 def file_name(claim: Claim) -> str:
     """Return the id of a claim's file: another attempt has another."""
-    return f"{claim.job.queue}/{claim.job.id}/{claim.attempt}.{claim.token}"
+    return f"{claim.job.queue}/{claim.job.id}/{claim.attempt}.{claim.lease.token}"
 
 
 def detached(jws: str) -> str:

@@ -11,7 +11,6 @@ spooler writes there, but others may write to the same database.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from spooler.errors import LeaseLost
 from spooler.model.claim import Attempt, Claim, Lease, Owner
 from spooler.model.job import Job
 from spooler.model.storage import Standing
+from spooler.observe.logger import get_logger
 from spooler.protocols import Judge
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.mongodb.client import Document
@@ -38,13 +38,13 @@ from spooler.storage.sqooler.mongodb.layout import (
     passed,
 )
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
+EPOCH = datetime.fromtimestamp(0, UTC)
 #: What an end leaves behind is of no use to who asks for claims, and may be large.
 _WITHOUT_END = {"end": 0, "jws": 0}
 #: Open entries, in the words of their index.
-OPEN = {"until": {"$gte": _EPOCH}}
+OPEN = {"until": {"$gte": EPOCH}}
 #: What stood there before, or nothing where that is not what it should be.
 _COUNTED = {"$convert": {"input": "$counted", "to": "int", "onError": 0, "onNull": 0}}
 _HISTORY = {"$cond": [{"$isArray": "$history"}, "$history", []]}
@@ -56,13 +56,10 @@ _NOT_OURS_TO_MAKE = {13, 85, 86}
 class Open:
     """A claim of somebody's that is held or committed, and the end of its lease."""
 
+    number: ObjectId
     claim: Claim
     phase: Phase
     until: datetime
-
-    @property
-    def number(self) -> ObjectId:
-        return number_of(self.claim.job.id)
 
 
 class MongoLedger:
@@ -159,7 +156,7 @@ class MongoLedger:
         if not refund:
             past = {
                 "number": "$attempt",
-                "owner": {"$literal": str(claim.owner)},
+                "owner": {"$literal": str(claim.lease.owner)},
                 "at": now,
                 "ended": {"$literal": reason.encode("utf-8", "replace").decode()},
                 "started": "$started",
@@ -272,7 +269,7 @@ def _open_of(queue: str, said: Mapping[str, Any]) -> Open | None:
     seconds = ttl / 1000 if isinstance(ttl, int) else 0.0
     lease = Lease(token, _owner_of(said.get("owner")), seconds)
     claim = claim_of(Job(str(number), queue), lease, said)
-    return Open(claim, Phase(said["phase"]), until)
+    return Open(number, claim, Phase(said["phase"]), until)
 
 
 def _owner_of(said: Any) -> Owner:
@@ -304,14 +301,14 @@ def _history(said: Any) -> tuple[Attempt, ...]:
 
 def fence(claim: Claim, *, whoever: bool = False) -> Document:
     """What an entry must say for a write about this claim."""
-    wanted = {"_id": number_of(claim.job.id), "token": claim.token, "attempt": claim.attempt}
-    return wanted if whoever else {**wanted, "owner.process": claim.owner.process}
+    wanted = {"_id": number_of(claim.job.id), "token": claim.lease.token, "attempt": claim.attempt}
+    return wanted if whoever else {**wanted, "owner.process": claim.lease.owner.process}
 
 
 def lost(claim: Claim) -> LeaseLost:
     """What is said of a claim that is not ours any more."""
     return LeaseLost(
-        f"job {claim.job.id} is no longer held by {claim.owner} (attempt {claim.attempt})"
+        f"job {claim.job.id} is no longer held by {claim.lease.owner} (attempt {claim.attempt})"
     )
 
 

@@ -15,7 +15,6 @@ the rest of that listing, where its own lots are best. One daemon alone goes str
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import threading
 from collections import deque
@@ -32,6 +31,7 @@ from bson.objectid import ObjectId
 
 from spooler.model.job import Job
 from spooler.model.json import Json
+from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.kit.payloads import Decoded, too_large
 from spooler.storage.sqooler.client.core import NotADocument
@@ -40,7 +40,7 @@ from spooler.storage.sqooler.mongodb.documents import as_json
 from spooler.storage.sqooler.mongodb.layout import MongoLayout, ledger_of, passed
 from spooler.storage.sqooler.mongodb.ledger import just_waits
 
-logger = logging.getLogger("spooler.storage")
+logger = get_logger("spooler.storage")
 
 #: Jobs in one listing; bodies up to this many bytes come with it, larger ones when claimed.
 LISTED = 64
@@ -78,7 +78,7 @@ class MongoQueue:
         self, layout: MongoLayout, name: str, clock: Clock, now: Callable[[], Any]
     ) -> None:
         self.name = name
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._layout = layout
         self._clock = clock
         self._now = now
@@ -104,7 +104,7 @@ class MongoQueue:
     def look(self, me: str) -> None:
         """Ask the server: one command, however long the queue is."""
         began = self._clock.monotonic()
-        found = list(self._found(LISTED))
+        found = list(self.found(LISTED))
         self._seen = {each.number: each.seen for each in found}
         self._listed_at = self._clock.monotonic()
         self._cost = self._listed_at - began
@@ -149,15 +149,14 @@ class MongoQueue:
     @contextmanager
     def keeping(self, waiting: Waiting) -> Iterator[None]:
         """Put a job back to its place when what is done about it fails."""
-        try:
-            yield
-        except BaseException:
-            self._waiting.appendleft(waiting)
-            raise
+        self._waiting.appendleft(waiting)
+        yield
+        self._waiting.popleft()
 
     def forget(self) -> None:
         """Have the next `refresh` ask the server."""
-        self._waiting.clear()
+        with self.lock:
+            self._waiting.clear()
 
     def lying(self) -> int:
         """How many jobs lie in the queue, held ones too; what is nobody's job is not counted.
@@ -187,11 +186,8 @@ class MongoQueue:
             *(first and first["_id"], self.name),
         )
 
-    def every(self) -> Iterator[Waiting]:
-        """All jobs that could be claimed now, in order."""
-        yield from self._found(None)
-
-    def _found(self, limit: int | None) -> Iterator[Waiting]:
+    def found(self, limit: int | None = None) -> Iterator[Waiting]:
+        """Ask for the jobs that could be claimed now, in order."""
         now = self._clock.now()
         asked = listing(self.name, self._now(), limit)
         queue = self._layout.queue(self.name)

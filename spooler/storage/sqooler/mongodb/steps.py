@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias, cast
 
-from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo import DeleteMany, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import (
     BulkWriteError,
@@ -20,8 +20,7 @@ from pymongo.results import ClientBulkWriteResult
 from spooler.storage.sqooler.mongodb.client import Client, Document, is_trouble
 
 Where: TypeAlias = Collection[Any]
-_Write: TypeAlias = InsertOne[Any] | ReplaceOne[Any] | UpdateOne | UpdateMany
-_Delete: TypeAlias = DeleteOne | DeleteMany
+_Write: TypeAlias = InsertOne[Any] | ReplaceOne[Any] | UpdateOne | UpdateMany | DeleteMany
 
 #: What a server says of a document with an id that exists, and what one that lacks a command.
 _DUPLICATE, _NO_COMMAND = 11000, 59
@@ -46,7 +45,7 @@ class Step:
     """One write, and where."""
 
     place: Where
-    write: _Write | _Delete
+    write: _Write
 
 
 def insert(place: Where, document: Any) -> Step:
