@@ -29,7 +29,7 @@ KINDS = ("refuse", "lose", "kill", "stand")
 #: More steps than any way here has.
 MOST = 600
 #: In a test run every so manieth step is tried, another one for each way; `make fuzz` tries all.
-EVERY = 1 if "SPOOLER_TEST_FUZZ" in os.environ else 23
+EVERY = 1 if "SPOOLER_TEST_FUZZ" in os.environ else 29
 
 
 def meanwhile(what: str) -> Callable[[Machine], None]:
