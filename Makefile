@@ -6,16 +6,17 @@ UV := $(shell command -v uv 2>/dev/null)
 RUN := .venv
 DEV := .venv-dev
 
-.PHONY: help demo test lint unit bench killpoints fuzz soak format lock clean
+.PHONY: help demo test test-all lint unit bench killpoints fuzz soak format lock clean
 
 help:
 	@echo "make demo    run the main job on a throw-away local storage"
 	@echo "make test    all checks and tests"
+	@echo "make test-all  the same, and the tests that only make other ones more thorough (minutes more)"
 	@echo "make lint    formatting, lint, types, layers"
 	@echo "make unit    the tests alone"
 	@echo "make bench   the figures of docs/benchmarks.md"
-	@echo "make killpoints  a daemon dies before and after each step of a job's way (an hour or two)"
-	@echo "make fuzz    daemons, crashes, outages and clocks in random order, 20 times as many as in a test run"
+	@echo "make killpoints  a daemon dies before and after each step of a job's way (some twenty minutes)"
+	@echo "make fuzz    daemons, crashes, outages and clocks in random order, 60 times as many as in a test run"
 	@echo "make soak    daemons are killed all the time; what is lost (some minutes)"
 	@echo "make lock    renew requirements/*.txt (needs uv)"
 	@echo "make clean   remove the environments and caches"
@@ -33,6 +34,9 @@ lint: $(DEV)/.linked
 	$(DEV)/bin/codespell
 
 unit: $(DEV)/.linked
+	$(DEV)/bin/python -m pytest -m "not proof"
+
+test-all: lint
 	$(DEV)/bin/python -m pytest
 
 bench: $(DEV)/.linked
@@ -43,7 +47,7 @@ killpoints: $(DEV)/.linked
 	$(DEV)/bin/python -m tests.faults
 
 fuzz: $(DEV)/.linked
-	SPOOLER_TEST_FUZZ=20 $(DEV)/bin/python -m pytest -n 2 --timeout 7200 tests/faults/test_state_machine.py
+	SPOOLER_TEST_FUZZ=60 $(DEV)/bin/python -m pytest -n 2 --timeout 7200 tests/faults/test_state_machine.py
 
 soak: $(DEV)/.linked
 	$(DEV)/bin/python -m tests.soak

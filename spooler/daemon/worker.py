@@ -131,7 +131,7 @@ class Worker:
         """Work until stopped, or until the policy says that the work is over."""
         while not self._stops.claims.is_set():
             try:
-                going_on = self._turn()
+                going_on = self.turn()
             except DeviceUnusable as error:
                 self._rest(error)
                 going_on = self._reopen()
@@ -139,8 +139,8 @@ class Worker:
                 break
         self.close()
 
-    def _turn(self) -> bool:
-        """One look at the queues; whether to go on."""
+    def turn(self) -> bool:
+        """Look at the queues once, and see one job through; whether to go on."""
         self._wake.clear()
         if self._tickets.used_up:
             return False

@@ -1,49 +1,43 @@
-"""Every command of a process that changes a MongoDB server, as a point at which it can die.
+"""Every command that changes a MongoDB server, as a step finer than a verb.
 
-Beside points.py: there the steps are file operations, here they are what the driver sends. What
-only looks is no point: the server is the same before and after it.
+What only looks is no step: the server is the same before and after it.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pymongo import monitoring
 
-from tests.faults.points import AFTER, BEFORE, Point, TracedOs
+from tests.faults.points import AFTER, BEFORE, At, Point, Spoiled, whole
 
-At = Callable[[Point, Callable[[], Any]], None]
-
-_CHANGES = frozenset(
-    (
-        *("findAndModify", "bulkWrite", "update", "insert", "delete", "createIndexes"),
-        *("commitTransaction", "abortTransaction"),
-    )
-)
+_CHANGES = {"findAndModify", "bulkWrite", "update", "insert", "delete", "createIndexes"}
+#: What the names of all databases of one test begin with.
+_PREFIX = re.compile(r"[a-z][a-z0-9]+_(?=jobs|status|results|backends|spooler)")
 
 
 class TracedCommands(monitoring.CommandListener):
     """Calls `at` before a command is sent and after it is answered."""
 
-    def __init__(self, prefix: str, at: At, files: TracedOs) -> None:
-        self._prefix = prefix
+    def __init__(self, at: At) -> None:
         self._at = at
-        self._files = files
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._open: dict[int, tuple[str, int]] = {}
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name not in _CHANGES or self._files.inside:
+        if event.command_name not in _CHANGES:
             return
-        label = shown(event.command_name, event.command, event.database_name, self._prefix)
+        label = shown(event.command_name, event.command, event.database_name)
         with self._lock:
             nth = self._counts[label] = self._counts[label] + 1
             self._open[event.request_id] = (label, nth)
-        self._at(Point(label, nth, BEFORE), _nothing)
+        self._step(Point(label, nth, BEFORE))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         self._answered(event.request_id)
@@ -55,25 +49,36 @@ class TracedCommands(monitoring.CommandListener):
         with self._lock:
             seen = self._open.pop(request, None)
         if seen is not None:
-            self._at(Point(*seen, AFTER), _nothing)
+            self._step(Point(*seen, AFTER))
+
+    def _step(self, point: Point) -> None:
+        """Nothing but a BaseException leaves a listener."""
+        try:
+            self._at(point, whole)
+        except Exception as error:
+            raise Spoiled(str(error)) from error
 
 
-def trace(prefix: str, at: At, files: TracedOs) -> None:
-    """Trace the clients that this process opens from now on."""
-    monitoring.register(TracedCommands(prefix, at, files))
+@contextmanager
+def command_steps(at: At) -> Iterator[None]:
+    """Trace the clients that are opened within."""
+    listener = TracedCommands(at)
+    monitoring.register(listener)
+    try:
+        yield
+    finally:
+        monitoring._LISTENERS.command_listeners.remove(listener)
 
 
-def shown(name: str, command: Mapping[str, Any], database: str, prefix: str) -> str:
+def shown(name: str, command: Mapping[str, Any], database: str) -> str:
     """A command without what differs from run to run: its place, and the fields it sets."""
     if name == "bulkWrite":
-        places = [
-            each["ns"].removeprefix(prefix).replace(".", "/", 1) for each in command["nsInfo"]
-        ]
+        places = [_PREFIX.sub("", each["ns"]).replace(".", "/", 1) for each in command["nsInfo"]]
         return f"bulkWrite {' '.join(sorted(places))}"
     place = command[name]
     if not isinstance(place, str):
         return name
-    where = f"{name} {database.removeprefix(prefix)}/{place}"
+    where = f"{name} {_PREFIX.sub('', database)}/{place}"
     return " ".join((where, *sorted(_fields(name, command))))
 
 
@@ -95,7 +100,3 @@ def _fields(name: str, command: Mapping[str, Any]) -> set[str]:
             elif operator.startswith("$"):
                 found.add(operator)
     return found
-
-
-def _nothing() -> None:
-    """A command is sent as a whole or not at all."""

@@ -1,8 +1,10 @@
-"""The journeys of one job that the kill points are collected from."""
+"""The journeys of one job that the kill points are collected from; the same on every storage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
+from tests.faults.everything import STORAGES
 
 
 @dataclass(frozen=True)
@@ -11,13 +13,12 @@ class Journey:
 
     `act` is what the handler does, `rerun` the device's policy. `withdrawn`: the submitter has
     cancelled the job before. `after`: an earlier daemon has died in this journey, right after
-    the job was "claimed", "started", its report "kept", or its end "committed" (`World.marks`).
-    `late`: that daemon's job was ended by
-    another one meanwhile. `second`: another daemon serves the same queue, and is alive while
-    the first one dies. `fresh`: the storage and the state are new, so that every folder has to be
-    made first, and the points of its opening are tried too. `looks`: calls
-    that only look are points too. `storage` is a folder, or MongoDB with one of the ways in which
-    it ends a job.
+    the job was "claimed", "started", its report "kept", its end "acked" or "committed"
+    (`World.marks`). `late`: that daemon's job was ended by another one meanwhile, which could not
+    see its disk. `heir`: the one that goes on, and is going to die, has another state folder beside
+    it. `second`: another daemon serves the same queue, and is alive while the first one dies:
+    "near", where it sees the first one's disk, or "far". `fresh`: the storage and the state are
+    new, so that every folder has to be made first, and the points of its opening are tried too.
     """
 
     name: str
@@ -27,14 +28,17 @@ class Journey:
     withdrawn: bool = False
     after: str = ""
     late: bool = False
-    second: bool = False
-    looks: bool = False
+    heir: bool = False
+    second: str = ""
     fresh: bool = False
 
+    @property
+    def dying(self) -> str:
+        """The name of the daemon that dies."""
+        return "b" if self.heir else "a"
 
-POLICIES = ("never", "if-not-started", "always")
 
-FOLDER = (
+_EVERYWHERE = (
     Journey("the first job", fresh=True),
     Journey("done, never", rerun="never"),
     Journey("done, if-not-started"),
@@ -50,30 +54,24 @@ FOLDER = (
     Journey("reclaim, started, always", rerun="always", after="started"),
     Journey("reclaim, withdrawn", withdrawn=True, rerun="always", after="claimed"),
     Journey("deliver again", after="kept"),
+    Journey("deliver what is there", rerun="always", after="acked"),
     Journey("complete", after="committed"),
     Journey("late", after="kept", late=True),
-    Journey("two daemons, never", rerun="never", second=True),
-    Journey("two daemons, if-not-started", second=True, fresh=True),
-    Journey("two daemons, always", rerun="always", second=True),
-    Journey("two daemons, given back", act="stop", rerun="always", second=True),
+    Journey("heir of a report", rerun="always", after="kept", heir=True),
+    Journey("heir of a delivered report", rerun="always", after="acked", heir=True),
+    Journey("heir of a started job", after="started", heir=True),
+    Journey("two near, if-not-started", second="near", fresh=True),
+    Journey("two near, always", rerun="always", second="near"),
+    Journey("two far, never", rerun="never", second="far"),
+    Journey("two far, always", rerun="always", second="far"),
+    Journey("two near, given back", act="stop", rerun="always", second="near"),
 )
 
-
-def _mongodb(kind: str, *names: str) -> tuple[Journey, ...]:
-    return tuple(
-        replace(each, name=f"MongoDB {kind}, {each.name}", storage=kind)
-        for each in FOLDER
-        if each.name in names
-    )
-
-
-#: Servers differ in nothing but the end of a job: see SERVERS in tests/storage/mongo_bench.py.
-MONGODB = (
-    *_mongodb(
-        "new",
-        *(each.name for each in FOLDER if each.name not in {"complete", "done, always"}),
-    ),
-    *_mongodb("old", "done, if-not-started", "error", "complete", "two daemons, if-not-started"),
+#: On each storage whose jobs outlive a process.
+JOURNEYS = tuple(
+    replace(each, storage=storage.name)
+    for storage in STORAGES
+    if storage.survives
+    for each in _EVERYWHERE
+    if each.after != "committed" or "committed" in storage.marks
 )
-
-JOURNEYS = (*FOLDER, *MONGODB)

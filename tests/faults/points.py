@@ -29,6 +29,17 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 BEFORE, WITHIN, AFTER = "before", "within", "after"
 
+#: Called at each point of this process; the second does half of a step that can be torn.
+At = Callable[["Point", Callable[[], Any]], None]
+
+
+class Spoiled(BaseException):
+    """A step went wrong where nothing but a BaseException gets through: the answer is lost."""
+
+
+def whole() -> None:
+    """A step that happens as a whole or not at all."""
+
 
 @dataclass(frozen=True, order=True)
 class Point:
@@ -46,8 +57,8 @@ def shown(text: object, root: str) -> str:
     """A path without what differs from run to run."""
     name = os.fsdecode(text) if isinstance(text, str | bytes | os.PathLike) else str(text)
     name = name.removeprefix(root)
-    name = re.sub(r"\d+-[0-9a-f]{32}", "P", name)
     name = re.sub(r"[0-9a-f]{8,}", "#", name)
+    name = re.sub(r"/k#/", "/", re.sub(r"/[a-z0-9-]+~#", "/S", name))
     return re.sub(r"\.([a-z])\d+-\d+", r".\1", name)
 
 
@@ -146,19 +157,17 @@ class _Torn:
     tear: Callable[[], Any]
 
 
-def _plain(at: Callable[[Point, Callable[[], Any]], None]) -> Callable[[Any], None]:
+def _plain(at: At) -> Callable[[Any], None]:
     def call(seen: Any) -> None:
         if isinstance(seen, _Torn):
             at(seen.point, seen.tear)
         else:
-            at(seen, lambda: None)
+            at(seen, whole)
 
     return call
 
 
-def install(
-    root: str, at: Callable[[Point, Callable[[], Any]], None], *, looks: bool = False
-) -> TracedOs:
+def install(root: str, at: At, *, looks: bool = False) -> TracedOs:
     """Trace this process's file operations from now on.
 
     `at(point, tear)` is called at each point; at a point within a write, `tear` does half of it.
@@ -168,6 +177,17 @@ def install(
     if durable._renameat2 is not None:
         durable._renameat2 = traced.renameat2(durable._renameat2)
     return traced
+
+
+@contextmanager
+def installed(root: str, at: At) -> Iterator[None]:
+    """The same for a while."""
+    real = durable.os, durable._renameat2
+    install(root, at)
+    try:
+        yield
+    finally:
+        durable.os, durable._renameat2 = real
 
 
 def watch_for_others(root: str, traced: TracedOs, tell: Callable[[str], None]) -> None:

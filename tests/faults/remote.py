@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -20,9 +19,12 @@ from tests.faults.points import BEFORE, Point
 ROOT = Path(__file__).parents[2]
 #: Changes of files that have no point, and why that is right: an empty file that is only
 #: locked, the throw-away folder of runs, and the book that the test's own handler keeps.
-KNOWN_OTHERS = {"open /state-a/lock", "rmdir /state-a/scratch", "open /book"}
-#: Announcing, and saying who we are: the same in every journey, so tried in two of them.
-OPENING = re.compile(r"/backends/|/owners/")
+KNOWN_OTHERS = re.compile(r"^open /host-1/state-[ab]/(records/.*/)?lock$|/scratch$|^open /book$")
+#: What a daemon may leave behind when it dies: files that nobody reads and a restart replaces,
+#: the note that says who it was, and what is kept on purpose.
+STALE = re.compile(r"\.tmp$|/spooler/owners/|/audit/|/records/parked/")
+#: Announcing, and saying who we are: the same in every journey, so tried in those that are fresh.
+OPENING = re.compile(r"/backends/|/owners/|^announce$")
 #: Every so manieth point is also tried with SIGKILL from outside.
 FROM_OUTSIDE = 9
 
@@ -62,7 +64,7 @@ class Remote:
 
     def kill(self, journey: Journey, point: Point, by: str) -> dict[str, Any]:
         """Try one point. Threads may take turns so that it is not reached: thrice then."""
-        request = {"journey": asdict(journey), "point": asdict(point), "by": by}
+        request = {"journey": asdict(journey), "by": by}
         request["point"] = [point.label, point.nth, point.when]
         for _ in range(3):
             said = self.ask(do="kill", **request)
@@ -70,25 +72,24 @@ class Remote:
                 break
         return said
 
-    def go_through(self, journey: Journey, *, everything: bool = False, sample: int = 0) -> Tried:
-        """Have the journey's daemon die at each of its points, or at so many that are drawn.
+    def go_through(self, journey: Journey, *, sample: int = 0) -> Tried:
+        """Have the journey's daemon die at each of its points, or at so many of them.
 
-        What is on the disk before a step is what was there after the step before; so without
-        `everything` the points before a step are left out, but for the first one, and so is the
-        opening where it is the usual one.
+        What is there before a step is what was there after the step before; so the points before a
+        step are left out, but for the first one, and so is the opening where it is the usual one.
+        A sample is the same in each run: spread over the kinds of steps, another part of them
+        for each journey.
         """
         points, others = self.collect(journey)
-        chosen = points
-        if not everything:
-            chosen = [each for each in points if each.when != BEFORE] + points[:1]
-        if not everything and not journey.fresh:
+        chosen = [each for each in points if each.when != BEFORE] + points[:1]
+        if not journey.fresh:
             chosen = [each for each in chosen if not OPENING.search(each.label)]
+        tried = Tried(len(chosen), others)
         if sample:
-            chosen = random.sample(chosen, min(sample, len(chosen)))
-        tried = Tried(len(points) if sample else len(chosen), others)
+            chosen = spread(sorted(chosen), sample, len(journey.name))
         for number, point in enumerate(chosen):
-            ways = ["exit", "kill"] if number % FROM_OUTSIDE == 0 else ["exit"]
-            for by in ["exit", "kill"] if everything else ways:
+            ways = ["exit", "kill"] if not sample and number % FROM_OUTSIDE == 0 else ["exit"]
+            for by in ways:
                 said = self.kill(journey, point, by)
                 if not said["reached"]:
                     tried.unreached.append(point)
@@ -97,12 +98,21 @@ class Remote:
         return tried
 
 
+def spread(points: list[Point], count: int, offset: int) -> list[Point]:
+    """So many of the points, evenly spread, from a beginning that `offset` chooses."""
+    if count >= len(points):
+        return points
+    stride = len(points) / count
+    first = offset % max(1, int(stride))
+    return [points[first + int(number * stride)] for number in range(count)]
+
+
 @contextmanager
-def remote(uri: str) -> Iterator[Remote]:
+def remote(uri: str = "") -> Iterator[Remote]:
     """A fault server for as long as it is needed; `uri` is of its MongoDB server."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SPOOLER")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.server", uri],
+        [sys.executable, "-m", "tests.faults.server", *([uri] if uri else [])],
         cwd=ROOT,
         env=environ | {"OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,

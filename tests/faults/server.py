@@ -1,4 +1,4 @@
-"""Plays journeys in processes that die where told to: `python -m tests.faults.server URI`.
+"""Plays journeys in processes that die where told to: `python -m tests.faults.server [URI]`.
 
 One warmed process that forks a daemon per try, because starting an interpreter for each of some
 thousand points would take an hour. It reads one JSON request per line and answers with one.
@@ -13,52 +13,63 @@ import re
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from spooler.app import Daemon, RunOptions, parts
-from spooler.daemon import executor
+from spooler.daemon.claims import recovery
+from spooler.model.storage import Standing
 from spooler.observe.board import Board
-from spooler.observe.events import Observer
+from spooler.observe.events import EventName, Observation, Observer
 from spooler.observe.notify import ServiceManager
 from spooler.settings import Settings
-from tests.faults import handlers, mongo_world
+from spooler.storage.sqooler.folder.watch import FolderWatch
+from tests.faults import handlers, storages
 from tests.faults.checks import Frozen, problems
+from tests.faults.everything import STORAGES
 from tests.faults.journeys import Journey
-from tests.faults.points import AFTER, Point, TracedOs, watch_for_others
-from tests.faults.world import DEVICE, World
+from tests.faults.points import AFTER, BEFORE, At, Point, TracedOs, install, watch_for_others, whole
+from tests.faults.verbs import LOOKS, Around
+from tests.faults.world import Body, World
 
 #: Exit codes of a forked daemon.
 DIED, BROKEN = 77, 99
 PATIENCE = 20.0
 
-At = Callable[[Point, Callable[[], Any]], None]
-
-
-for each in ("spooler.devices.runners.thread", "spooler.storage.sqooler.mongodb.backend"):
+for each in (
+    "spooler.devices.runners.thread",
+    "spooler.storage.sqooler.folder.backend",
+    "spooler.storage.sqooler.mongodb.backend",
+    "spooler.storage.sqlite.backend",
+):
     importlib.import_module(each)  # else each daemon would import it anew
 
 
-def serve_daemon(settings: Settings) -> int:
-    """The real daemon, until its queues are empty."""
+def serve_daemon(settings: Settings, told: Callable[[Observation], None] | None = None) -> int:
+    """The real daemon, until its queues are empty; one that tells somebody serves on."""
     board = Board()
-    daemon = Daemon(settings, RunOptions(once=True), Observer(board), board)
+    observer = Observer(board) if told is None else Observer(board, told)
+    daemon = Daemon(settings, RunOptions(once=told is None), observer, board)
     return daemon.serve(ServiceManager(), lambda: None)
 
 
-def fork(world: World, body: Callable[[], int]) -> int:
+def fork(world: World, body: Body) -> int:
     """The pid of a child that runs `body` and ends with its exit code."""
     pid = os.fork()
     if pid:
         return pid
     code = BROKEN
     try:
-        executor.RETRY_AFTER = 0.0
-        world.quicken()
+        recovery.RETRY_AFTER = 0.0
+        # Closing inotify takes half a second after a rename; the process ends in a moment.
+        FolderWatch.close = lambda _: None  # type: ignore[method-assign]
         code = body()
     except BaseException:  # noqa: BLE001 - shown by the parent
         (world.notes / "trouble").write_text(traceback.format_exc())
@@ -82,19 +93,58 @@ def wait_for(world: World, pid: int) -> int:
     return code
 
 
-def traced_daemon(world: World, journey: Journey, at: At, watch: Path | None = None) -> int:
-    """The daemon of the journey, with `at` called at each point; in a forked child."""
-    traced = world.trace(at, looks=journey.looks)
+def run(world: World, name: str, journey: Journey) -> int:
+    """Run a daemon that nothing happens to; its exit code."""
+    settings = world.settings(name, "done", journey.rerun)
+    return wait_for(world, fork(world, lambda: serve_daemon(settings)))
+
+
+# --- the daemon that dies -----------------------------------------------------------------------
+
+
+def traced_daemon(world: World, journey: Journey, name: str, at: At, watch: Path | None) -> int:
+    """A daemon with `at` called at each point; in a forked child."""
+    traced = install(str(world.folder), at)
     if watch is not None:
         watch_for_others(str(world.folder), traced, lambda text: _append(watch, text))
     handlers.CANCEL[:] = [_cancelling(world, traced)]
-    return serve_daemon(world.settings("a", journey.act, journey.rerun))
+    real = parts.open_storage
+
+    def opened(*args: Any) -> Around:
+        return Around(real(*args), _stepping(at, traced))
+
+    parts.open_storage = opened  # type: ignore[assignment]
+
+    def finer(point: Point, tear: Callable[[], Any]) -> None:
+        if not traced.inside:
+            at(point, tear)
+
+    with world.trace_finer(finer):
+        return serve_daemon(world.settings(name, journey.act, journey.rerun))
+
+
+def _stepping(at: At, traced: TracedOs) -> Callable[..., Any]:
+    """Each call of a verb that changes something, as a point before and after it."""
+    counts: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def passing(verb: str, ask: Callable[[], Any], _: Any) -> Any:
+        if verb in LOOKS or traced.inside:
+            return ask()
+        with lock:
+            nth = counts[verb] = counts[verb] + 1
+        at(Point(verb, nth, BEFORE), whole)
+        answer = ask()
+        at(Point(verb, nth, AFTER), whole)
+        return answer
+
+    return passing
 
 
 def _cancelling(world: World, traced: TracedOs) -> Callable[[str], None]:
     def cancel(job: str) -> None:
         with traced.outside():
-            world.submitter().cancel(DEVICE, job)
+            world.cancel(job)
 
     return cancel
 
@@ -112,7 +162,7 @@ def prepare(world: World, journey: Journey) -> None:
     """Submit the job, and have an earlier daemon die with it where the journey says so."""
     world.submit()
     if journey.withdrawn:
-        world.submitter().cancel(DEVICE, world.job)
+        world.cancel(world.job)
     if not journey.after:
         return
     pattern = re.compile(world.marks[journey.after])
@@ -121,40 +171,37 @@ def prepare(world: World, journey: Journey) -> None:
         if point.when == AFTER and pattern.search(point.label):
             os._exit(DIED)
 
-    code = wait_for(world, fork(world, lambda: traced_daemon(world, journey, at)))
+    code = wait_for(world, fork(world, lambda: traced_daemon(world, journey, "a", at, None)))
     assert code == DIED, f"the earlier daemon was to die after {journey.after}, and ended: {code}"
-    world.after_death()
     if journey.late:
-        wait_for(world, fork(world, lambda: serve_daemon(world.settings("b", "done", "never"))))
+        (world.notes / "gate").touch()
+        far = fork(world, lambda: second_daemon(world, replace(journey, second="far")))
+        _until(world.over, "another daemon ends the job", unless=far)
+        _end(world, far)
+        (world.notes / "gate").unlink()
 
 
 # --- the journey -------------------------------------------------------------------------------
 
 
-def new(storage: str) -> World:
-    """A world in which nothing has been done yet."""
-    return World() if storage == "folder" else mongo_world.MongoWorld(storage)
+def _storage(journey: Journey) -> storages.Storage:
+    return next(each for each in STORAGES if each.name == journey.storage)
 
 
 @cache
 def used(storage: str) -> World:
     """A world in which a job has been done before."""
-    world = new(storage)
+    plain = Journey("before", storage=storage)
+    world = World(_storage(plain))
     world.submit()
     for name in ("a", "b"):
-        settings = world.settings(name, "done", "never")
-        wait_for(world, fork(world, lambda settings=settings: serve_daemon(settings)))  # type: ignore[misc]
+        assert run(world, name, plain) == 0
     return world
 
 
 def world_of(journey: Journey) -> World:
     """A world for one try; a used one is what daemons mostly meet."""
-    if journey.fresh:
-        return new(journey.storage)
-    before = used(journey.storage)
-    if isinstance(before, mongo_world.MongoWorld):
-        return mongo_world.MongoWorld(journey.storage, before)
-    return World(before)
+    return World(_storage(journey), None if journey.fresh else used(journey.storage))
 
 
 def begin(journey: Journey) -> dict[str, Any]:
@@ -162,7 +209,7 @@ def begin(journey: Journey) -> dict[str, Any]:
     world = world_of(journey)
     try:
         prepare(world, journey)
-        return {"state": world.view()[0], "executions": len(world.executions())}
+        return {"state": world.view().state, "executions": len(world.executions())}
     finally:
         world.close()
 
@@ -177,7 +224,10 @@ def collect(journey: Journey) -> dict[str, Any]:
         def at(point: Point, _: Callable[[], Any]) -> None:
             _append(book, json.dumps([point.label, point.nth, point.when]))
 
-        wait_for(world, fork(world, lambda: traced_daemon(world, journey, at, others)))
+        def body() -> int:
+            return traced_daemon(world, journey, journey.dying, at, others)
+
+        wait_for(world, fork(world, body))
         found = [json.loads(line) for line in book.read_text().splitlines()]
         passed = others.read_text().splitlines() if others.exists() else []
         return {"points": found, "others": sorted(set(passed))}
@@ -193,23 +243,22 @@ def kill(journey: Journey, point: Point, by: str) -> dict[str, Any]:
         prepare(world, journey)
         if journey.second:
             second = fork(world, lambda: second_daemon(world, journey))
+            _until((world.notes / "up").exists, "the second daemon is up", unless=second)
         reached = die(world, journey, point, by)
-        world.after_death()
         frozen = Frozen.of(world)
         (world.notes / "gate").touch()
         if second is not None:
-            _until(world.ended, "the second daemon ends the job", unless=second)
-        settings = world.settings("a", "done", journey.rerun)
-        code = wait_for(world, fork(world, lambda: serve_daemon(settings)))
-        assert code == 0, f"the daemon that recovers ended with {code}"
+            _until(world.over, "the second daemon ends the job", unless=second)
+        for name in ("b", "a") if journey.heir else ("a",):
+            code = run(world, name, journey)
+            assert code == 0, f"the daemon that recovers ended with {code}"
         if second is not None:
-            os.kill(second, signal.SIGTERM)
-            assert wait_for(world, second) == 0
+            _end(world, second)
             second = None
         wrong = problems(world, journey, frozen)
         return {"reached": reached, "problems": wrong, "leftovers": world.leftovers()}
     except AssertionError as error:
-        return {"reached": True, "problems": [str(error)], "leftovers": world.leftovers()}
+        return {"reached": True, "problems": [str(error)], "leftovers": []}
     finally:
         if second is not None:
             os.kill(second, signal.SIGKILL)
@@ -232,7 +281,7 @@ def die(world: World, journey: Journey, point: Point, by: str) -> bool:
         while True:  # another thread than the main one, or a signal that did not kill
             time.sleep(PATIENCE)
 
-    pid = fork(world, lambda: traced_daemon(world, journey, at))
+    pid = fork(world, lambda: traced_daemon(world, journey, journey.dying, at, None))
     os.close(tell)
     try:
         if by == "kill":
@@ -246,21 +295,36 @@ def die(world: World, journey: Journey, point: Point, by: str) -> bool:
 
 
 def second_daemon(world: World, journey: Journey) -> int:
-    """Another daemon on the same queue; it claims nothing before the first one is dead."""
-    gate = world.notes / "gate"
-    real = parts.open_storage
+    """Another daemon on the same queue; it looks on, and takes nothing before the gate is open.
+
+    So what the first one has left is looked at while everybody stands still.
+    """
+    gate, real = world.notes / "gate", parts.open_storage
 
     def gated(*args: Any) -> Any:
         backend = real(*args)
-        claim = backend.claim
+        claim, reclaim = backend.claim, backend.reclaim
+
+        def looking_on(queue: Any, lease: Any, judge: Any) -> Any:
+            return reclaim(queue, lease, judge if gate.exists() else lambda _: Standing.SPARED)
+
         backend.claim = lambda *given: claim(*given) if gate.exists() else None  # type: ignore[method-assign]
+        backend.reclaim = looking_on  # type: ignore[method-assign]
         return backend
 
+    def told(seen: Observation) -> None:
+        if seen.name is EventName.DAEMON_STARTED:
+            (world.notes / "up").touch()
+
     parts.open_storage = gated
-    board = Board()
-    settings = world.settings("b", "done", journey.rerun)
-    daemon = Daemon(settings, RunOptions(), Observer(board), board)
-    return daemon.serve(ServiceManager(), lambda: None)
+    name = "far" if journey.second == "far" else "b"
+    return serve_daemon(world.settings(name, "done", journey.rerun), told)
+
+
+def _end(world: World, pid: int) -> None:
+    """Ask a daemon to end, as a service manager does."""
+    os.kill(pid, signal.SIGTERM)
+    assert wait_for(world, pid) == 0, "a daemon did not end well"
 
 
 def _until(found: Callable[[], bool], what: str, unless: int) -> None:
@@ -281,7 +345,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    mongo_world.URI[:] = sys.argv[1:]
+    storages.SERVER[:] = sys.argv[1:]
     for line in sys.stdin:
         try:
             said = answer(json.loads(line))

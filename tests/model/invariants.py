@@ -35,7 +35,7 @@ def nothing_measured_is_lost(world: World, _: Rules) -> bool:
                 (each.job, each.token) == (number, run)
                 or any(
                     (report.job, report.token) == (number, run)
-                    for report in (*each.outbox, *each.parked)
+                    for report in (*each.outbox, *each.legacy, *each.parked)
                 )
                 for each in world.daemons
             )
@@ -81,6 +81,16 @@ def parked_is_late(world: World, _: Rules) -> bool:
     )
 
 
+def legacy_is_brought(world: World, _: Rules) -> bool:
+    """Nobody settles, or runs again, a job whose report lies open before him."""
+    return not any(job.passed_over for job in world.jobs)
+
+
+def end_is_final(world: World, _: Rules) -> bool:
+    """What was said of the end of a job stands."""
+    return not any(job.overwritten for job in world.jobs)
+
+
 INVARIANTS: dict[str, Invariant] = {
     "EndsOnce": ends_once,
     "RunsByPolicy": runs_by_policy,
@@ -89,4 +99,6 @@ INVARIANTS: dict[str, Invariant] = {
     "NobodyDisappears": nobody_disappears,
     "OneHolder": one_holder,
     "ParkedIsLate": parked_is_late,
+    "LegacyIsBrought": legacy_is_brought,
+    "EndIsFinal": end_is_final,
 }

@@ -1,4 +1,4 @@
-"""The protocol of claims, leases, outbox and recovery, as a small model.
+"""The protocol of claims, leases, records, estates and recovery, as a small model.
 
 Two daemons, two jobs, two attempts. A daemon may die, a lease may run out, an answer may be lost
 and the storage may be away between any two steps. docs/decisions/0009 explains the states, the
@@ -28,6 +28,12 @@ class Rules(NamedTuple):
     kept_first: bool = True
     #: The start is noted in the storage before the handler runs.
     start_noted: bool = True
+    #: Who meets the claim of a dead process first looks at what that has left, and brings it.
+    inherited: bool = True
+    #: Each daemon sees the other's disk; else only that of its own predecessors.
+    near: bool = True
+    #: A word of progress is written only where the job still runs under its token.
+    show_fenced: bool = True
     #: The storage remembers which token has ended a job, so that an ack may be repeated.
     repeatable: bool = True
 
@@ -43,6 +49,10 @@ class Job(NamedTuple):
     ends: int = 0
     #: The tokens under which the handler has run to its end.
     runs: tuple[int, ...] = ()
+    #: Somebody took it over who could have had its report.
+    passed_over: bool = False
+    #: A word of progress stands where its end stood.
+    overwritten: bool = False
 
 
 class Report(NamedTuple):
@@ -65,7 +75,10 @@ class Daemon(NamedTuple):
     token: int = 0
     #: What was taken over from a dead daemon and is not settled.
     taken: tuple[int, int] = (-1, 0)
+    #: The records of this process, and of the estates that it has locked.
     outbox: tuple[Report, ...] = ()
+    #: The records of its dead predecessors: whoever sees them may lock the estate.
+    legacy: tuple[Report, ...] = ()
     parked: tuple[Report, ...] = ()
 
 
@@ -100,7 +113,7 @@ def tokens(world: World) -> Iterator[int]:
         yield from (job.token, job.ended_by, *job.runs)
     for each in world.daemons:
         yield from (each.token, each.taken[1])
-        yield from (report.token for report in (*each.outbox, *each.parked))
+        yield from (report.token for report in (*each.outbox, *each.legacy, *each.parked))
 
 
 def canonical(world: World, *, symmetric: bool = False) -> World:
@@ -119,7 +132,11 @@ def canonical(world: World, *, symmetric: bool = False) -> World:
         return world
     return World(
         tuple(
-            Job(j[0], names[j[1]], j[2], j[3], names[j[4]], j[5], tuple(names[r] for r in j[6]))
+            j._replace(
+                token=names[j.token],
+                ended_by=names[j.ended_by],
+                runs=tuple(names[run] for run in j.runs),
+            )
             for j in world.jobs
         ),
         tuple(
@@ -128,8 +145,7 @@ def canonical(world: World, *, symmetric: bool = False) -> World:
                 d[1],
                 names[d[2]],
                 (d[3][0], names[d[3][1]]),
-                tuple(Report(r[0], names[r[1]], r[2]) for r in d[4]),
-                tuple(Report(r[0], names[r[1]], r[2]) for r in d[5]),
+                *(tuple(Report(r[0], names[r[1]], r[2]) for r in some) for some in d[4:]),
             )
             for d in world.daemons
         ),
@@ -146,12 +162,11 @@ def _sorted(world: World) -> World:
 
 
 def _look(job: Job) -> tuple[object, ...]:
-    return (job[0], job[2], job[3], job[5], len(job[6]), job[1] > 0, job[4] in job[6])
+    return (job[0], job[2], job[3], job[5], len(job[6]), job[1] > 0, job[4] in job[6], *job[7:])
 
 
 def _face(me: Daemon) -> tuple[object, ...]:
-    outbox, parked = [(r[0], r[2]) for r in me[4]], [(r[0], r[2]) for r in me[5]]
-    return (me[0], me[1], me[3][0], outbox, parked)
+    return (me[0], me[1], me[3][0], *([(r[0], r[2]) for r in some] for some in me[4:]))
 
 
 def _swapped(me: Daemon) -> Daemon:
@@ -165,8 +180,7 @@ def _swapped(me: Daemon) -> Daemon:
         other(me[1]),
         me[2],
         (other(me[3][0]), me[3][1]),
-        tuple(Report(other(r[0]), r[1], r[2]) for r in me[4]),
-        tuple(Report(other(r[0]), r[1], r[2]) for r in me[5]),
+        *(tuple(Report(other(r[0]), r[1], r[2]) for r in some) for some in me[4:]),
     )
 
 
@@ -264,7 +278,8 @@ def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
     """Take over a claim whose lease ran out, and settle it by the policy.
 
     A lease may run out at any moment: nothing rests on time. Claims of one's own, and those
-    whose reports wait in the own outbox, are spared. What was settled before is brought first.
+    whose reports are cared for here, are spared. What was settled before is brought first, and what
+    dead predecessors have left is taken up before anything.
     """
     me = world.daemons[d]
     if any(report.kind == ERROR for report in me.outbox):
@@ -276,10 +291,35 @@ def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
     spared = {report.token for report in me.outbox} | {me.token}
     for number, job in enumerate(world.jobs):
         if job.state == "running" and job.token not in spared:
+            lies = any(
+                r.token == job.token for at in seen(d, rules) for r in world.daemons[at].legacy
+            )
             token = fresh(world)
-            after = with_job(world, number, job._replace(token=token))
+            over = job._replace(token=token, passed_over=job.passed_over or lies)
+            after = with_job(world, number, over)
             mine = me._replace(taken=(number, token))
             yield f"the lease of {number} runs out, {d} takes it over", with_daemon(after, d, mine)
+
+
+def seen(d: int, rules: Rules) -> tuple[int, ...]:
+    """Whose disks a daemon can see."""
+    return DAEMONS if rules.near else (d,)
+
+
+def restarts(world: World, d: int) -> Iterator[Move]:
+    """Without estates, a daemon finds only what its own predecessors have left, at some time."""
+    me = world.daemons[d]
+    if me.legacy:
+        mine = me._replace(outbox=(*me.outbox, *me.legacy), legacy=())
+        yield f"{d} takes up its outbox", with_daemon(world, d, mine)
+
+
+def shows(world: World, rules: Rules) -> Iterator[Move]:
+    """A word of progress comes late, from a process that has stood still since it was sent."""
+    for number, job in enumerate(world.jobs):
+        if job.runs and job.ends and not rules.show_fenced:
+            after = with_job(world, number, job._replace(overwritten=True))
+            yield f"a word of progress on {number} comes late", after
 
 
 def settles(world: World, d: int, rules: Rules) -> Iterator[Move]:
@@ -299,16 +339,32 @@ def settles(world: World, d: int, rules: Rules) -> Iterator[Move]:
         yield f"{d} gives {j} back, and the answer is lost", after
 
 
-def dies(world: World, d: int) -> Iterator[Move]:
-    """The process is gone and another one takes up its disk."""
+def dies(world: World, d: int, rules: Rules) -> Iterator[Move]:
+    """The process is gone, its lock too, and another one begins in its state folder.
+
+    What it leaves is adopted by its successor, or before that by who sees its disk and meets its
+    claim. The time in between is left out: nobody who could see the report does anything about the
+    job without adopting it. Without that safeguard the report lies open.
+    """
     me = world.daemons[d]
-    after = with_daemon(world, d, Daemon(outbox=me.outbox, parked=me.parked))
     if me.step == "ran":
         job = world.jobs[me.job]
         cut = tuple(CUT if run == me.token else run for run in job.runs)
-        after = with_job(after, me.job, job._replace(runs=cut))
-    if after != world:
-        yield f"{d} dies", after
+        world = with_job(world, me.job, job._replace(runs=cut))
+    if not rules.inherited:
+        left = Daemon(legacy=(*me.legacy, *me.outbox), parked=me.parked)
+        if left != me:
+            yield f"{d} dies", with_daemon(world, d, left)
+        return
+    ends = [each for each in DAEMONS if any(r.kind == ERROR for r in world.daemons[each].outbox)]
+    for heir in DAEMONS if rules.near and me.outbox else (d,):
+        if heir != d and len(ends) == len(DAEMONS):
+            continue  # as in `recovers`: ends that are settled are brought one after the other
+        after = with_daemon(world, d, Daemon(parked=me.parked))
+        him = after.daemons[heir]
+        after = with_daemon(after, heir, him._replace(outbox=(*him.outbox, *me.outbox)))
+        if after.daemons != world.daemons:
+            yield f"{d} dies, and {heir} adopts what it has left", after
 
 
 def idle(me: Daemon) -> Daemon:
@@ -321,5 +377,7 @@ def moves(world: World, rules: Rules) -> Iterator[Move]:
         yield from claims(world, d)
         yield from works(world, d, rules)
         yield from delivers(world, d, rules)
+        yield from restarts(world, d)
         yield from recovers(world, d, rules)
-        yield from dies(world, d)
+        yield from dies(world, d, rules)
+    yield from shows(world, rules)

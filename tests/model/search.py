@@ -69,7 +69,9 @@ def _cannot_end(worlds: object, back: dict[World, list[World]]) -> set[World]:
 
 
 def _over(world: World) -> bool:
-    return all(job.ends for job in world.jobs) and not any(each.outbox for each in world.daemons)
+    return all(job.ends for job in world.jobs) and not any(
+        each.outbox or each.legacy for each in world.daemons
+    )
 
 
 def _way(came: dict[World, tuple[World, str] | None], world: World) -> tuple[str, ...]:

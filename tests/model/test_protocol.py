@@ -13,14 +13,16 @@ ONE_JOB = World(jobs=(Job(),))
 
 def test_all_is_well() -> None:
     """Two daemons, two jobs, two attempts, the default policy: every state there is."""
-    found = search(Rules())
+    found = search(Rules(near=False))
     assert not found.broken, f"\n{found}"
     assert found.states > 100_000, "the model has become smaller than it was"
 
 
-def test_all_is_well_where_jobs_are_repeated() -> None:
-    """One job; both of them take some minutes: python -m tests.model."""
-    found = search(Rules(always=True), ONE_JOB)
+@pytest.mark.parametrize("near", [False, True], ids=["far", "near"])
+@pytest.mark.parametrize("always", [False, True], ids=["if-not-started", "always"])
+def test_all_is_well_with_one_job(near: bool, always: bool) -> None:
+    """With two of them it takes minutes: python -m tests.model."""
+    found = search(Rules(near=near, always=always), ONE_JOB)
     assert not found.broken, f"\n{found}"
 
 
@@ -31,8 +33,13 @@ def test_all_is_well_where_jobs_are_repeated() -> None:
         (Rules(start_noted=False), "RunsByPolicy"),
         (Rules(kept_first=False), "NothingMeasuredIsLost"),
         (Rules(repeatable=False), "ParkedIsLate"),
+        (Rules(inherited=False), "LegacyIsBrought"),
+        (Rules(show_fenced=False), "EndIsFinal"),
     ],
-    ids=["fence", "started mark", "outbox before ack", "repeatable ack"],
+    ids=[
+        *("fence", "started mark", "record before ack", "repeatable ack"),
+        *("legacy before take-over", "fenced progress"),
+    ],
 )
 def test_each_safeguard_is_needed(rules: Rules, broken: str) -> None:
     found = search(rules)

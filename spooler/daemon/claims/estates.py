@@ -98,6 +98,11 @@ class Estates:
         for each in (*closing, self._mine):
             each.let_go()
 
+    def abandon(self) -> None:
+        """Unlock everything and leave it as it is, as the death of the process does."""
+        for each in self:
+            each.abandon()
+
     # --- one estate -------------------------------------------------------------------------
 
     def _adopted(self, process: Path, *, make: bool = False) -> Records | None:

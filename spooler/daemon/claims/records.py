@@ -233,6 +233,12 @@ class Records:
         os.close(self._lock)
         self._lock = None
 
+    def abandon(self) -> None:
+        """Unlock and leave everything as it is, as the death of the process does."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     # --- the records ------------------------------------------------------------------------
 
     def keep(self, record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from spooler.daemon.backoff import Backoff
@@ -112,6 +113,8 @@ class Delivery:
                 self._shared.room.missing(error, job=record.claim.job.id)
                 if not self._deliver(self._records, record, kept=False):
                     raise
+                with suppress(BackendUnavailable):  # it may lie there, though not for certain
+                    self._records.drop(record.token)
 
         try:
             persist(safe, patience)
