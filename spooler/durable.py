@@ -135,13 +135,18 @@ def demand_writable(folder: Place) -> Path:
     return nearest
 
 
-def staged(path: Place, mark: str) -> str:
-    """The name beside `path` under which its content waits; readers skip it.
+def beside(name: str, mark: str) -> str:
+    """The name under which the content of a file `name` waits in the same folder; readers skip it.
 
-    `mark` is different for each of several writers of the same path.
+    `mark` is different for each of several writers of the same file.
     """
+    return f".{name}.{mark}.tmp"
+
+
+def staged(path: Place, mark: str) -> str:
+    """The path at which the content of `path` waits: `beside` it."""
     folder, _, name = os.fspath(path).rpartition("/")
-    return f"{folder or '.'}/.{name}.{mark}.tmp"
+    return f"{folder or '.'}/{beside(name, mark)}"
 
 
 class Disk:
@@ -284,19 +289,19 @@ class Disk:
 
         `mark` makes the temporary name unique among concurrent writers of the same path.
         """
-        beside = staged(path, mark)
-        self.stage(beside, content, mode=mode)
-        self.rename(beside, path)
+        waiting = staged(path, mark)
+        self.stage(waiting, content, mode=mode)
+        self.rename(waiting, path)
         self.settle(_folder_of(path))
 
     def publish_new(self, path: Place, content: bytes, *, mark: str, mode: int = 0o666) -> None:
         """Put a whole file at `path`; FileExistsError when there is one already."""
-        beside = staged(path, mark)
-        self.stage(beside, content, mode=mode)
+        waiting = staged(path, mark)
+        self.stage(waiting, content, mode=mode)
         try:
-            os.link(beside, path)
+            os.link(waiting, path)
         finally:
-            self.remove(beside)
+            self.remove(waiting)
         self.settle(_folder_of(path))
 
 

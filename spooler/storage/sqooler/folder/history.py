@@ -35,7 +35,7 @@ class FolderHistory:
 
     def past(self, queue: str, job_id: str) -> Past:
         """Return what is known of earlier attempts at a job."""
-        place = self._layout.history(queue, job_id)
+        place = f"{self._layout.queues[queue].history}/{job_id}.json"
         if not exists(place):
             return _NO_PAST
         try:
@@ -74,5 +74,5 @@ class FolderHistory:
             "since": self._clock.now().isoformat(),
             "delay": delay,
         }
-        place = self._layout.history(queue, job_id)
+        place = f"{self._layout.queues[queue].history}/{job_id}.json"
         self._disk.publish(place, json.dumps(content).encode(), mark=claim.lease.token)

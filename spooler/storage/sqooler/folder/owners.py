@@ -44,7 +44,7 @@ class FolderOwners:
                 "process": owner.process,
                 "estate": owner.estate,
             }
-            place = self._layout.owner(owner.process)
+            place = self._place(owner.process)
             self._disk.publish(place, json.dumps(content).encode(), mark=owner.process[-8:])
             self._introduced[owner.process] = now
             self._sweep()
@@ -52,7 +52,7 @@ class FolderOwners:
     def named(self, process: str) -> Owner:
         """Return who a process in a claim name says it is; without an estate when unknown."""
         try:
-            said = document(self._layout.owner(process), limit=_FILE)
+            said = document(self._place(process), limit=_FILE)
         except PermissionError:
             said = {}
         match said:
@@ -69,19 +69,22 @@ class FolderOwners:
                     return Owner(host, pid, process, estate)
         return Owner("", 0, process)
 
+    def _place(self, process: str) -> str:
+        return f"{self._layout.owners}/{process}.json"
+
     def forget(self) -> None:
         """Remove what was written down about us, unless claims of ours remain."""
         with self._lock:
             holders = self._holders()
             for process in self._introduced.keys() - holders:
-                self._disk.remove(self._layout.owner(process))
+                self._disk.remove(self._place(process))
             self._introduced.clear()
 
     def _sweep(self) -> None:
         """Remove what is a day old and needed by no claim: a living process says it again."""
         now = self._clock.now().timestamp()
         old = []
-        for place in Path(self._layout.owners()).glob("*.json"):
+        for place in Path(self._layout.owners).glob("*.json"):
             try:
                 modified = place.lstat().st_mtime
             except FileNotFoundError:
@@ -95,5 +98,5 @@ class FolderOwners:
 
     def _holders(self) -> set[str]:
         """The processes that have claims."""
-        names = Path(self._layout.claims("")).glob("*/*")
+        names = Path(self._layout.claims).glob("*/*")
         return {name.process for name in (ClaimName.parse(each.name) for each in names) if name}

@@ -27,10 +27,10 @@ class FolderPresence:
     def mark(self, disk: Disk) -> None:
         """Leave the marker where there is none yet, before anything else is written."""
         if not self._seen:
-            if not exists(self._layout.marker()):
+            if not exists(self._layout.marker):
                 # Two daemons may begin at once.
                 mark = uuid.uuid4().hex[:12]
-                disk.publish(self._layout.marker(), b'{"storage": "sqooler folder"}', mark=mark)
+                disk.publish(self._layout.marker, b'{"storage": "sqooler folder"}', mark=mark)
             self._seen = True
 
     def expect(self) -> None:
@@ -39,7 +39,7 @@ class FolderPresence:
 
     def demand(self) -> None:
         """Raise BackendUnavailable when the folder that we have used is not there."""
-        if self._seen and not exists(self._layout.marker()):
+        if self._seen and not exists(self._layout.marker):
             demand_writable(self._layout.base)
             raise BackendUnavailable(
                 f"{self._layout.base}: the storage's folder is not there, or was emptied: it "
