@@ -14,7 +14,7 @@ import ctypes
 import errno
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -197,6 +197,21 @@ class Disk:
             self.remove(path)
             raise
         os.close(handle)
+
+    def stage_each(self, contents: Iterable[tuple[str, bytes]], name: str, mark: str) -> None:
+        """Stage files of one name in several folders, to be revealed together."""
+        waiting = beside(name, mark)
+        for folder, content in contents:
+            self.stage(f"{folder}/{waiting}", content)
+
+    def reveal_each(self, folders: Iterable[str], name: str, mark: str) -> None:
+        """Move what was staged to its places; what is not there was moved before, by anybody."""
+        waiting = beside(name, mark)
+        for folder in folders:
+            try:
+                self.rename(f"{folder}/{waiting}", f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
 
     def rename(self, source: Place, target: Place) -> None:
         """Move a file, replacing `target`. FileNotFoundError when `source` is gone.

@@ -18,7 +18,8 @@ class Turns:
     def of(self, name: str) -> Iterator[None]:
         """Wait until nobody else has `name`, and have it meanwhile."""
         with self._changed:
-            self._changed.wait_for(lambda: name not in self._taken)
+            while name in self._taken:
+                self._changed.wait()
             self._taken.add(name)
         try:
             yield

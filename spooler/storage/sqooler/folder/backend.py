@@ -203,13 +203,15 @@ class FolderBackend:
     @contextmanager
     def _about(self, claim: Claim) -> Iterator[None]:
         """Ask about one job: its trouble reaches no further, and a lost claim is forgotten."""
-        self._presence.expect()
+        self._presence.seen = True  # there is a claim, so the folder has been used
         try:
-            with self._presence.asked(Scope.JOB):
-                yield
+            yield
         except LeaseLost:
+            self._presence.demand()  # in a folder that is away, every claim looks lost
             self._forget(claim)
             raise
+        except OSError as error:
+            raise self._presence.trouble(error, Scope.JOB) from error
 
     def _forget(self, claim: Claim) -> None:
         self._tokens.drop(claim.lease.token)

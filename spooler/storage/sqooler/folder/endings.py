@@ -106,12 +106,10 @@ class FolderEndings:
         return name
 
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
-        folders, file = [], beside(f"{claim.job.id}.json", claim.lease.token)
-        for folder, content in self.documents(claim, signed):
-            self._disk.stage(f"{folder}/{file}", content)
-            folders.append(folder)
+        documents = self.documents(claim, signed)
+        self._disk.stage_each(documents, f"{claim.job.id}.json", claim.lease.token)
         self._keep_replaced(claim)
-        self._disk.settle(*folders)
+        self._disk.settle(*(folder for folder, _ in documents))
 
     def _keep_replaced(self, claim: Claim) -> None:
         """Keep what stands where our result will go: nobody's measurement is overwritten.
@@ -164,15 +162,10 @@ class FolderEndings:
     def publish(self, queue: str, name: ClaimName) -> None:
         """Complete a committed end: result, report, status, then the job file to its last place."""
         places, disk, file = self._layout.queues[queue], self._disk, f"{name.job_id}.json"
-        staged = beside(file, name.token)
         folders, last = [places.reports, places.status], self._layout.deleted
         if name.phase is Phase.COMMITTED_DONE:
             folders, last = [places.results, *folders], places.finished
-        for folder in folders:
-            try:
-                disk.rename(f"{folder}/{staged}", f"{folder}/{file}")
-            except FileNotFoundError:
-                continue  # done before a crash, or by somebody else
+        disk.reveal_each(folders, file, name.token)
         for leftover in (f"{places.history}/{file}", f"{places.cancels}/{file}"):
             if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
                 disk.remove(leftover)
