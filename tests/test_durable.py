@@ -110,7 +110,7 @@ def test_files_of_one_name_are_revealed_together(tmp_path: Path) -> None:
     one, two, three = (str(tmp_path / name) for name in ("one", "two", "three"))
     Disk().stage_each([(one, b"1"), (two, b"2"), (three, b"3")], "a.json", "m")
     assert list(tmp_path.glob("*/[!.]*")) == []
-    os.rename(staged(f"{two}/a.json", "m"), f"{two}/a.json")
+    Path(staged(f"{two}/a.json", "m")).rename(f"{two}/a.json")
     for _ in range(2):
         Disk().reveal_each([one, two, three], "a.json", "m")
     assert [read(f"{folder}/a.json") for folder in (one, two, three)] == [b"1", b"2", b"3"]

@@ -20,7 +20,6 @@ from spooler.protocols import Clock, Judge, Signer
 from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.kit.tokens import Tokens
-from spooler.storage.kit.turns import Turns
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
 from spooler.storage.sqooler.folder.claims import FolderClaims
@@ -70,8 +69,6 @@ class FolderBackend:
             lambda name: FolderQueue(layout.queues[name].queued, clock.monotonic)
         )
         self._watched: Watched[ClaimName] = Watched(clock.monotonic)
-        #: A report is delivered by one thread at a time: both would stage the same files.
-        self._ends = Turns()
         self._lock = threading.Lock()
         self._watches: list[FolderWatch] = []
 
@@ -112,9 +109,7 @@ class FolderBackend:
         if job.defect and not self._settling.broken(place, waiting.size, waiting.modified_ns):
             return Not.YET
         self._settling.forget(place)
-        if self._claims.runs_elsewhere(job.id):
-            return Not.YET
-        return self._claims.take(job, past, lease) or Not.HERE
+        return self._claims.take(job, past, lease)
 
     def _readable(self, queue: str, waiting: Waiting) -> tuple[Job, Past] | Not:
         """Read a waiting file whose delay is over; what cannot be read waits, and is told once."""
@@ -187,10 +182,8 @@ class FolderBackend:
             self._endings.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        with self._about(claim), self._ends.of(claim.lease.token):
-            committed = self._endings.commit(claim, signed)
-            if committed is not None:
-                self._endings.publish(claim.job.queue, committed)
+        with self._about(claim):
+            self._endings.end(claim, signed)
         self._forget(claim)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:

@@ -22,6 +22,7 @@ from spooler.model.job import Job
 from spooler.storage.kit.notices import Notices
 from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.queue import Not
 from spooler.storage.sqooler.folder.reading import JobReader
 
 Found = TypeVar("Found")
@@ -54,8 +55,10 @@ class FolderClaims:
 
     # --- taking -----------------------------------------------------------------------------
 
-    def take(self, job: Job, past: Past, lease: Lease) -> Claim | None:
-        """Move a waiting job file to a claim of ours; None when somebody was faster."""
+    def take(self, job: Job, past: Past, lease: Lease) -> Claim | Not:
+        """Move a waiting job file to a claim of ours, unless a job of that id runs elsewhere."""
+        if self.runs_elsewhere(job.id):
+            return Not.YET
         attempt = 1 + max((each.number for each in past.attempts), default=0)
         name = ClaimName.first(job.id, attempt, lease)
         places, file = self._layout.queues[job.queue], f"{job.id}.json"
@@ -63,7 +66,7 @@ class FolderClaims:
         try:
             self._disk.rename(f"{places.queued}/{file}", place)
         except FileNotFoundError:
-            return None
+            return Not.HERE
         # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
         with suppress(OSError):
             self._disk.link(place, f"{self._layout.running}/{file}")

@@ -14,7 +14,9 @@ into has no name any more once the job has ended.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from spooler.durable import Disk, OpenFile, beside, exists, read
 from spooler.errors import BackendUnavailable, LeaseLost, Scope
@@ -53,6 +55,9 @@ class FolderEndings:
         self._claims = claims
         self._renderer = renderer
         self._notices = notices
+        #: The tokens of the claims that are being ended, and when that changes.
+        self._ending: set[str] = set()
+        self._changed = threading.Condition()
 
     def documents(self, claim: Claim, signed: SignedReport) -> list[tuple[str, bytes]]:
         """Return what the end of this job writes: into which folders, and which contents."""
@@ -83,6 +88,27 @@ class FolderEndings:
             # A second name may be somebody's other file.
             if self._claims.holds(claim) and status.names == 1:
                 status.rewrite(self._renderer.status(claim.job.id, State.RUNNING, text))
+
+    def end(self, claim: Claim, signed: SignedReport) -> None:
+        """Commit a report and publish it, one thread at a time: both would stage the same files."""
+        with self._turn(claim.lease.token):
+            committed = self.commit(claim, signed)
+            if committed is not None:
+                self.publish(claim.job.queue, committed)
+
+    @contextmanager
+    def _turn(self, token: str) -> Iterator[None]:
+        """Wait until no other thread ends the claim with `token`."""
+        with self._changed:
+            while token in self._ending:
+                self._changed.wait()
+            self._ending.add(token)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._ending.discard(token)
+                self._changed.notify_all()
 
     def commit(self, claim: Claim, signed: SignedReport) -> ClaimName | None:
         """Stage and commit; None when this very report has been committed and published before."""
