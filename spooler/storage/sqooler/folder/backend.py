@@ -24,9 +24,8 @@ from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
-from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.owners import FolderOwners
+from spooler.storage.sqooler.folder.notes import FolderHistory, FolderOwners, Past
 from spooler.storage.sqooler.folder.presence import FolderPresence
 from spooler.storage.sqooler.folder.queue import FolderQueue, Not, Waiting, list_queue
 from spooler.storage.sqooler.folder.reading import JobReader, Settling

@@ -20,8 +20,8 @@ from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
 from spooler.storage.kit.notices import Notices
-from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.notes import FolderHistory, Past
 from spooler.storage.sqooler.folder.queue import Not
 from spooler.storage.sqooler.folder.reading import JobReader
 
