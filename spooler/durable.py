@@ -14,7 +14,7 @@ import ctypes
 import errno
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -135,13 +135,18 @@ def demand_writable(folder: Place) -> Path:
     return nearest
 
 
-def staged(path: Place, mark: str) -> str:
-    """The name beside `path` under which its content waits; readers skip it.
+def beside(name: str, mark: str) -> str:
+    """The name under which the content of a file `name` waits in the same folder; readers skip it.
 
-    `mark` is different for each of several writers of the same path.
+    `mark` is different for each of several writers of the same file.
     """
+    return f".{name}.{mark}.tmp"
+
+
+def staged(path: Place, mark: str) -> str:
+    """The path at which the content of `path` waits: `beside` it."""
     folder, _, name = os.fspath(path).rpartition("/")
-    return f"{folder or '.'}/.{name}.{mark}.tmp"
+    return f"{folder or '.'}/{beside(name, mark)}"
 
 
 class Disk:
@@ -192,6 +197,21 @@ class Disk:
             self.remove(path)
             raise
         os.close(handle)
+
+    def stage_each(self, contents: Iterable[tuple[str, bytes]], name: str, mark: str) -> None:
+        """Stage files of one name in several folders, to be revealed together."""
+        waiting = beside(name, mark)
+        for folder, content in contents:
+            self.stage(f"{folder}/{waiting}", content)
+
+    def reveal_each(self, folders: Iterable[str], name: str, mark: str) -> None:
+        """Move what was staged to its places; what is not there was moved before, by anybody."""
+        waiting = beside(name, mark)
+        for folder in folders:
+            try:
+                self.rename(f"{folder}/{waiting}", f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
 
     def rename(self, source: Place, target: Place) -> None:
         """Move a file, replacing `target`. FileNotFoundError when `source` is gone.
@@ -284,19 +304,19 @@ class Disk:
 
         `mark` makes the temporary name unique among concurrent writers of the same path.
         """
-        beside = staged(path, mark)
-        self.stage(beside, content, mode=mode)
-        self.rename(beside, path)
+        waiting = staged(path, mark)
+        self.stage(waiting, content, mode=mode)
+        self.rename(waiting, path)
         self.settle(_folder_of(path))
 
     def publish_new(self, path: Place, content: bytes, *, mark: str, mode: int = 0o666) -> None:
         """Put a whole file at `path`; FileExistsError when there is one already."""
-        beside = staged(path, mark)
-        self.stage(beside, content, mode=mode)
+        waiting = staged(path, mark)
+        self.stage(waiting, content, mode=mode)
         try:
-            os.link(beside, path)
+            os.link(waiting, path)
         finally:
-            self.remove(beside)
+            self.remove(waiting)
         self.settle(_folder_of(path))
 
 

@@ -105,6 +105,18 @@ def test_a_leftover_of_a_crash_is_replaced(tmp_path: Path) -> None:
     assert place.read_bytes() == b"whole"
 
 
+def test_files_of_one_name_are_revealed_together(tmp_path: Path) -> None:
+    """Readers see none of them before; a repeat, or a part that is done, changes nothing."""
+    one, two, three = (str(tmp_path / name) for name in ("one", "two", "three"))
+    Disk().stage_each([(one, b"1"), (two, b"2"), (three, b"3")], "a.json", "m")
+    assert list(tmp_path.glob("*/[!.]*")) == []
+    Path(staged(f"{two}/a.json", "m")).rename(f"{two}/a.json")
+    for _ in range(2):
+        Disk().reveal_each([one, two, three], "a.json", "m")
+    assert [read(f"{folder}/a.json") for folder in (one, two, three)] == [b"1", b"2", b"3"]
+    assert len(list(tmp_path.glob("*/*"))) == 3
+
+
 def test_a_relative_name_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Disk().publish("a.json", b"x", mark="m")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from spooler.observe.log import bound
@@ -22,21 +21,13 @@ class DeviceLog:
 
     def __init__(self, device: str) -> None:
         self._logger = logging.getLogger(f"spooler.devices.{device}")
-        self._fields: dict[str, Any] = {"device": device}
+        self._device = device
+        #: The job and attempt that runs, as fields of each line; empty between runs.
+        self.run: dict[str, Any] = {}
 
     def __call__(self, line: str) -> None:
-        with bound(**self._fields):
+        with bound(device=self._device, **self.run):
             self._logger.info(line)
-
-    @contextmanager
-    def about(self, job: str, attempt: int) -> Iterator[None]:
-        """What is logged from now on comes from this run."""
-        before = self._fields
-        self._fields = {**before, "job": job, "attempt": attempt}
-        try:
-            yield
-        finally:
-            self._fields = before
 
 
 class OutputLog:

@@ -23,9 +23,8 @@ from spooler.storage.sqooler.folder import endings, queue
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
-from spooler.storage.sqooler.folder.history import FolderHistory, Past
 from spooler.storage.sqooler.folder.layout import ClaimName, Phase
-from spooler.storage.sqooler.folder.owners import FolderOwners
+from spooler.storage.sqooler.folder.notes import FolderHistory, FolderOwners, Past
 from spooler.storage.sqooler.folder.queue import Waiting
 from spooler.storage.sqooler.folder.reading import JobReader
 from spooler.testing.bench import dead, leased, new_lease

@@ -107,8 +107,11 @@ class ProcessRunner:
     ) -> Outcome:
         if (reason := control.stop_reason) is not None:
             raise RunStopped(reason)
-        with self._log.about(request.job_id, request.attempt):
+        self._log.run = {"job": request.job_id, "attempt": request.attempt}
+        try:
             return self._requested(op, request, control, opened=opened)
+        finally:
+            self._log.run = {}
 
     def _requested(
         self, op: str, request: RunRequest, control: RunControl, *, opened: bool

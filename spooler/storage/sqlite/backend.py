@@ -123,11 +123,12 @@ class SqliteBackend:
         return self._extended(claim, started_at=None)
 
     def _extended(self, claim: Claim, *, started_at: str | None) -> Claim:
+        mine = fence(claim)
         with self._database.writing() as connection:
-            changed = connection.execute(EXTEND, {**fence(claim), "started_at": started_at})
+            changed = connection.execute(EXTEND, {**mine, "started_at": started_at})
             if changed.rowcount == 0:
                 raise _lost(connection, claim)
-            row = connection.execute(STANDING, fence(claim)).fetchone()
+            row = connection.execute(STANDING, mine).fetchone()
         started, cancelled = row["started_at"] is not None, bool(row["cancelled"])
         return replace(claim, started=started, cancelled=cancelled)
 
@@ -144,8 +145,9 @@ class SqliteBackend:
             raise ReportRefused(
                 f"the report has {len(report)} bytes and this storage takes at most {largest}"
             )
+        mine = fence(claim)
         ended = {
-            **fence(claim),
+            **mine,
             "state": step(State.RUNNING, ENDING[status.state]),
             "reason": status.reason,
             "started": stored(status.started_at),
@@ -153,8 +155,7 @@ class SqliteBackend:
         }
         with self._database.writing() as connection:
             if connection.execute(END, ended).rowcount:
-                content = {**fence(claim), "report": report, "jws": signed.jws}
-                connection.execute(KEEP_REPORT, content)
+                connection.execute(KEEP_REPORT, {**mine, "report": report, "jws": signed.jws})
             elif not _ended_by(connection, claim):
                 raise _lost(connection, claim)
 

@@ -20,7 +20,7 @@ from spooler.model.job import Queue
 from spooler.model.state import State
 from spooler.storage.sqooler.folder import endings, reading
 from spooler.storage.sqooler.folder.backend import FolderBackend
-from spooler.storage.sqooler.folder.owners import FORGOTTEN_AFTER
+from spooler.storage.sqooler.folder.notes import FORGOTTEN_AFTER
 from spooler.testing.bench import (
     DEVICE,
     QUEUE,

@@ -20,14 +20,12 @@ from spooler.protocols import Clock, Judge, Signer
 from spooler.storage.kit.notices import Notices
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.kit.tokens import Tokens
-from spooler.storage.kit.turns import Turns
 from spooler.storage.kit.watched import Seen, Watched
 from spooler.storage.sqooler.folder.catalogue import FolderCatalogue
 from spooler.storage.sqooler.folder.claims import FolderClaims
 from spooler.storage.sqooler.folder.endings import FolderEndings
-from spooler.storage.sqooler.folder.history import FolderHistory, Past
-from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.owners import FolderOwners
+from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.notes import FolderHistory, FolderOwners, Past
 from spooler.storage.sqooler.folder.presence import FolderPresence
 from spooler.storage.sqooler.folder.queue import FolderQueue, Not, Waiting, list_queue
 from spooler.storage.sqooler.folder.reading import JobReader, Settling
@@ -66,10 +64,10 @@ class FolderBackend:
             layout, disk, clock, self._claims, renderer, notices=self._notices
         )
         self.catalogue = FolderCatalogue(layout, disk, self._presence, renderer, former_keys)
-        self._queues = PerQueue(lambda name: FolderQueue(layout.queue(name), clock.monotonic))
+        self._queues = PerQueue(
+            lambda name: FolderQueue(layout.queues[name].queued, clock.monotonic)
+        )
         self._watched: Watched[ClaimName] = Watched(clock.monotonic)
-        #: A report is delivered by one thread at a time: both would stage the same files.
-        self._ends = Turns()
         self._lock = threading.Lock()
         self._watches: list[FolderWatch] = []
 
@@ -106,18 +104,16 @@ class FolderBackend:
         if isinstance(found, Not):
             return found
         job, past = found
-        place = self._layout.waiting(queue, job.id)
+        place = f"{self._layout.queues[queue].queued}/{job.id}.json"
         if job.defect and not self._settling.broken(place, waiting.size, waiting.modified_ns):
             return Not.YET
         self._settling.forget(place)
-        if self._claims.runs_elsewhere(job.id):
-            return Not.YET
-        return self._claims.take(job, past, lease) or Not.HERE
+        return self._claims.take(job, past, lease)
 
     def _readable(self, queue: str, waiting: Waiting) -> tuple[Job, Past] | Not:
         """Read a waiting file whose delay is over; what cannot be read waits, and is told once."""
         modified_ns, job_id, size = waiting
-        place = self._layout.waiting(queue, job_id)
+        place = f"{self._layout.queues[queue].queued}/{job_id}.json"
         try:
             past = self._history.past(queue, job_id)
             if past.waits:
@@ -149,13 +145,13 @@ class FolderBackend:
         """Make what a judge needs to know of a claim, without looking into its file."""
         holder = Lease(name.token, self._owners.named(name.process), name.ttl / 1000)
         started = name.phase is Phase.STARTED
-        return Claim(Job(name.job_id, queue), holder, name.attempt, str(name), started=started)
+        return Claim(Job(name.job_id, queue), holder, name.attempt, name.text, started=started)
 
     def _care_for(self, queue: str, name: ClaimName, lease: Lease) -> Claim | None:
         """Take a claim over, or complete its end; a trouble with this one stops no other."""
         try:
             with self._presence.asked(Scope.JOB):
-                if name.phase.committed:
+                if name.phase in COMMITTED:
                     self._endings.publish(queue, name)
                     return None
                 self._owners.introduce(lease.owner)
@@ -185,10 +181,8 @@ class FolderBackend:
             self._endings.show(claim, text)
 
     def ack(self, claim: Claim, signed: SignedReport) -> None:
-        with self._about(claim), self._ends.of(claim.lease.token):
-            committed = self._endings.commit(claim, signed)
-            if committed is not None:
-                self._endings.publish(claim.job.queue, committed)
+        with self._about(claim):
+            self._endings.end(claim, signed)
         self._forget(claim)
 
     def release(self, claim: Claim, reason: str, *, refund: bool, delay: float = 0.0) -> None:
@@ -201,17 +195,19 @@ class FolderBackend:
     @contextmanager
     def _about(self, claim: Claim) -> Iterator[None]:
         """Ask about one job: its trouble reaches no further, and a lost claim is forgotten."""
-        self._presence.expect()
+        self._presence.seen = True  # there is a claim, so the folder has been used
         try:
-            with self._presence.asked(Scope.JOB):
-                yield
+            yield
         except LeaseLost:
+            self._presence.demand()  # in a folder that is away, every claim looks lost
             self._forget(claim)
             raise
+        except OSError as error:
+            raise self._presence.trouble(error, Scope.JOB) from error
 
     def _forget(self, claim: Claim) -> None:
         self._tokens.drop(claim.lease.token)
-        self._claims.forget(claim.lease.token)
+        self._claims.forget(claim)
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -228,18 +224,18 @@ class FolderBackend:
     def _waiting(self, queue: Queue) -> list[Waiting]:
         with self._presence.asked(Scope.QUEUE):
             self._presence.demand()
-            return list_queue(self._layout.queue(queue.name))
+            return list_queue(self._layout.queues[queue.name].queued)
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
-        base = f"{self._layout.base}/"
+        base, file = f"{self._layout.base}/", f"{claim.job.id}.json"
         return tuple(
-            Write(place.removeprefix(base), json.loads(content))
-            for place, content in self._endings.documents(claim, signed)
+            Write(f"{folder.removeprefix(base)}/{file}", json.loads(content))
+            for folder, content in self._endings.documents(claim, signed)
         )
 
     def subscribe(self, queue: Queue, wake: Callable[[], None]) -> FolderWatch:
         with self._presence.asked(Scope.QUEUE):
-            watch = FolderWatch(self._layout.queue(queue.name), self._disk, wake)
+            watch = FolderWatch(self._layout.queues[queue.name].queued, self._disk, wake)
         with self._lock:
             self._watches = [*(each for each in self._watches if not each.closed), watch]
         return watch

@@ -52,7 +52,7 @@ class FolderCatalogue:
                 self._publish_succession(queue.name)
                 self._approved.add(queue.name)
             config = self._renderer.config(replace(card, name=queue.name), at)
-            self._publish(self._layout.config(queue.name), self._renderer.sealed(config))
+            self._publish(self._layout.queues[queue.name].config, self._renderer.sealed(config))
 
     def check_key_owner(self, queue: Queue) -> None:
         with self._presence.asked(Scope.QUEUE):
@@ -60,14 +60,14 @@ class FolderCatalogue:
 
     def _approve(self, name: str) -> None:
         # A card half written by a program that does not write whole files is none to keep.
-        standing = document(self._layout.config(name))
+        standing = document(self._layout.queues[name].config)
         demand_ours(standing, name, self._renderer.signer, self._former_keys)
 
     def _publish_key(self) -> None:
         signer = self._renderer.signer
         if signer is None:
             return
-        place = self._layout.public_key(signer.kid)
+        place = f"{self._layout.public_keys}/{signer.kid}.json"
         key = public_jwk_of(signer).model_dump(mode="json")
         if not same_public_key(document(place) or None, key):
             raise KeyRefused(
@@ -80,7 +80,7 @@ class FolderCatalogue:
         """Let older results be verified: they name a key that the configuration names no more."""
         if self._renderer.signer is not None and self._former_keys:
             content = self._renderer.succession(name, self._former_keys)
-            self._publish(self._layout.succession(name), content)
+            self._publish(self._layout.queues[name].succession, content)
 
     def _publish(self, place: str, content: bytes) -> None:
         self._disk.publish(place, content, mark=self._mark)

@@ -13,18 +13,21 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from spooler.durable import Disk, OpenFile, exists
 from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
 from spooler.storage.kit.notices import Notices
-from spooler.storage.sqooler.folder.history import FolderHistory, Past
-from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
+from spooler.storage.sqooler.folder.notes import FolderHistory, Past
+from spooler.storage.sqooler.folder.queue import Not
 from spooler.storage.sqooler.folder.reading import JobReader
 
 Found = TypeVar("Found")
+#: What stays the same of a claim under all of its names: job, attempt, token.
+_Key: TypeAlias = tuple[str, int, str]
 
 #: How often a name is looked for that somebody changes at the same time.
 _LOOKS = 5
@@ -46,37 +49,43 @@ class FolderClaims:
         self._reader = reader
         self._history = history
         self._notices = notices
-        #: Our own threads change names one after the other; by token, the last name each.
+        #: Our own threads change names one after the other; the last name of each claim of ours.
         self._lock = threading.Lock()
-        self._newest: dict[str, ClaimName] = {}
+        self._newest: dict[_Key, ClaimName] = {}
 
     # --- taking -----------------------------------------------------------------------------
 
-    def take(self, job: Job, past: Past, lease: Lease) -> Claim | None:
-        """Move a waiting job file to a claim of ours; None when somebody was faster."""
+    def take(self, job: Job, past: Past, lease: Lease) -> Claim | Not:
+        """Move a waiting job file to a claim of ours, unless a job of that id runs elsewhere."""
+        if self.runs_elsewhere(job.id):
+            return Not.YET
         attempt = 1 + max((each.number for each in past.attempts), default=0)
         name = ClaimName.first(job.id, attempt, lease)
-        place = self._layout.claim(job.queue, name)
+        places, file = self._layout.queues[job.queue], f"{job.id}.json"
+        place = f"{places.claims}/{name.text}"
         try:
-            self._disk.rename(self._layout.waiting(job.queue, job.id), place)
+            self._disk.rename(f"{places.queued}/{file}", place)
         except FileNotFoundError:
-            return None
+            return Not.HERE
         # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
         with suppress(OSError):
-            self._disk.link(place, self._layout.running(job.id))
+            self._disk.link(place, f"{self._layout.running}/{file}")
         cancelled = self._cancelled(job.queue, job.id)
-        return Claim(job, lease, attempt, str(name), cancelled=cancelled, history=past.attempts)
+        claim = Claim(job, lease, attempt, name.text, cancelled=cancelled, history=past.attempts)
+        with self._lock:
+            self._newest[_key(claim)] = name
+        return claim
 
     def runs_elsewhere(self, job_id: str) -> bool:
         """Whether a job of that id is claimed, in any queue: sqooler shows all in one folder.
 
         A link that no claim stands behind was left by a power cut or an operator: it is put aside.
         """
-        link = self._layout.running(job_id)
+        link = f"{self._layout.running}/{job_id}.json"
         if not exists(link):
             return False
         for _ in range(2):  # a listing may miss a file that is renamed meanwhile
-            names = Path(self._layout.claims("")).glob(f"*/{job_id}.*")
+            names = Path(self._layout.claims).glob(f"*/{job_id}.*")
             if any(ClaimName.parse(each.name) for each in names):
                 return True
         with suppress(OSError):
@@ -89,7 +98,7 @@ class FolderClaims:
     def show_no_more(self, job_id: str) -> None:
         """Take the job off the running ones; what is only shown keeps nothing from its end."""
         with suppress(OSError):
-            self._disk.remove(self._layout.running(job_id))
+            self._disk.remove(f"{self._layout.running}/{job_id}.json")
 
     def recall(self, queue: str, lease: Lease) -> Claim | None:
         """Return the claim that a call with this lease has made before its answer was lost."""
@@ -108,8 +117,8 @@ class FolderClaims:
             with file:
                 file.settle()
         started = self.renew(claim, Phase.STARTED)
-        folder = self._layout.claims(claim.job.queue)
-        self._disk.settle(folder, self._layout.queue(claim.job.queue))
+        places = self._layout.queues[claim.job.queue]
+        self._disk.settle(places.claims, places.queued)
         return started
 
     def renew(self, claim: Claim, phase: Phase | None = None) -> Claim:
@@ -117,55 +126,57 @@ class FolderClaims:
         name = self.advance(claim, phase)
         cancelled = self._cancelled(claim.job.queue, claim.job.id)
         started = claim.started or name.phase is Phase.STARTED
-        return replace(claim, handle=str(name), started=started, cancelled=cancelled)
+        return replace(claim, handle=name.text, started=started, cancelled=cancelled)
 
     def advance(self, claim: Claim, phase: Phase | None) -> ClaimName:
         """Rename a claim to its next name, which every observer sees as a sign of life."""
 
         def rename(place: str, name: ClaimName) -> ClaimName:
             after = name.then(phase=phase or name.phase)
-            self._disk.rename(place, self._layout.claim(claim.job.queue, after))
-            self._newest[claim.lease.token] = after
+            folder = self._layout.queues[claim.job.queue].claims
+            self._disk.rename(place, f"{folder}/{after.text}")
+            self._newest[_key(claim)] = after
             return after
 
         with self._lock:
             return self._by_name(claim, rename)
 
-    def forget(self, token: str) -> None:
+    def forget(self, claim: Claim) -> None:
         """The claim is not ours any more; harmless to repeat."""
         with self._lock:
-            self._newest.pop(token, None)
+            self._newest.pop(_key(claim), None)
 
     def give_back(
         self, claim: Claim, reason: str, *, refund: bool, delay: float, at: datetime
     ) -> None:
         """Move the job file back to its queue; its age, and so its place, is unchanged."""
         name = self.present(claim)
-        if name is None or name.phase.committed:
+        if name is None or name.phase in COMMITTED:
             raise self.lost(claim)
         if not refund or delay:
             started = claim.started or name.phase is Phase.STARTED
             ended = Attempt(claim.attempt, str(claim.lease.owner), at, reason, started=started)
             self._history.note(claim, None if refund else ended, delay)
-        queue, job_id = claim.job.queue, claim.job.id
-        self.show_no_more(job_id)
-        back = self._layout.waiting(queue, job_id)
+        places = self._layout.queues[claim.job.queue]
+        self.show_no_more(claim.job.id)
+        back = f"{places.queued}/{claim.job.id}.json"
         with self._lock:
             self._by_name(claim, lambda place, _: self._disk.rename(place, back))
-        self._disk.settle(self._layout.queue(queue), self._layout.claims(queue))
+        self._disk.settle(places.queued, places.claims)
 
     def present(self, claim: Claim) -> ClaimName | None:
         """Return the present name of a claim; None when it is gone."""
+        folder = self._layout.queues[claim.job.queue].claims
         with self._lock:
             for name in self._hints(claim):
-                if exists(self._layout.claim(claim.job.queue, name)):
+                if exists(f"{folder}/{name.text}"):
                     return name
             return self._find(claim)
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is still ours, and its end not decided."""
         name = self.present(claim)
-        return name is not None and not name.phase.committed
+        return name is not None and name.phase not in COMMITTED
 
     def _by_name(self, claim: Claim, step: Callable[[str, ClaimName], Found]) -> Found:
         """Do a step with the file of a claim, wherever it lies by now; LeaseLost when it is gone.
@@ -173,12 +184,13 @@ class FolderClaims:
         Among our own threads the lock keeps the name; a process that was taken for dead may still
         change it in between.
         """
+        folder = self._layout.queues[claim.job.queue].claims
         for hint in (*self._hints(claim), *[None] * _LOOKS):
             name = hint or self._find(claim)
-            if name is None or name.phase.committed:
+            if name is None or name.phase in COMMITTED:
                 raise self.lost(claim)
             try:
-                return step(self._layout.claim(claim.job.queue, name), name)
+                return step(f"{folder}/{name.text}", name)
             except FileNotFoundError:
                 continue
         raise BackendUnavailable(
@@ -187,7 +199,9 @@ class FolderClaims:
 
     def _hints(self, claim: Claim) -> list[ClaimName]:
         """Return the newest name that we know of a claim."""
-        name = self._newest.get(claim.lease.token) or ClaimName.parse(claim.handle)
+        if (known := self._newest.get(_key(claim))) is not None:
+            return [known]
+        name = ClaimName.parse(claim.handle)
         return [name] if name is not None and name.names(claim) else []
 
     def _find(self, claim: Claim) -> ClaimName | None:
@@ -201,9 +215,10 @@ class FolderClaims:
     def lost(self, claim: Claim) -> LeaseLost:
         """Return the error for a claim that is not there: it was taken over, or deleted."""
         queue, job_id = claim.job.queue, claim.job.id
+        places = self._layout.queues[queue]
         if (
-            exists(self._layout.waiting(queue, job_id))
-            or exists(self._layout.report(queue, job_id))
+            exists(f"{places.queued}/{job_id}.json")
+            or exists(f"{places.reports}/{job_id}.json")
             or any(name.job_id == job_id for name in self.names(queue))
         ):
             return LeaseLost(
@@ -215,17 +230,17 @@ class FolderClaims:
 
     def take_over(self, queue: str, name: ClaimName, lease: Lease) -> Claim | None:
         """Make somebody's claim ours; None when somebody was faster."""
-        mine = name.held_by(lease)
+        mine, folder = name.held_by(lease), self._layout.queues[queue].claims
         try:
-            self._disk.rename(self._layout.claim(queue, name), self._layout.claim(queue, mine))
-            self._disk.settle(self._layout.claims(queue))
+            self._disk.rename(f"{folder}/{name.text}", f"{folder}/{mine.text}")
+            self._disk.settle(folder)
             return self._claim(queue, mine, lease)
         except FileNotFoundError:
             return None
 
     def names(self, queue: str) -> list[ClaimName]:
         """Return the names of all claims of a queue."""
-        folder = self._layout.claims(queue)
+        folder = self._layout.queues[queue].claims
         if not exists(folder):
             return []
         with os.scandir(folder) as entries:
@@ -234,15 +249,20 @@ class FolderClaims:
 
     def _claim(self, queue: str, name: ClaimName, lease: Lease) -> Claim:
         """Read the claim behind a name that is ours."""
+        place = f"{self._layout.queues[queue].claims}/{name.text}"
         return Claim(
-            self._reader.claimed(queue, name.job_id, self._layout.claim(queue, name)),
+            self._reader.claimed(queue, name.job_id, place),
             lease,
             name.attempt,
-            str(name),
+            name.text,
             started=name.phase is Phase.STARTED,
             cancelled=self._cancelled(queue, name.job_id),
             history=self._history.past(queue, name.job_id).attempts,
         )
 
     def _cancelled(self, queue: str, job_id: str) -> bool:
-        return exists(self._layout.cancel(queue, job_id))
+        return exists(f"{self._layout.queues[queue].cancels}/{job_id}.json")
+
+
+def _key(claim: Claim) -> _Key:
+    return claim.job.id, claim.attempt, claim.lease.token

@@ -14,9 +14,11 @@ into has no name any more once the job has ended.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-from spooler.durable import Disk, OpenFile, exists, read, staged
+from spooler.durable import Disk, OpenFile, beside, exists, read
 from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
@@ -24,7 +26,7 @@ from spooler.model.state import State
 from spooler.protocols import Clock
 from spooler.storage.kit.notices import Notices
 from spooler.storage.sqooler.folder.claims import FolderClaims
-from spooler.storage.sqooler.folder.layout import ClaimName, Layout, Phase, folder_of
+from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
 from spooler.storage.sqooler.rendering import Renderer, report_beginning, report_document
 
 #: sqooler's client uploads the job first and its first status second, and the second upload
@@ -53,22 +55,24 @@ class FolderEndings:
         self._claims = claims
         self._renderer = renderer
         self._notices = notices
+        #: The tokens of the claims that are being ended, and when that changes.
+        self._ending: set[str] = set()
+        self._changed = threading.Condition()
 
     def documents(self, claim: Claim, signed: SignedReport) -> list[tuple[str, bytes]]:
-        """Return what the end of this job writes: places and contents."""
-        report, queue, job_id = signed.report, claim.job.queue, claim.job.id
+        """Return what the end of this job writes: into which folders, and which contents."""
+        report, places = signed.report, self._layout.queues[claim.job.queue]
         found = [
-            (self._layout.report(queue, job_id), report_document(claim, signed)),
-            (self._layout.status(queue, job_id), self._renderer.final_status(report)),
+            (places.reports, report_document(claim, signed)),
+            (places.status, self._renderer.final_status(report)),
         ]
         if report.status.state is State.DONE:
-            result = self._layout.result(queue, job_id), self._renderer.result(report)
-            found.insert(0, result)
+            found.insert(0, (places.results, self._renderer.result(report)))
         return found
 
     def show(self, claim: Claim, text: str) -> None:
         """Show progress where there is a status already: the first is the client's."""
-        place = self._layout.status(claim.job.queue, claim.job.id)
+        place = f"{self._layout.queues[claim.job.queue].status}/{claim.job.id}.json"
         try:
             status = OpenFile(place, writing=True)
         except FileNotFoundError:
@@ -85,13 +89,34 @@ class FolderEndings:
             if self._claims.holds(claim) and status.names == 1:
                 status.rewrite(self._renderer.status(claim.job.id, State.RUNNING, text))
 
+    def end(self, claim: Claim, signed: SignedReport) -> None:
+        """Commit a report and publish it, one thread at a time: both would stage the same files."""
+        with self._turn(claim.lease.token):
+            committed = self.commit(claim, signed)
+            if committed is not None:
+                self.publish(claim.job.queue, committed)
+
+    @contextmanager
+    def _turn(self, token: str) -> Iterator[None]:
+        """Wait until no other thread ends the claim with `token`."""
+        with self._changed:
+            while token in self._ending:
+                self._changed.wait()
+            self._ending.add(token)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._ending.discard(token)
+                self._changed.notify_all()
+
     def commit(self, claim: Claim, signed: SignedReport) -> ClaimName | None:
         """Stage and commit; None when this very report has been committed and published before."""
         name = self._claims.present(claim)
         if name is None:
             self._demand_ended_by(claim)
             return None
-        if name.phase.committed:
+        if name.phase in COMMITTED:
             return name
         self._let_the_client_be_first(claim)
         self._stage(claim, signed)
@@ -103,30 +128,27 @@ class FolderEndings:
             if self._claims.present(claim) is None:
                 self.unstage(claim.job.queue, claim.job.id, claim.lease.token)
             raise
-        self._disk.settle(self._layout.claims(claim.job.queue))
+        self._disk.settle(self._layout.queues[claim.job.queue].claims)
         return name
 
     def _stage(self, claim: Claim, signed: SignedReport) -> None:
-        places = []
-        for final, content in self.documents(claim, signed):
-            place = staged(final, claim.lease.token)
-            self._disk.stage(place, content)
-            places.append(folder_of(place))
+        documents = self.documents(claim, signed)
+        self._disk.stage_each(documents, f"{claim.job.id}.json", claim.lease.token)
         self._keep_replaced(claim)
-        self._disk.settle(*places)
+        self._disk.settle(*(folder for folder, _ in documents))
 
     def _keep_replaced(self, claim: Claim) -> None:
         """Keep what stands where our result will go: nobody's measurement is overwritten.
 
         Under a second name, and unread: others may have put anything there, of any size.
         """
-        queue, job_id = claim.job.queue, claim.job.id
-        result = self._layout.result(queue, job_id)
-        kept = self._layout.replaced(queue, job_id, claim.lease.token)
+        places, job_id = self._layout.queues[claim.job.queue], claim.job.id
+        result = f"{places.results}/{job_id}.json"
+        kept = f"{places.replaced}/{job_id}.{claim.lease.token}.json"
         if not exists(result) or exists(kept):
             return
         if self._disk.link(result, kept):
-            self._disk.settle(folder_of(kept))
+            self._disk.settle(places.replaced)
         else:
             self._disk.put_aside(result)
 
@@ -135,14 +157,15 @@ class FolderEndings:
 
         What cannot be removed harms nobody: readers do not see it.
         """
-        for place in (self._layout.result, self._layout.report, self._layout.status):
+        places, file = self._layout.queues[queue], beside(f"{job_id}.json", token)
+        for folder in (places.results, places.reports, places.status):
             with suppress(OSError):
-                self._disk.remove(staged(place(queue, job_id), token))
+                self._disk.remove(f"{folder}/{file}")
 
     def _let_the_client_be_first(self, claim: Claim) -> None:
         """Have the report wait while a client may still be between its two uploads."""
-        submitted = claim.job.submitted_at
-        if submitted is None or exists(self._layout.status(claim.job.queue, claim.job.id)):
+        submitted, folder = claim.job.submitted_at, self._layout.queues[claim.job.queue].status
+        if submitted is None or exists(f"{folder}/{claim.job.id}.json"):
             return
         age = (self._clock.now() - submitted).total_seconds()
         if 0 <= age < FIRST_STATUS_WITHIN:
@@ -154,9 +177,9 @@ class FolderEndings:
 
     def _demand_ended_by(self, claim: Claim) -> None:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""
-        place, mine = self._layout.report(claim.job.queue, claim.job.id), report_beginning(claim)
+        folder, mine = self._layout.queues[claim.job.queue].reports, report_beginning(claim)
         try:
-            if read(place, limit=len(mine)).startswith(mine + b","):
+            if read(f"{folder}/{claim.job.id}.json", limit=len(mine)).startswith(mine + b","):
                 return
         except FileNotFoundError:
             pass
@@ -164,26 +187,18 @@ class FolderEndings:
 
     def publish(self, queue: str, name: ClaimName) -> None:
         """Complete a committed end: result, report, status, then the job file to its last place."""
-        layout, disk, job_id = self._layout, self._disk, name.job_id
-        done = name.phase is Phase.COMMITTED_DONE
-        places = [layout.report(queue, job_id), layout.status(queue, job_id)]
-        if done:
-            places.insert(0, layout.result(queue, job_id))
-        for place in places:
-            self._reveal(place, name.token)
-        for leftover in (layout.history(queue, job_id), layout.cancel(queue, job_id)):
+        places, disk, file = self._layout.queues[queue], self._disk, f"{name.job_id}.json"
+        folders, last = [places.reports, places.status], self._layout.deleted
+        if name.phase is Phase.COMMITTED_DONE:
+            folders, last = [places.results, *folders], places.finished
+        disk.reveal_each(folders, file, name.token)
+        for leftover in (f"{places.history}/{file}", f"{places.cancels}/{file}"):
             if exists(leftover):  # they hardly ever are, and asking is cheaper than failing
                 disk.remove(leftover)
-        disk.settle(*map(folder_of, places))
-        self._claims.show_no_more(job_id)
+        disk.settle(*folders)
+        self._claims.show_no_more(name.job_id)
         try:
-            disk.rename(layout.claim(queue, name), layout.ended(queue, job_id, done=done))
+            disk.rename(f"{places.claims}/{name.text}", f"{last}/{file}")
         except FileNotFoundError:
             return  # somebody else has completed it
         # Not synced: a power cut that undoes this leaves a committed claim, which is completed.
-
-    def _reveal(self, place: str, token: str) -> None:
-        try:
-            self._disk.rename(staged(place, token), place)
-        except FileNotFoundError:
-            return  # done before a crash, or by somebody else

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from spooler.errors import Bug
 from spooler.model.claim import Claim, Lease
+from spooler.storage.kit.per_queue import PerQueue
 
 #: What a file in a queue must be called to be taken for a job; others are left alone.
 JOB_FILE = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,100})\.json\Z")
@@ -45,11 +47,9 @@ class Phase(StrEnum):
     COMMITTED_DONE = "d"
     COMMITTED_ERROR = "e"
 
-    @property
-    def committed(self) -> bool:
-        """Whether the end of the job is decided."""
-        return self in {Phase.COMMITTED_DONE, Phase.COMMITTED_ERROR}
 
+#: The end of the job is decided.
+COMMITTED = frozenset({Phase.COMMITTED_DONE, Phase.COMMITTED_ERROR})
 
 _CLAIM = re.compile(
     r"(?P<id>[A-Za-z0-9_-]{1,100})\.(?P<attempt>[1-9]\d{0,5})\.(?P<process>[A-Za-z0-9_-]{1,80})"
@@ -59,7 +59,7 @@ _CLAIM = re.compile(
 )
 
 
-class ClaimName(NamedTuple):
+class _Said(NamedTuple):
     """What a claim's file name says. `ttl` in whole milliseconds."""
 
     job_id: str
@@ -69,6 +69,21 @@ class ClaimName(NamedTuple):
     phase: Phase
     beat: int
     ttl: int
+
+
+class ClaimName(_Said):
+    """The file name of a claim."""
+
+    @cached_property
+    def text(self) -> str:
+        """The name itself."""
+        return (
+            f"{self.job_id}.{self.attempt}.{self.process}.{self.token}"
+            f".{self.phase}{self.beat}-{self.ttl}"
+        )
+
+    def __str__(self) -> str:
+        return self.text
 
     @classmethod
     def first(cls, job_id: str, attempt: int, lease: Lease) -> ClaimName:
@@ -84,12 +99,6 @@ class ClaimName(NamedTuple):
         job_id, attempt, process, token, phase, beat, ttl = found.groups()
         return ClaimName(job_id, int(attempt), process, token, Phase(phase), int(beat), int(ttl))
 
-    def __str__(self) -> str:
-        return (
-            f"{self.job_id}.{self.attempt}.{self.process}.{self.token}"
-            f".{self.phase}{self.beat}-{self.ttl}"
-        )
-
     def names(self, claim: Claim) -> bool:
         """Whether this is a name of that claim, older or newer."""
         mine = (self.job_id, self.attempt, self.token)
@@ -103,74 +112,40 @@ class ClaimName(NamedTuple):
         """Return the name under which the holder of a lease has the claim."""
         ttl = min(max(1, round(lease.ttl * 1000)), _LONGEST)
         mine = self.then(process=lease.owner.process, token=lease.token, ttl=ttl)
-        if ClaimName.parse(str(mine)) != mine:
-            raise Bug(f"no file can have this name, so no claim: {str(mine)!r}")
+        if ClaimName.parse(mine.text) != mine:
+            raise Bug(f"no file can have this name, so no claim: {mine.text!r}")
         return mine
 
 
+class Places:
+    """Where the files of one queue lie, as text: made once, and joined with names for each job."""
+
+    def __init__(self, base: str, queue: str) -> None:
+        self.queued = f"{base}/jobs/queued/{queue}"
+        self.finished = f"{base}/jobs/finished/{queue}"
+        self.status = f"{base}/status/{queue}"
+        self.results = f"{base}/results/{queue}"
+        self.config = f"{base}/backends/configs/{queue}.json"
+        self.succession = f"{base}/spooler/keys/{queue}.json"
+        self.claims = f"{base}/spooler/claims/{queue}"
+        self.history = f"{base}/spooler/history/{queue}"
+        self.cancels = f"{base}/spooler/cancels/{queue}"
+        self.reports = f"{base}/spooler/reports/{queue}"
+        self.replaced = f"{base}/spooler/replaced/{queue}"
+
+
 class Layout:
-    """The places below one base folder, as text: they are made for every step of every job."""
+    """The places below one base folder, as text."""
 
     def __init__(self, base: Path) -> None:
         self.base = str(base)
-
-    def marker(self) -> str:
-        """Where it says that this is the folder we have used, and not an empty mount point."""
-        return f"{self.base}/spooler/storage.json"
-
-    def queue(self, queue: str) -> str:
-        return f"{self.base}/jobs/queued/{queue}"
-
-    def waiting(self, queue: str, job_id: str) -> str:
-        return f"{self.base}/jobs/queued/{queue}/{job_id}.json"
-
-    def running(self, job_id: str) -> str:
-        return f"{self.base}/jobs/running/{job_id}.json"
-
-    def ended(self, queue: str, job_id: str, *, done: bool) -> str:
-        folder = f"finished/{queue}" if done else "deleted"
-        return f"{self.base}/jobs/{folder}/{job_id}.json"
-
-    def status(self, queue: str, job_id: str) -> str:
-        return f"{self.base}/status/{queue}/{job_id}.json"
-
-    def result(self, queue: str, job_id: str) -> str:
-        return f"{self.base}/results/{queue}/{job_id}.json"
-
-    def config(self, queue: str) -> str:
-        return f"{self.base}/backends/configs/{queue}.json"
-
-    def public_key(self, kid: str) -> str:
-        return f"{self.base}/backends/public_keys/{kid}.json"
-
-    def succession(self, queue: str) -> str:
-        return f"{self.base}/spooler/keys/{queue}.json"
-
-    def claims(self, queue: str) -> str:
-        return f"{self.base}/spooler/claims/{queue}"
-
-    def claim(self, queue: str, name: ClaimName) -> str:
-        return f"{self.base}/spooler/claims/{queue}/{name}"
-
-    def owners(self) -> str:
-        return f"{self.base}/spooler/owners"
-
-    def owner(self, process: str) -> str:
-        return f"{self.base}/spooler/owners/{process}.json"
-
-    def history(self, queue: str, job_id: str) -> str:
-        return f"{self.base}/spooler/history/{queue}/{job_id}.json"
-
-    def cancel(self, queue: str, job_id: str) -> str:
-        return f"{self.base}/spooler/cancels/{queue}/{job_id}.json"
-
-    def report(self, queue: str, job_id: str) -> str:
-        return f"{self.base}/spooler/reports/{queue}/{job_id}.json"
-
-    def replaced(self, queue: str, job_id: str, token: str) -> str:
-        return f"{self.base}/spooler/replaced/{queue}/{job_id}.{token}.json"
-
-
-def folder_of(place: str) -> str:
-    """Return the folder that a place is in."""
-    return place.rpartition("/")[0]
+        #: Where it says that this is the folder we have used, and not an empty mount point.
+        self.marker = f"{base}/spooler/storage.json"
+        self.running = f"{base}/jobs/running"
+        #: Where the job files of failed jobs go, of all queues.
+        self.deleted = f"{base}/jobs/deleted"
+        self.public_keys = f"{base}/backends/public_keys"
+        self.owners = f"{base}/spooler/owners"
+        #: The claims of all queues, a folder for each.
+        self.claims = f"{base}/spooler/claims"
+        self.queues = PerQueue(partial(Places, self.base))

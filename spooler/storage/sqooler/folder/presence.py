@@ -22,24 +22,21 @@ class FolderPresence:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._seen = False
+        #: Whether the folder has been used: from then on it must be there.
+        self.seen = False
 
     def mark(self, disk: Disk) -> None:
         """Leave the marker where there is none yet, before anything else is written."""
-        if not self._seen:
-            if not exists(self._layout.marker()):
+        if not self.seen:
+            if not exists(self._layout.marker):
                 # Two daemons may begin at once.
                 mark = uuid.uuid4().hex[:12]
-                disk.publish(self._layout.marker(), b'{"storage": "sqooler folder"}', mark=mark)
-            self._seen = True
-
-    def expect(self) -> None:
-        """There is a claim, so the folder has been used: from now on it must be there."""
-        self._seen = True
+                disk.publish(self._layout.marker, b'{"storage": "sqooler folder"}', mark=mark)
+            self.seen = True
 
     def demand(self) -> None:
         """Raise BackendUnavailable when the folder that we have used is not there."""
-        if self._seen and not exists(self._layout.marker()):
+        if self.seen and not exists(self._layout.marker):
             demand_writable(self._layout.base)
             raise BackendUnavailable(
                 f"{self._layout.base}: the storage's folder is not there, or was emptied: it "
@@ -55,5 +52,9 @@ class FolderPresence:
             self.demand()  # what is missing proves nothing while the folder itself is missing
             raise
         except OSError as error:
-            self.demand()
-            raise unavailable(error, error.filename or self._layout.base, scope) from error
+            raise self.trouble(error, scope) from error
+
+    def trouble(self, error: OSError, scope: Scope) -> BackendUnavailable:
+        """Return the daemon's error for one of the operating system, in a verb of that scope."""
+        self.demand()
+        return unavailable(error, error.filename or self._layout.base, scope)
