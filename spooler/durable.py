@@ -99,7 +99,8 @@ def read(path: Place, *, limit: int | None = None) -> bytes:
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
-_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+#: The system call, with errno; None where there is none.
+renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def _rename_unless_there(source: Place, target: Place) -> None:
@@ -108,9 +109,9 @@ def _rename_unless_there(source: Place, target: Place) -> None:
     Where the file system (NFS) or the system does not have it, `target` is looked at first: then
     a file that appears between the look and the rename is replaced.
     """
-    if _renameat2 is not None:
+    if renameat2 is not None:
         ctypes.set_errno(0)
-        if not _renameat2(
+        if not renameat2(
             _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
         ):
             return

@@ -125,6 +125,28 @@ def test_file_changes_go_through_durable() -> None:
     assert found <= WRITERS
 
 
+def test_tests_exchange_nothing_private() -> None:
+    """A test that patches what a class keeps to itself fails when that is rewritten, or worse."""
+    patched = [
+        f"{path}: {name}"
+        for path in sorted((PACKAGE.parent / "tests").rglob("*.py"))
+        for name in _patched(ast.parse(path.read_text(encoding="utf-8")))
+        if name.startswith("_")
+    ]
+    assert patched == []
+
+
+def _patched(tree: ast.Module) -> Iterator[str]:
+    """The attributes that are set from outside: by a patch, or on something that is not self."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[_, ast.Constant(str(name)), _]):
+                yield name
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=owner), attr=name)]):
+                if owner != "self":
+                    yield name
+
+
 def test_nothing_is_left_undone() -> None:
     words = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
     assert [p for p in MODULES if words.search(p.read_text(encoding="utf-8"))] == []

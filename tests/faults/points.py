@@ -174,20 +174,20 @@ def install(root: str, at: At, *, looks: bool = False) -> TracedOs:
     """
     traced = TracedOs(root, _plain(at), looks=looks)
     durable.os = traced  # type: ignore[assignment]
-    if durable._renameat2 is not None:
-        durable._renameat2 = traced.renameat2(durable._renameat2)
+    if durable.renameat2 is not None:
+        durable.renameat2 = traced.renameat2(durable.renameat2)
     return traced
 
 
 @contextmanager
 def installed(root: str, at: At) -> Iterator[None]:
     """The same for a while."""
-    real = durable.os, durable._renameat2
+    real = durable.os, durable.renameat2
     install(root, at)
     try:
         yield
     finally:
-        durable.os, durable._renameat2 = real
+        durable.os, durable.renameat2 = real
 
 
 def watch_for_others(root: str, traced: TracedOs, tell: Callable[[str], None]) -> None:

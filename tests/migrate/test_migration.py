@@ -400,12 +400,12 @@ def test_what_a_folder_cannot_hold_stays_with_a_sentence(
     ends = Ends(places("mongodb"), places("folder"))
     with ExitStack() as stack:
         source, target = ends.sides(stack)
-        raw = source.documents._collection(("jobs", "queued", "dev"))  # type: ignore[attr-defined]
+        raw = source.documents.collection(("jobs", "queued", "dev"))  # type: ignore[attr-defined]
         from bson import Decimal128, ObjectId
 
         raw.insert_one({"_id": ObjectId("1" * 24), "x": Decimal128("1")})
         raw.insert_one({"_id": "a string", "x": 1})
-        results = source.documents._collection(("results", "dev"))  # type: ignore[attr-defined]
+        results = source.documents.collection(("results", "dev"))  # type: ignore[attr-defined]
         results.insert_one({"_id": ObjectId("2" * 24), "header": {"stored": {"file": "f"}}})
         done = ends.migrate(move=True)
         assert done.copied == 0

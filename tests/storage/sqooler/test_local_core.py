@@ -30,7 +30,7 @@ def core(tmp_path: Path) -> LocalCore:
 def test_where_the_system_cannot_refuse_to_replace(
     core: LocalCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "_renameat2", None)
+    monkeypatch.setattr(durable, "renameat2", None)
     core.upload({"a": 1}, "p", "x")
     core.upload({"a": 2}, "q", "x")
     with pytest.raises(FileExistsError, match="q/x: there is a document already"):

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
+from pymongo.change_stream import ChangeStream
+from pymongo.collection import Collection
 
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.storage.sqooler.mongodb.layout import Phase
-from spooler.storage.sqooler.mongodb.watch import MongoWatch
 from spooler.testing.bench import DEVICE, QUEUE, leased, new_lease, other_owner, signed_report
 from spooler.testing.clock import ManualClock
 from tests.servers.mongodb import MongoServer
@@ -240,20 +241,26 @@ def test_a_silent_watch_is_noticed_and_renewed(
     backends: Backends, hasty: Callable[..., MongoBackend]
 ) -> None:
     """A listing shows a job that the stream has not told of within two seconds."""
-    clock, woken, deaf = ManualClock(), threading.Event(), threading.Event()
-    real = MongoWatch._listen
+    clock, woken, deaf, renewed = ManualClock(), threading.Event(), threading.Event(), 0
+    hear, watch = ChangeStream.try_next, Collection.watch
 
-    def listen(self: MongoWatch, stream: Any) -> bool:
+    def deaf_at_first(stream: ChangeStream[Any]) -> Any:
         if not deaf.is_set():
-            return real(self, stream)
-        while not self._silent.is_set() and not self._stopping.is_set():
-            self._silent.wait(0.05)
-        deaf.clear()
-        return False
+            return hear(stream)
+        time.sleep(0.05)
+        return None
+
+    def opened(collection: Collection[Any], *args: Any, **kwargs: Any) -> ChangeStream[Any]:
+        nonlocal renewed
+        renewed += 1
+        if renewed > 1:
+            deaf.clear()
+        return watch(collection, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         deaf.set()
-        patch.setattr(MongoWatch, "_listen", listen)
+        patch.setattr(ChangeStream, "try_next", deaf_at_first)
+        patch.setattr(Collection, "watch", opened)
         backend = hasty(clock=clock, now=lambda: {"$literal": clock.now()})
         backend.subscribe(QUEUE, woken.set)
         assert backend.claim(QUEUE, new_lease(OWNER)) is None

@@ -53,8 +53,8 @@ ways = pytest.mark.parametrize("transactions", [True, False], ids=["at-once", "b
 
 
 def mover(core: MongodbCore, *, transactions: bool) -> Mover:
-    core._mover = Mover(core.client, transactions=transactions)
-    return core._mover
+    core.mover = Mover(core.client, transactions=transactions)
+    return core.mover
 
 
 # --- ids, names, documents -------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_text_that_is_no_utf8_is_one_sentence(
         theirs("p", "q").with_options(codec_options=Raw).insert_one(RawBSONDocument(bad))
     except OperationFailure:  # a server that looks into documents: then as if it did not
         stored = SimpleNamespace(find_one=lambda _: bson.decode(bad))
-        monkeypatch.setattr(core, "_collection", lambda _: stored)
+        monkeypatch.setattr(core, "collection", lambda _: stored)
     with pytest.raises(NotADocument, match="no UTF-8") as caught:
         core.get("p/q", X)
     assert "\n" not in str(caught.value)
@@ -248,10 +248,10 @@ def test_it_is_found_out_whether_there_are_transactions(
 ) -> None:
     core.upload({}, "p/q", X)
     core.move("p/q", "p/r", X)
-    assert core._mover.transactions is True
+    assert core.mover.transactions is True
     with mongodb_server.failpoint("insert", errorCode=20):
         core.move("p/r", "p/q", X)
-    assert core._mover.transactions is False
+    assert core.mover.transactions is False
     assert core.ids("p/q") == [X]
 
 
@@ -293,9 +293,9 @@ def test_killed_anywhere_nothing_is_lost_and_the_next_mover_completes_it(
 ) -> None:
     mover(core, transactions=transactions)
     core.upload({"a": 1}, "p/q", X)
-    left, real = [stop_at], core._raw
+    left, real = [stop_at], core.raw
     with monkeypatch.context() as patch:
-        patch.setattr(core, "_raw", lambda place: Dying(real(place), left, before=before))
+        patch.setattr(core, "raw", lambda place: Dying(real(place), left, before=before))
         with suppress(Killed):
             core.move("p/q", "p/r", X)
     there = [path for path in ("p/q", "p/r") if core.exists(path, X)]
@@ -339,7 +339,7 @@ def test_two_who_move_by_steps_at_the_same_moment(
     """Between the write and the delete of one comes all of the other."""
     mover(core, transactions=False)
     core.upload({"a": 1}, "p/q", X)
-    real, start = core._raw, ("p", "q")
+    real, start = core.raw, ("p", "q")
     inner: list[bool] = []
 
     class Between(Dying):
@@ -356,7 +356,7 @@ def test_two_who_move_by_steps_at_the_same_moment(
 
     monkeypatch.setattr(
         core,
-        "_raw",
+        "raw",
         lambda place: (
             Between(real(place), [0], before=False) if place.segments == start else real(place)
         ),

@@ -79,7 +79,7 @@ class MongodbCore(StorageCore):
         check_prefix(address.prefix)
         self.address = address
         self.client: Client = open_client(address)
-        self._mover = Mover(self.client)
+        self.mover = Mover(self.client)
         self._indexed: set[tuple[str, ...]] = set()
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class MongodbCore(StorageCore):
     # --- the verbs ---------------------------------------------------------------------------
 
     def _create(self, place: Place, content: Mapping[str, Any]) -> None:
-        collection = self._collection(place.segments)
+        collection = self.collection(place.segments)
         document = encode(content, new_id(place))
         self._index(place.segments)
         with translated(self.address):
@@ -110,7 +110,7 @@ class MongodbCore(StorageCore):
                 raise FileExistsError(f"{place}: there is a document already") from None
 
     def _read(self, place: Place) -> Document:
-        collection, wanted = self._collection(place.segments), known_id(place)
+        collection, wanted = self.collection(place.segments), known_id(place)
         with translated(self.address):
             try:
                 found = collection.find_one({"_id": wanted})
@@ -125,7 +125,7 @@ class MongodbCore(StorageCore):
         return found
 
     def _replace(self, place: Place, content: Mapping[str, Any]) -> None:
-        collection, wanted = self._collection(place.segments), known_id(place)
+        collection, wanted = self.collection(place.segments), known_id(place)
         document = encode(content, wanted)
         with translated(self.address):
             done = collection.replace_one({"_id": wanted}, document)
@@ -134,17 +134,17 @@ class MongodbCore(StorageCore):
 
     def _move(self, source: Place, target: Place) -> None:
         """As bytes, whatever is in them: see mongo_moving."""
-        start, final, wanted = self._raw(source), self._raw(target), known_id(source)
+        start, final, wanted = self.raw(source), self.raw(target), known_id(source)
         with translated(self.address), pymongo.timeout(self.address.operation_timeout):
             try:
-                moved = self._mover.move(start, final, wanted)
+                moved = self.mover.move(start, final, wanted)
             except FileExistsError:
                 raise FileExistsError(f"{target}: there is a document already") from None
         if not moved:
             raise missing(source)
 
     def _remove(self, place: Place) -> None:
-        collection, wanted = self._collection(place.segments), known_id(place)
+        collection, wanted = self.collection(place.segments), known_id(place)
         with translated(self.address):
             done = collection.delete_one({"_id": wanted})
         if not done.deleted_count:
@@ -157,7 +157,7 @@ class MongodbCore(StorageCore):
         whose id is no ObjectId are not sqooler's and are left out.
         """
         with translated(self.address):
-            found = self._collection(segments).find(
+            found = self.collection(segments).find(
                 {"_id": {"$type": "objectId"}}, {"_id": 1}, hint=[("$natural", 1)]
             )
             return [str(each["_id"]) for each in found]
@@ -165,7 +165,7 @@ class MongodbCore(StorageCore):
     def _exists(self, place: Place) -> bool:
         if not is_object_id(place.id):
             return False
-        collection = self._collection(place.segments)
+        collection = self.collection(place.segments)
         with translated(self.address):
             return collection.find_one({"_id": ObjectId(place.id)}, {"_id": 1}) is not None
 
@@ -174,7 +174,7 @@ class MongodbCore(StorageCore):
         signed = f"payload.{field}"
         with translated(self.address):
             found = list(
-                self._collection(segments)
+                self.collection(segments)
                 .find({"$or": [{field: value}, {signed: value}]}, {field: 1, "_id": 1})
                 .limit(_NAMESAKES)
             )
@@ -201,17 +201,19 @@ class MongodbCore(StorageCore):
 
     # --- places ------------------------------------------------------------------------------
 
-    def _collection(self, segments: tuple[str, ...]) -> Collection[Document]:
+    def collection(self, segments: tuple[str, ...]) -> Collection[Document]:
+        """Where the documents of a path lie."""
         return self.client[database_of(segments, self.address.prefix)][collection_of(segments)]
 
-    def _raw(self, place: Place) -> Collection[RawBSONDocument]:
-        return self._collection(place.segments).with_options(codec_options=_RAW)
+    def raw(self, place: Place) -> Collection[RawBSONDocument]:
+        """The same for documents as bytes."""
+        return self.collection(place.segments).with_options(codec_options=_RAW)
 
     def _index(self, segments: tuple[str, ...]) -> None:
         """Before the first document of a kind that is looked for by its content."""
         if segments in self._indexed or segments not in _INDEXED:
             return
-        collection = self._collection(segments)
+        collection = self.collection(segments)
         try:
             with translated(self.address):
                 for name in _INDEXED[segments]:
