@@ -112,6 +112,8 @@ class Delivery:
                 self._shared.room.missing(error, job=record.claim.job.id)
                 if not self._deliver(self._records, record, kept=False):
                     raise
+                if record.token in self._records:  # written down when it was claimed
+                    self._records.drop(record.token)
 
         try:
             persist(safe, patience)
@@ -122,8 +124,8 @@ class Delivery:
     def deliver(self, token: str) -> None:
         """Bring a report that was kept; a slow storage is served by the feed's thread."""
         record = self._records.get(token)
-        if record is None:
-            return  # it could not be kept, and the storage has taken it
+        if record is None or record.phase is not Phase.REPORT:
+            return  # it could not be kept: the storage has taken it, or nobody has
         if self._slow and len(self._records.of(Phase.REPORT)) <= _AHEAD:
             self._wake()
         else:
