@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spooler.errors import BackendUnavailable, UnknownDevice, UnknownJob
+from spooler.errors import BackendUnavailable, UnknownJob
 from spooler.model.device import DeviceCard
 from spooler.model.json import JsonObject
 from spooler.model.result import Result
@@ -23,25 +23,24 @@ class ManyStorages:
         self._submitters = submitters
 
     def submit(self, device: str, payload: JsonObject) -> str:
-        missing: UnknownDevice | None = None
-        for submitter, name in self._of(device):
-            try:
-                return submitter.submit(name, payload)
-            except UnknownDevice as error:
-                missing = missing or error
-        raise missing or UnknownDevice(f"no device {device!r} is announced")
+        submitter, name = self._announcing(device)
+        return submitter.submit(name, payload)
 
     def status(self, device: str, job_id: str) -> Status:
-        return self._knowing(device, job_id).status(_bare(device), job_id)
+        submitter, name = self._knowing(device, job_id)
+        return submitter.status(name, job_id)
 
     def result(self, device: str, job_id: str) -> Result:
-        return self._knowing(device, job_id).result(_bare(device), job_id)
+        submitter, name = self._knowing(device, job_id)
+        return submitter.result(name, job_id)
 
     def verify(self, device: str, job_id: str) -> Verification:
-        return self._knowing(device, job_id).verify(_bare(device), job_id)
+        submitter, name = self._knowing(device, job_id)
+        return submitter.verify(name, job_id)
 
     def cancel(self, device: str, job_id: str) -> bool:
-        return self._knowing(device, job_id).cancel(_bare(device), job_id)
+        submitter, name = self._knowing(device, job_id)
+        return submitter.cancel(name, job_id)
 
     def devices(self) -> list[DeviceCard]:
         return [card for each in self._submitters.values() for card in each.devices()]
@@ -57,8 +56,26 @@ class ManyStorages:
             return [(self._submitters[storage], name)]
         return [(each, device) for each in self._submitters.values()]
 
-    def _knowing(self, device: str, job_id: str) -> Submitter:
-        """The storage that knows a job; one that is away is no reason not to ask the others."""
+    def _announcing(self, device: str) -> tuple[Submitter, str]:
+        """Return the first storage that announces a device; one that is away is passed by.
+
+        It is looked for before anything is submitted: a storage whose answer was lost may have
+        the job, and no second one may get it as well.
+        """
+        found = self._of(device)
+        trouble: BackendUnavailable | None = None
+        for submitter, name in found:
+            try:
+                if any(card.name == name for card in submitter.devices()):
+                    return submitter, name
+            except BackendUnavailable as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+        return found[0]  # it says which devices there are
+
+    def _knowing(self, device: str, job_id: str) -> tuple[Submitter, str]:
+        """Return the storage that knows a job; one that is away keeps none from being asked."""
         trouble: BackendUnavailable | UnknownJob | None = None
         for submitter, name in self._of(device):
             try:
@@ -67,9 +84,5 @@ class ManyStorages:
                 if not isinstance(trouble, BackendUnavailable):
                     trouble = error
             else:
-                return submitter
+                return submitter, name
         raise trouble or UnknownJob(f"no job {job_id!r} is known on device {device!r}")
-
-
-def _bare(device: str) -> str:
-    return device.rpartition(":")[2]

@@ -12,6 +12,8 @@ from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.observe.events import EventName
 
+_DUTY = "announce"
+
 
 @dataclass(frozen=True, slots=True)
 class Announced:
@@ -43,9 +45,9 @@ class Announcer:
                 card = replace(each.card(), pending=feed.backend.depth(queue))
                 catalogue.announce(queue, card, self._shared.clock.now())
             except BackendUnavailable as error:
-                feed.outage.noticed(error, queue.name, device=queue.device)
+                feed.outage.noticed(error, queue.name, by=_DUTY, device=queue.device)
                 fields = {**about, "error": str(error)}
                 self._shared.observer.emit(EventName.ANNOUNCEMENT_FAILED, **fields)
             else:
-                feed.outage.over(queue.name)
+                feed.outage.over(queue.name, by=_DUTY)
                 self._shared.observer.emit(EventName.DEVICE_ANNOUNCED, **about)

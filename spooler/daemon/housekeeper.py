@@ -123,7 +123,7 @@ class Housekeeper:
             try:
                 catalogue.check_key_owner(each.queue)
             except BackendUnavailable as error:
-                self.feed.outage.noticed(error, each.queue.name)
+                self.feed.outage.noticed(error, each.queue.name, by="announce")
                 if self.feed.outage.lasts:
                     return  # it is asked again, and announces then
 

@@ -36,6 +36,8 @@ class Outage:
         self._clock = clock
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
+        #: By queue: whose trouble with it lasts.
+        self._whose: dict[str, set[str]] = {}
 
     @property
     def lasts(self) -> bool:
@@ -50,12 +52,19 @@ class Outage:
         """Whether no outage of the storage lasts, and none was over less than `seconds` ago."""
         return not self.lasts and self._clock.monotonic() - self._ended_at >= seconds
 
-    def noticed(self, error: BackendUnavailable, queue: str = _ALL, **fields: object) -> None:
-        """What was asked was not done; `fields` say what that was about."""
+    def noticed(
+        self, error: BackendUnavailable, queue: str = _ALL, *, by: str = "", **fields: object
+    ) -> None:
+        """What was asked was not done; `fields` say what that was about.
+
+        A queue can be in trouble for one duty and not for another; `by` names the duty.
+        """
         if error.scope is Scope.JOB:
             return
         what = _ALL if error.scope is Scope.STORAGE else queue
         with self._lock:
+            if what:
+                self._whose.setdefault(what, set()).add(by)
             if what in self._since:
                 return
             self._since[what] = self._clock.monotonic()
@@ -63,13 +72,17 @@ class Outage:
         named = {"queue": what} if what else {}
         self._observer.emit(event, error=str(error), **self.about, **named, **fields)
 
-    def over(self, queue: str = _ALL, **fields: object) -> None:
-        """What was asked of the storage, and of `queue` where one is named, has been done."""
+    def over(self, queue: str = _ALL, *, by: str = "", **fields: object) -> None:
+        """What was asked of the storage, and of `queue` where one is named, has been done.
+
+        A queue has recovered when no duty has trouble with it any more.
+        """
         if not self._since:  # the usual case costs no lock
             return
         for what in {_ALL, queue}:
             with self._lock:
-                since = self._since.pop(what, None)
+                self._whose.get(what, set()).discard(by)
+                since = None if self._whose.get(what) else self._since.pop(what, None)
                 if since is not None and not what:
                     self._ended_at = self._clock.monotonic()
             if since is None:

@@ -20,6 +20,9 @@ from spooler.model.status import Status
 #: Made once: `json.dumps` with options makes one for each call.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
+#: What is text in a claim.
+_TEXTS = ("job_id", "queue", "digest", "host", "process", "estate", "token", "handle")
+
 
 def _time(value: datetime | None) -> str | None:
     return value.isoformat() if value is not None else None
@@ -109,6 +112,12 @@ def claim_to_json(claim: Claim) -> dict[str, Any]:
 
 def claim_from_json(content: dict[str, Any]) -> Claim:
     """The claim in a record; KeyError or TypeError when it is none."""
+    for key in _TEXTS:
+        if not isinstance(content[key], str) or "\0" in content[key]:
+            raise TypeError(f"{key} is not a text")
+    for key in ("pid", "attempt", "ttl", "started"):
+        if not isinstance(content[key], (int, float)):
+            raise TypeError(f"{key} is not a number")
     owner = Owner(content["host"], content["pid"], content["process"], content["estate"])
     return Claim(
         Job(

@@ -59,6 +59,27 @@ def test_a_damaged_record_is_told_of_and_kept(parts: Parts, content: bytes) -> N
     assert place.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"handle": None}, {"queue": ["spins"]}, {"job_id": "a\0b"}, {"attempt": "1"}, {"ttl": None}],
+)
+def test_a_record_whose_claim_is_none_is_told_of_and_kept(
+    parts: Parts, wrong: dict[str, object]
+) -> None:
+    """Handed to the storage, it would end the feed's thread, and that of each daemon after it."""
+    parts.submit()
+    parts.backend.away = True
+    parts.finish(parts.hold().claim)
+    (place,) = parts.records.folder.glob("[!.]*.json")
+    said = json.loads(place.read_text())
+    place.write_text(json.dumps({**said, "claim": {**said["claim"], **wrong}}))
+    later = parts.later()
+    later.recovery.run(later.desk.served)
+    assert [path for path, _ in later.unreadable] == [place]
+    assert place.exists()
+    assert later.backend.calls.count("ack") == 0
+
+
 def test_a_record_that_is_named_after_another_claim_is_not_used(parts: Parts) -> None:
     kept = entry(parts)
     parts.records.keep(kept)

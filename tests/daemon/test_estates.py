@@ -200,6 +200,20 @@ def test_a_file_that_cannot_be_read_keeps_no_report_from_its_storage(
     assert other.state_of(job) is State.DONE
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_what_another_user_has_left_in_our_state_folder_is_told_of(parts: Parts) -> None:
+    """Somebody has run the daemon with sudo, once: its reports must not wait in silence."""
+    left_behind(parts)
+    os.chown(parts.records.folder, 4711, -1)
+    later = parts.later_of_the_dead()
+    for _ in range(3):
+        later.recovery.run(later.desk.served)
+    assert [place for place, _ in later.unreadable] == [parts.records.folder]
+    os.chown(parts.records.folder, os.geteuid(), -1)
+    later.recovery.run(later.desk.served)
+    assert later.told(EventName.REPORT_DELIVERED)
+
+
 # --- a living process ------------------------------------------------------------------------
 
 HOLDER = """

@@ -340,6 +340,41 @@ def test_what_cannot_be_written_down_is_not_kept(
     assert forgetful.runner.requests[0].attempt == 1, "the attempt is refunded"
 
 
+def test_a_report_that_only_the_storage_takes_ends_its_record(
+    forgetful: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our disk is full at the end of the run: nothing is left that has the job run once more."""
+    job = forgetful.submit()
+
+    def act(*_: object) -> Outcome:
+        monkeypatch.setattr(durable, "os", _Refusing())
+        return Outcome(State.DONE)
+
+    forgetful.runner.act = act
+    forgetful.execute()
+    monkeypatch.undo()
+    assert forgetful.state_of(job) is State.DONE
+    assert forgetful.records.tokens() == set()
+    assert list(forgetful.records.folder.glob("*.json")) == []
+
+
+def test_a_report_that_nobody_takes_leaves_its_record_to_the_next(
+    forgetful: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither disk nor storage, and the daemon is stopped: the policy of the device decides."""
+    forgetful.submit()
+
+    def act(*_: object) -> Outcome:
+        monkeypatch.setattr(durable, "os", _Refusing())
+        forgetful.backend.refused = {"ack"}
+        return Outcome(State.DONE)
+
+    forgetful.runner.act = act
+    forgetful.execute()
+    monkeypatch.undo()
+    assert forgetful.written()["phase"] == "held"
+
+
 def test_a_verdict_that_could_not_be_kept_is_given_again(
     forgetful: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

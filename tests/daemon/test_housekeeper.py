@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from spooler.daemon.housekeeper import Duty
-from spooler.errors import BackendUnavailable, KeyRefused
+from spooler.errors import BackendUnavailable, KeyRefused, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.observe.events import EventName
-from spooler.testing.bench import DEVICE
+from spooler.testing.bench import DEVICE, QUEUE
 from tests.daemon.parts import Parts
 
 
@@ -146,3 +146,18 @@ def test_a_storage_without_a_catalogue_is_served_like_any_other(tmp_path: Path) 
     assert EventName.DEVICE_ANNOUNCED not in parts.events()
     assert EventName.ANNOUNCEMENT_FAILED not in parts.events()
     assert "reclaim" in parts.backend.calls
+
+
+def test_a_queue_in_trouble_for_one_duty_is_not_told_of_at_each_other(parts: Parts) -> None:
+    """Claims fail, while recovery and announcements work: it has not recovered in between."""
+    trouble = BackendUnavailable("its folder is a file", scope=Scope.QUEUE)
+    for _ in range(10):
+        parts.outage.noticed(trouble, QUEUE.name, device=DEVICE)
+        parts.desk.bell.ring(Duty.RECOVER)
+        parts.desk.bell.ring(Duty.ANNOUNCE)
+        parts.desk.housekeeper.round()
+        parts.clock.advance(10.0)
+    assert parts.events().count(EventName.QUEUE_UNAVAILABLE) == 1
+    assert EventName.QUEUE_RECOVERED not in parts.events()
+    parts.outage.over(QUEUE.name)
+    assert parts.events().count(EventName.QUEUE_RECOVERED) == 1

@@ -721,3 +721,25 @@ def test_a_submitter_uses_several_threads(place: Place) -> None:
         each.join()
     assert place.backend.depth(QUEUE) == 8
     submitter.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE jobs SET submitted_at = 'yesterday'",
+        "UPDATE jobs SET id = x'ff00'",
+        "UPDATE jobs SET submitter = CAST(x'ff' AS TEXT)",
+        "DELETE FROM requests",
+        "INSERT INTO attempts SELECT number, 1, 'somebody', 'once', 'died', 1 FROM jobs",
+    ],
+)
+def test_a_row_that_cannot_be_read_troubles_its_queue_alone(place: Place, text: str) -> None:
+    """Programs of others write the file too; the other queues are served meanwhile."""
+    place.announce()
+    place.submit()
+    rows(place.path, text)
+    with pytest.raises(BackendUnavailable) as trouble:
+        place.backend.claim(QUEUE, new_lease())
+    assert trouble.value.scope is Scope.QUEUE
+    place.backend.ping()
+    assert place.backend.depth(QUEUE) == 1, "it is not claimed"

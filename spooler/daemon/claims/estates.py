@@ -44,6 +44,7 @@ class Estates:
         self._legacies: dict[Path, Records] = {}
         #: Files that cannot be used, by the folder of the process.
         self._doubtful: dict[Path, set[str]] = {}
+        self._told: set[Path] = set()
 
     def __iter__(self) -> Iterator[Records]:
         """Our own records, and those that are cared for."""
@@ -80,8 +81,10 @@ class Estates:
         except OSError as error:
             raise unavailable(error, self._records) from error
         for process in found:
-            if process.name != PARKED and process != self._mine.folder.parent:
-                self._adopted(process, make=True)
+            if process.name == PARKED or process == self._mine.folder.parent:
+                continue
+            if self._adopted(process, make=True) is None:
+                self._tell_of_another_users(process)
 
     def let_go(self) -> None:
         """Close the estates in which nothing is left to be done."""
@@ -102,6 +105,17 @@ class Estates:
         """Unlock everything and leave it as it is, as the death of the process does."""
         for each in self:
             each.abandon()
+
+    def _tell_of_another_users(self, process: Path) -> None:
+        """Say once of records in our own state folder that somebody else has left there."""
+        for folder in (process, process / self._mine.folder.name):
+            try:
+                owner = os.lstat(folder).st_uid
+            except OSError:
+                return
+            if owner != os.geteuid() and folder not in self._told:
+                self._told.add(folder)
+                self._unreadable(folder, "it belongs to another user; give it to ours (chown)")
 
     # --- one estate -------------------------------------------------------------------------
 

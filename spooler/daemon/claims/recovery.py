@@ -30,6 +30,7 @@ from spooler.observe.events import EventName
 _AFTER_AN_OUTAGE = 5.0
 #: Seconds that a job waits after an attempt that its device's policy lets run again.
 RETRY_AFTER = 5.0
+_DUTY = "recover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,12 @@ class Recovery:
             try:
                 self.recover(each)
             except BackendUnavailable as error:
-                self._feed.outage.noticed(error, each.queue.name, device=each.queue.device)
+                self._feed.outage.noticed(
+                    error, each.queue.name, by=_DUTY, device=each.queue.device
+                )
                 done = False
             else:
-                self._feed.outage.over(each.queue.name)
+                self._feed.outage.over(each.queue.name, by=_DUTY)
         self._feed.delivery.renew_adopted()
         if done:
             self._estates.let_go()

@@ -125,8 +125,8 @@ class Delivery:
     def deliver(self, token: str) -> None:
         """Bring a report that was kept; a slow storage is served by the feed's thread."""
         record = self._records.get(token)
-        if record is None:
-            return  # it could not be kept, and the storage has taken it
+        if record is None or record.phase is not Phase.REPORT:
+            return  # it could not be kept: the storage has taken it, or nobody has
         if self._slow and len(self._records.of(Phase.REPORT)) <= _AHEAD:
             self._wake()
         else:

@@ -13,6 +13,7 @@ from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.protocols import Signer
 from spooler.storage.sqlite.database import Database
+from spooler.storage.sqlite.rows import readable
 from spooler.storage.sqlite.schema import ANNOUNCE, ANNOUNCED_KEY, DEVICES, KEEP_KEY, KEYS
 
 
@@ -43,6 +44,10 @@ class SqliteCatalogue:
 
     def _demand_ours(self, connection: sqlite3.Connection, queue: Queue) -> None:
         """Raise KeyRefused unless the announced key is one of ours, and no kid means two keys."""
+        with readable(f"the announcement of device {queue.name!r}"):
+            self._compare(connection, queue)
+
+    def _compare(self, connection: sqlite3.Connection, queue: Queue) -> None:
         asked = {"device": queue.name}
         standing = connection.execute(ANNOUNCED_KEY, asked).fetchone()
         ours = {key["kid"]: key["x"] for key in self._keys}

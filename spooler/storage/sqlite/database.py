@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from spooler.durable import Disk, demand_writable, staged, unavailable
-from spooler.errors import BackendUnavailable, ConfigError
+from spooler.errors import BackendUnavailable, ConfigError, Scope
 from spooler.storage.sqlite.schema import APPLICATION, EDITION, TABLES
 
 #: Seconds that one verb may wait for other threads and processes.
@@ -117,6 +117,8 @@ class Database:
             said = next((text for start, text in _SENTENCES.items() if name.startswith(start)), "")
             if not said and not isinstance(error, sqlite3.OperationalError):
                 raise  # a statement of ours is wrong
+            if not name and str(error).startswith("Could not decode"):  # one text of one row
+                raise BackendUnavailable(f"{self.path}: {error}", scope=Scope.QUEUE) from error
             if not name.startswith("SQLITE_BUSY"):
                 self._disconnect()
             raise BackendUnavailable(f"{self.path}: {said or error}") from error

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from spooler.errors import BackendUnavailable, Scope
 from spooler.model.claim import Attempt, Claim, Lease, Owner
 from spooler.model.job import Job
 from spooler.storage.kit.payloads import decode, too_large
 from spooler.storage.sqlite.schema import HISTORY, JOB
 
 
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Have what cannot be read trouble its queue alone: others may write the file too."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise BackendUnavailable(
+            f"{what} cannot be read; somebody else has changed it: {error}", scope=Scope.QUEUE
+        ) from error
+
+
 def read_job(row: sqlite3.Row, limit: int) -> Job:
     """Return the job in a row of JOB; one of more than `limit` bytes has a defect."""
+    with readable(f"job number {row['number']}"):
+        return _job(row, limit)
+
+
+def _job(row: sqlite3.Row, limit: int) -> Job:
     content = row["payload"]
+    if not isinstance(row["id"], str):
+        raise TypeError("its id is no text")
     found = too_large(row["size"], limit) if content is None else decode(content)
     return Job(
         row["id"],
@@ -30,7 +51,14 @@ def read_job(row: sqlite3.Row, limit: int) -> Job:
 
 def read_claim(connection: sqlite3.Connection, number: int, limit: int) -> Claim:
     """Return the claim that stands on a job."""
+    with readable(f"job number {number}"):
+        return _claim(connection, number, limit)
+
+
+def _claim(connection: sqlite3.Connection, number: int, limit: int) -> Claim:
     row = connection.execute(JOB, {"number": number, "limit": limit}).fetchone()
+    if row is None:
+        raise ValueError("its request is missing")
     owner = Owner(row["host"], row["pid"], row["process"], row["estate"])
     return Claim(
         read_job(row, limit),
