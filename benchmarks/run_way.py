@@ -36,7 +36,7 @@ from spooler.settings import Settings, load
 from spooler.storage.memory import MemoryCatalogue, MemorySubmitter, memory_storage
 
 _PACKAGE = f"{Path(spooler.__file__).parent}/"
-_TURN, _FOUND = ("daemon/worker.py", "_turn"), ("daemon/executor.py", "execute")
+_TURN, _FOUND = ("daemon/worker.py", "turn"), ("daemon/executor.py", "execute")
 #: Where a storage takes a report: a turn without it has left that to another thread.
 _STORAGES, _DELIVERED = "storage/", "ack"
 
@@ -120,7 +120,7 @@ def main(file: str, out: str, jobs: int = 0) -> int:
     log.configure(settings.log.level, settings.log.format, colours=False)
     if jobs:
         _fill(settings, jobs)
-    delivery._WORTH_HANDING_OVER = math.inf  # see above
+    delivery.WORTH_HANDING_OVER = math.inf  # see above
     onlooker = Onlooker(f"worker-{DEVICE}")
     threading.setprofile(onlooker)
     code = run_daemon(settings, RunOptions(once=True), reload=lambda: settings)

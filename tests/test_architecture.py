@@ -129,7 +129,8 @@ def test_tests_exchange_nothing_private() -> None:
     """A test that patches what a class keeps to itself fails when that is rewritten, or worse."""
     patched = [
         f"{path}: {name}"
-        for path in sorted((PACKAGE.parent / "tests").rglob("*.py"))
+        for folder in ("tests", "benchmarks")
+        for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
         for name in _patched(ast.parse(path.read_text(encoding="utf-8")))
         if name.startswith("_")
     ]

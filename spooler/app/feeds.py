@@ -92,7 +92,7 @@ def open_feed(
         shared=shared,
         wake=deliver,
     )
-    returns = Returns(backend, estates, leases, shared.clock)
+    returns = Returns(backend, estates, leases, shared.clock, deliver)
     feed = Feed(name, backend, ground.owner, outage, records, leases, delivery, returns)
     recovery = Recovery(feed, estates, shared, lambda seconds: not stopping.wait(seconds))
     housekeeper = Housekeeper(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from spooler.daemon.feed import Feed
 from spooler.daemon.shared import Shared
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, KeyRefused
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.observe.events import EventName
@@ -32,7 +32,10 @@ class Announcer:
         self._shared = shared
 
     def announce(self) -> None:
-        """Announce each device; one that cannot be keeps no other from it. Raises KeyRefused."""
+        """Announce each device; one that cannot be keeps no other from it.
+
+        A queue that somebody has announced with another key meanwhile is closed until that is gone.
+        """
         feed, catalogue = self._feed, self._feed.backend.catalogue
         if catalogue is None:
             return
@@ -46,8 +49,14 @@ class Announcer:
                 catalogue.announce(queue, card, self._shared.clock.now())
             except BackendUnavailable as error:
                 feed.outage.noticed(error, queue.name, by=_DUTY, device=queue.device)
-                fields = {**about, "error": str(error)}
-                self._shared.observer.emit(EventName.ANNOUNCEMENT_FAILED, **fields)
+                self._failed(about, error)
+            except KeyRefused as error:
+                feed.outage.close(error, queue.name, by=_DUTY)
+                self._failed(about, error)
             else:
                 feed.outage.over(queue.name, by=_DUTY)
                 self._shared.observer.emit(EventName.DEVICE_ANNOUNCED, **about)
+
+    def _failed(self, about: dict[str, str], error: Exception) -> None:
+        fields = {**about, "error": str(error)}
+        self._shared.observer.emit(EventName.ANNOUNCEMENT_FAILED, **fields)

@@ -56,17 +56,21 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """The job goes back to its queue, to be run later."""
+    """The job goes back to its queue, to be run later.
+
+    `trouble` is what the storage could not do: it gets the job when it can, and the device is free
+    for other storages meanwhile.
+    """
 
     reason: str
+    trouble: BackendUnavailable | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The job is not ours any more; or it cannot be known, and is `left` to the next process."""
+    """The job is not ours any more."""
 
     reason: str
-    left: bool = False
 
 
 #: What becomes of a claim.
@@ -141,10 +145,10 @@ class Executor:
         match work.end:
             case Outcome():
                 self._see_through(work)
-            case GiveBack(reason):
-                self._give_back(work, reason)
-            case Lost(reason, left):
-                self._lose(work, reason, left=left)
+            case GiveBack(reason, trouble):
+                self._give_back(work, reason, trouble)
+            case Lost(reason):
+                self._lose(work, reason)
         _clear(work.scratch)
         if unusable is not None:
             raise unusable
@@ -191,24 +195,22 @@ class Executor:
     def start(self, work: Work) -> Work:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
         seconds = self._wanted(work) + _AROUND_A_RUN
-        queue = work.held.claim.job.queue
-
-        def trouble(error: BackendUnavailable) -> None:
-            work.feed.outage.noticed(error, queue, device=work.rules.name)
 
         def full(error: BackendUnavailable) -> None:
             self._shared.room.missing(error, job=work.held.claim.job.id)
 
         try:
-            persist(lambda: work.feed.leases.started(work.held, seconds), self._patience, trouble)
-            if not work.feed.backend.traits.keeps_claims:
-                record = Record(work.held.claim, work.rules.name)
-                persist(lambda: work.feed.records.keep(record), self._patience, full)
+            work.feed.leases.started(work.held, seconds)
         except LeaseLost as error:
             return replace(work, end=Lost(str(error)))
         except BackendUnavailable as error:
-            # Stopping: the next process finds the claim and gives it back.
-            return replace(work, end=Lost(str(error), left=True))
+            return replace(work, end=GiveBack(f"its start could not be noted: {error}", error))
+        if not work.feed.backend.traits.keeps_claims:
+            record = Record(work.held.claim, work.rules.name)
+            try:
+                persist(lambda: work.feed.records.keep(record), self._patience, full)
+            except BackendUnavailable as error:
+                return replace(work, end=GiveBack(str(error)))
         self._tell(EventName.JOB_STARTED, work)
         return work
 
@@ -365,36 +367,30 @@ class Executor:
         work.feed.delivery.deliver(work.held.claim.lease.token)
         return work
 
-    def _lose(self, work: Work, reason: str, *, left: bool) -> None:
-        """Let go of a claim; what is written down of it is past, or is left to the next process."""
-        work.feed.leases.drop(work.held.claim.lease.token)
+    def _lose(self, work: Work, reason: str) -> None:
+        """Let go of a claim; what is written down of it is past."""
         try:
-            if not left:
-                work.feed.returns.forget(work.held.claim)
+            work.feed.returns.forget(work.held.claim)
         except BackendUnavailable as error:  # of our own disk
             self._shared.room.missing(error, job=work.held.claim.job.id)
         self._tell(EventName.JOB_LOST, work, reason=reason)
 
     # --- back to the queue ------------------------------------------------------------------
 
-    def _give_back(self, work: Work, reason: str) -> None:
-        queue = work.held.claim.job.queue
-
-        def trouble(error: BackendUnavailable) -> None:
-            work.feed.outage.noticed(error, queue, device=work.rules.name)
-
-        def give_back() -> None:
-            work.feed.returns.give_back(work.held.claim, reason, refund=True)
-
-        try:
-            persist(give_back, self._patience, trouble)
-        except LeaseLost as error:
-            self._tell(EventName.JOB_LOST, work, reason=str(error))
-        except BackendUnavailable:
-            pass  # stopping: the lease runs out, and the next daemon finds the claim
-        else:
-            self._tell(EventName.JOB_RELEASED, work, reason=reason)
-        work.feed.leases.drop(work.held.claim.lease.token)
+    def _give_back(self, work: Work, reason: str, trouble: BackendUnavailable | None) -> None:
+        feed, claim = work.feed, work.held.claim
+        if trouble is None:
+            try:
+                feed.returns.give_back(claim, reason, refund=True)
+            except LeaseLost as error:
+                self._tell(EventName.JOB_LOST, work, reason=str(error))
+                return
+            except BackendUnavailable as error:
+                trouble = error
+        if trouble is not None:
+            feed.outage.noticed(trouble, claim.job.queue, device=work.rules.name)
+            feed.returns.give_back_later(claim, reason, trouble)
+        self._tell(EventName.JOB_RELEASED, work, reason=reason)
 
     def _tell(self, event: EventName, work: Work, **fields: object) -> None:
         claim = work.held.claim

@@ -128,7 +128,7 @@ class Housekeeper:
                     return  # it is asked again, and announces then
 
     def begin(self) -> None:
-        """Before the first claim: deliver what was kept, settle what was left. Raises KeyRefused.
+        """Before the first claim: deliver what was kept, settle what was left.
 
         A storage that is away delays this, it does not prevent the start.
         """

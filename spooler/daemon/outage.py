@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from spooler.errors import BackendUnavailable, Scope
+from spooler.errors import BackendUnavailable, KeyRefused, Scope
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Clock
 
@@ -38,15 +38,13 @@ class Outage:
         self._since: dict[str, float] = {}
         #: By queue: whose trouble with it lasts.
         self._whose: dict[str, set[str]] = {}
+        #: Queues of which nothing may be claimed, by the duty that found it out.
+        self._closed: dict[str, str] = {}
 
     @property
     def lasts(self) -> bool:
         """Whether the storage was away when somebody last asked it."""
         return _ALL in self._since
-
-    def away(self, queue: str) -> bool:
-        """Whether a queue was away when somebody last asked for it, with its storage or alone."""
-        return bool(self._since) and (_ALL in self._since or queue in self._since)
 
     def over_for(self, seconds: float) -> bool:
         """Whether no outage of the storage lasts, and none was over less than `seconds` ago."""
@@ -72,6 +70,15 @@ class Outage:
         named = {"queue": what} if what else {}
         self._observer.emit(event, error=str(error), **self.about, **named, **fields)
 
+    def close(self, error: KeyRefused, queue: str, *, by: str) -> None:
+        """A queue is somebody else's now: nothing is claimed there until that duty is `over`."""
+        self._closed[queue] = by
+        self.noticed(BackendUnavailable(str(error), scope=Scope.QUEUE), queue, by=by)
+
+    def closes(self, queue: str) -> bool:
+        """Whether nothing may be claimed of a queue, though the storage would give jobs away."""
+        return self.lasts or queue in self._closed
+
     def over(self, queue: str = _ALL, *, by: str = "", **fields: object) -> None:
         """What was asked of the storage, and of `queue` where one is named, has been done.
 
@@ -81,6 +88,8 @@ class Outage:
             return
         for what in {_ALL, queue}:
             with self._lock:
+                if self._closed.get(what) == by:
+                    del self._closed[what]
                 self._whose.get(what, set()).discard(by)
                 since = None if self._whose.get(what) else self._since.pop(what, None)
                 if since is not None and not what:

@@ -179,6 +179,7 @@ class Worker:
                 return None
             try:
                 waiting += source.feed.backend.depth(source.queue)
+                waiting += source.feed.returns.waiting(source.queue.name)
             except BackendUnavailable as error:
                 source.feed.outage.noticed(error, source.queue.name, device=self.rules.name)
                 return None
@@ -187,7 +188,7 @@ class Worker:
     def _claim_from(self, source: Source) -> Claim | None:
         """A job of one queue, unless the queue is away, or lags behind with its reports."""
         feed, queue, now = source.feed, source.queue, self._shared.clock.monotonic()
-        if feed.outage.lasts or now < source.rests_until:
+        if feed.outage.closes(queue.name) or now < source.rests_until:
             return None
         if not feed.delivery.keeps_up(queue.name):
             return None

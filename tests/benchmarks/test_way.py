@@ -52,7 +52,7 @@ class _Package:
 @pytest.fixture
 def package() -> _Package:
     made = _Package()
-    made.add("daemon/worker.py", "def _turn():\n    look()\n    execute()\n    look()")
+    made.add("daemon/worker.py", "def turn():\n    look()\n    execute()\n    look()")
     made.add("daemon/worker.py", "def look():\n    pass")
     made.add("daemon/executor.py", "def execute():\n    outside()\n    ack()\n    ack()")
     made.add("/elsewhere.py", "def outside():\n    inside()")
@@ -70,7 +70,7 @@ def test_calls_and_moves_are_counted(package: _Package) -> None:
     """Frames of other packages lie between without counting; C functions count for nothing."""
     onlooker = _onlooker()
     package.follow(onlooker, "look")  # the first event starts the look: it is not counted
-    package.add("daemon/worker.py", "def run():\n    _turn()\n    look()\n    _turn()")
+    package.add("daemon/worker.py", "def run():\n    turn()\n    look()\n    turn()")
     package.follow(onlooker, "run")
     assert len(onlooker.turns) == 2
     for turn in onlooker.turns:
@@ -91,7 +91,7 @@ def test_calls_and_moves_are_counted(package: _Package) -> None:
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("daemon/worker.py", "def _turn():\n    ack()"),
+        ("daemon/worker.py", "def turn():\n    ack()"),
         ("daemon/executor.py", "def execute():\n    look()"),
         ("daemon/executor.py", "def ack():\n    pass"),
     ],
@@ -101,7 +101,7 @@ def test_a_turn_without_job_and_delivery_is_left_out(
     package: _Package, file: str, changed: str
 ) -> None:
     onlooker = _onlooker()
-    package.add("daemon/worker.py", "def run():\n    _turn()")
+    package.add("daemon/worker.py", "def run():\n    turn()")
     package.add(file, changed)
     package.follow(onlooker, "run")
     assert onlooker.turns == []
@@ -109,7 +109,7 @@ def test_a_turn_without_job_and_delivery_is_left_out(
 
 def test_another_thread_is_left_alone(package: _Package) -> None:
     onlooker = Onlooker("worker-noop")
-    package.add("daemon/worker.py", "def run():\n    _turn()")
+    package.add("daemon/worker.py", "def run():\n    turn()")
     package.follow(onlooker, "run")
     assert onlooker.turns == []
 

@@ -180,6 +180,21 @@ def test_a_parked_report_under_an_unknown_key_stays_parked(kept, said):
     assert listed["parked"]
 
 
+def test_a_report_that_was_answered_otherwise_stays_parked(kept, said):
+    """Its job has ended with that answer: brought again, the data would be taken for a repeat."""
+    _, records, record = kept
+    records.open()
+    records.park(replace(record, answered=True), "it has a key that starts with $")
+    records.drop(record.token)
+    records.let_go()
+    tried = said("outbox", "retry")
+    assert tried.code == 1, tried.err
+    assert "the submitter was told" in tried.out
+    (listed,) = json.loads(said("outbox", "list", "--json").out)
+    assert listed["parked"]
+    assert "42" in said("outbox", "show", record.claim.job.id).out
+
+
 def test_a_report_for_a_storage_under_another_address_is_told_of(kept, lab, said):
     """The lab has moved its storage: nothing waits there in silence."""
     _, records, _ = kept

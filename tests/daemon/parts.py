@@ -221,7 +221,9 @@ class Desk:
             shared=shared,
             wake=lambda: self.bell.ring(Duty.DELIVER),
         )
-        self.returns = Returns(backend, self.estates, self.leases, clock)
+        self.returns = Returns(
+            backend, self.estates, self.leases, clock, lambda: self.bell.ring(Duty.DELIVER)
+        )
         self.feed = Feed(
             name,
             backend,

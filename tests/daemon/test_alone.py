@@ -147,8 +147,7 @@ def test_a_queue_with_trouble_is_not_its_storage(parts: Parts) -> None:
     parts.backend.before["ack"] = trouble_with(job, error)
     parts.execute()
     assert not parts.outage.lasts
-    assert parts.outage.away(QUEUE.name)
-    assert not parts.outage.away("another")
+    assert [each["queue"] for each in parts.told(EventName.QUEUE_UNAVAILABLE)] == [QUEUE.name]
     assert parts.delivery.retry() is not None
     parts.backend.before.clear()
     parts.clock.advance(60.0)
@@ -244,6 +243,7 @@ def check_answered(parts: Parts, job: str) -> None:
     said = json.loads(parked.read_text())
     assert b'"value":7' in opener()(said["jws"], "")
     assert "starts with $" in said["reason"]
+    assert said["answered"] is True
     assert parts.delivery.waiting == 0
     assert parts.leases.tokens() == set()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spooler.durable import Disk, Place
-from spooler.errors import DeviceUnusable, PayloadInvalid, RunStopped
+from spooler.errors import BackendUnavailable, DeviceUnusable, PayloadInvalid, RunStopped, Scope
 from spooler.model.artifact import Artifact
 from spooler.model.device import Rerun
 from spooler.model.result import Outcome, Result
@@ -132,24 +132,59 @@ def test_a_cancelled_or_broken_job_never_reaches_the_handler(parts: Parts) -> No
 
 
 def test_nothing_starts_while_the_storage_is_away(parts: Parts) -> None:
+    """The device is free at once; the claim is kept, and its job goes back with the storage."""
     job_id = parts.submit()
     claim = parts.claim()
     parts.backend.away = True
-    ran_at: list[int] = []
-
-    def act(*_: object) -> Outcome:
-        ran_at.append(len(parts.waits))
-        return Outcome(State.DONE)
-
-    def patience(_: float) -> bool:
-        parts.waits.append(0)
-        parts.backend.away = len(parts.waits) < 3
-        return True
-
-    parts.runner.act = act
-    parts.patience = patience  # type: ignore[method-assign]
     parts.executor.execute(parts.feed, claim, parts.rules, "1")
-    assert ran_at == [3]
+    assert parts.runner.requests == []
+    assert parts.waits == [], "nobody waits for the storage"
+    assert "could not be noted" in parts.told(EventName.JOB_RELEASED)[0]["reason"]
+    parts.clock.advance(TTL - 1)
+    parts.desk.housekeeper.round()
+    assert parts.returns.waiting(DEVICE) == 1
+    parts.backend.away = False
+    parts.leases.renew_due()
+    parts.clock.advance(TTL - 1)
+    assert parts.backend.inner.reclaim(QUEUE, new_lease(), leased) is None, "the lease is renewed"
+    parts.desk.housekeeper.round()
+    assert parts.returns.waiting(DEVICE) == 0
+    assert parts.leases.tokens() == set()
+    parts.execute()
+    assert parts.state_of(job_id) is State.DONE
+    assert len(parts.runner.requests) == 1
+
+
+def test_a_start_whose_answer_was_lost_runs_once(parts: Parts) -> None:
+    """The storage has noted it; the job goes back all the same, for nothing has run."""
+    job_id = parts.submit()
+    parts.backend.deaf = {"start"}
+    parts.execute()
+    assert parts.runner.requests == []
+    parts.backend.deaf = set()
+    parts.desk.housekeeper.round()
+    parts.execute()
+    assert parts.state_of(job_id) is State.DONE
+    assert len(parts.runner.requests) == 1
+
+
+def test_a_job_whose_start_alone_fails_waits_a_little(parts: Parts) -> None:
+    """It is not claimed again and again meanwhile, and the storage is not away."""
+
+    def alone(*_: object) -> None:
+        raise BackendUnavailable("its file belongs to root", scope=Scope.JOB)
+
+    job_id = parts.submit()
+    parts.backend.before["start"] = alone
+    parts.execute()
+    assert not parts.outage.lasts
+    parts.desk.housekeeper.round()
+    assert parts.returns.waiting(DEVICE) == 1
+    assert parts.backend.inner.claim(QUEUE, new_lease()) is None
+    del parts.backend.before["start"]
+    parts.clock.advance(5.0)
+    parts.desk.housekeeper.round()
+    parts.execute()
     assert parts.state_of(job_id) is State.DONE
 
 

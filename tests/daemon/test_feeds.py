@@ -41,6 +41,21 @@ def ran(parts: Parts, *desks: Desk) -> list[str]:
     return [where[each.job_id] for each in parts.runner.requests]
 
 
+def test_a_storage_that_goes_away_before_the_start_keeps_the_device_from_no_other(
+    parts: Parts, frb: Desk
+) -> None:
+    fill(parts.desk)
+    fill(frb, 2)
+    parts.desk.backend.refused = {"start"}
+    look(parts)
+    assert ran(parts, parts.desk, frb) == ["frb", "frb"]
+    assert parts.waits == []
+    parts.desk.backend.refused = set()
+    parts.desk.housekeeper.round()
+    look(parts)
+    assert ran(parts, parts.desk, frb) == ["frb", "frb", "lab"]
+
+
 # --- turns -----------------------------------------------------------------------------------
 
 

@@ -428,11 +428,11 @@ def test_what_is_lost_is_written_down_no_more(forgetful: Parts, verb: str) -> No
 
 def test_what_is_left_to_the_next_process_stays_written_down(forgetful: Parts) -> None:
     """Stopped while its storage is away: whether the job is ours is not known."""
-    forgetful.patience = lambda _: False  # type: ignore[method-assign]
-    forgetful.backend.refused = {"start"}
+    forgetful.backend.refused = {"start", "release"}
     forgetful.submit()
     work(forgetful)
-    assert len(forgetful.told(EventName.JOB_LOST)) == 1
+    forgetful.returns.try_all()
+    assert len(forgetful.told(EventName.JOB_RELEASED)) == 1
     assert forgetful.written()["phase"] == "held"
 
 

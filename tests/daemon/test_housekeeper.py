@@ -11,9 +11,10 @@ from spooler.daemon.housekeeper import Duty
 from spooler.errors import BackendUnavailable, KeyRefused, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
+from spooler.model.state import State
 from spooler.observe.events import EventName
 from spooler.testing.bench import DEVICE, QUEUE
-from tests.daemon.parts import Parts
+from tests.daemon.parts import Looks, Parts
 
 
 def test_timers_that_have_fallen_silent_are_made_up_for(parts: Parts) -> None:
@@ -123,6 +124,39 @@ def test_a_storage_that_says_when_is_asked_then(parts: Parts) -> None:
     parts.clock.advance(1.0)
     parts.desk.housekeeper.round()
     assert parts.backend.calls == ["ping", "ping"]
+
+
+def test_a_queue_that_somebody_else_has_announced_is_closed_until_that_is_gone(
+    parts: Parts,
+) -> None:
+    """The daemon goes on with its other queues and storages."""
+
+    class Announced:
+        theirs = True
+
+        def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
+            if self.theirs:
+                raise KeyRefused(f"{queue.name} belongs to another key")
+
+        def check_key_owner(self, queue: Queue) -> None:
+            return
+
+    catalogue = Announced()
+    parts.backend.inner.catalogue = catalogue  # type: ignore[assignment]
+    job = parts.submit()
+    for _ in range(3):
+        parts.desk.bell.ring(Duty.ANNOUNCE)
+        parts.desk.housekeeper.round()
+        parts.worker(Looks(parts.clock, 2, lambda: None)).run()
+    assert parts.runner.requests == []
+    (told,) = parts.told(EventName.QUEUE_UNAVAILABLE)
+    assert "belongs to another key" in told["error"]
+    catalogue.theirs = False
+    parts.desk.bell.ring(Duty.ANNOUNCE)
+    parts.desk.housekeeper.round()
+    parts.worker(Looks(parts.clock, 2, lambda: None)).run()
+    assert parts.state_of(job) is State.DONE
+    assert len(parts.told(EventName.QUEUE_RECOVERED)) == 1
 
 
 def test_another_keys_device_is_refused_before_anything_is_touched(parts: Parts) -> None:

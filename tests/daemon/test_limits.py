@@ -123,17 +123,10 @@ def test_a_run_that_the_deadline_has_ended_says_so(parts: Parts) -> None:
     assert reason == "timed out after 40 s (storage limit)"
 
 
-def test_the_deadline_passes_while_the_storage_is_away(parts: Parts) -> None:
+def test_a_slow_storage_costs_a_part_of_the_time(parts: Parts) -> None:
     """What was left when the run began is what it gets, not what was left at the claim."""
     Extending(parts, extends=False)
-    parts.backend.refused = {"start"}
-
-    def patience(_: float) -> bool:
-        parts.clock.advance(25.0)
-        parts.backend.refused = set()
-        return True
-
-    parts.patience = patience  # type: ignore[method-assign]
+    parts.backend.before["start"] = lambda *_: parts.clock.advance(25.0)
     execute(parts, due_in(parts, 100.0))
     assert parts.runner.requests[0].timeout == 15.0
 

@@ -68,6 +68,8 @@ class Record:
     reason: str = ""
     #: Whether the report stands in for one that the storage has refused.
     substitute: bool = False
+    #: Whether the submitter is answered by such a substitute; the report itself is only kept.
+    answered: bool = False
 
     @property
     def token(self) -> str:
@@ -96,6 +98,7 @@ def record_to_json(record: Record) -> bytes:
         "claim": claim_to_json(record.claim),
         "reason": record.reason,
         "substitute": record.substitute,
+        "answered": record.answered,
     }
     if record.phase is Phase.HELD:
         content["held"] = _held_to_json(record.claim)
@@ -142,8 +145,15 @@ def record_from_json(content: bytes, opened: Opened) -> Record:
             jws = str(said["jws"])
             report = report_from_json(opened(jws, str(said.get("report", ""))))
             signed = SignedReport(report, jws)
-        reason, substitute = str(said["reason"]), bool(said["substitute"])
-        return Record(claim, str(said["device"]), phase, signed, reason, substitute)
+        return Record(
+            claim,
+            str(said["device"]),
+            phase,
+            signed,
+            str(said["reason"]),
+            substitute=bool(said["substitute"]),
+            answered=bool(said["answered"]),
+        )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a record of spooler: {error}") from error
 
@@ -277,9 +287,14 @@ class Records:
             raise RecordsUnavailable(str(unavailable(error, self._parked))) from error
 
     def unpark(self, token: str, opened: Opened) -> Record:
-        """Have a parked report wait again. Raises ValueError when it is none."""
+        """Have a parked report wait again; ValueError when it is none, or was answered otherwise.
+
+        The end of such a job stands: a storage could only take the report for a repeat of that.
+        """
         place = self._parked / f"{token}.json"
         record = record_from_json(read(place, limit=_LARGEST), opened)
+        if record.answered:
+            raise ValueError("the submitter was told that the storage did not take it")
         waiting = replace(record, phase=Phase.REPORT, reason="")
         self.keep(waiting)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -29,7 +30,16 @@ class _Waiting:
 class Returns:
     """The way back, for one storage. Safe in any thread."""
 
-    def __init__(self, backend: Backend, estates: Estates, leases: Leases, clock: Clock) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        estates: Estates,
+        leases: Leases,
+        clock: Clock,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wake` is called when the feed's thread has a job to give back."""
+        self._wake = wake
         self._backend = backend
         self._estates = estates
         self._leases = leases
@@ -45,10 +55,22 @@ class Returns:
         """
         if not delay or self._backend.traits.delays:
             self._release(claim, reason, refund=refund, delay=delay)
-            return
+        else:
+            self._hold(claim, reason, refund=refund, wait=delay)
+
+    def give_back_later(self, claim: Claim, reason: str, trouble: BackendUnavailable) -> None:
+        """Have the feed's thread give an attempt back, as soon as its storage can take the job.
+
+        `trouble` is what the storage could not do. The claim is held meanwhile.
+        """
+        at_once = 0.0 if trouble.scope is Scope.STORAGE else _AGAIN  # it cannot before it is back
+        self._hold(claim, reason, refund=True, wait=trouble.retry_after or at_once)
+        self._wake()
+
+    def _hold(self, claim: Claim, reason: str, *, refund: bool, wait: float) -> None:
         if self._leases.of(claim.lease.token) is None:
             self._leases.hold(claim)
-        due = self._clock.monotonic() + delay
+        due = self._clock.monotonic() + wait
         with self._guard:
             self._waiting[claim.lease.token] = _Waiting(claim, reason, refund, due)
 
@@ -56,6 +78,11 @@ class Returns:
         """Whether a claim is held until its job may run again."""
         with self._guard:
             return token in self._waiting
+
+    def waiting(self, queue: str) -> int:
+        """How many jobs of a queue are held until they may run again."""
+        with self._guard:
+            return sum(each.claim.job.queue == queue for each in self._waiting.values())
 
     def release_due(self, *, at_once: bool = False) -> float | None:
         """Give back what has waited long enough; the seconds until the next, None when none waits.

@@ -25,7 +25,7 @@ from spooler.protocols import Backend
 _A_MOMENT = 0.02
 #: A delivery that takes longer than this (seconds) is left to the feed's thread, and the device
 #: goes on to its next job meanwhile; a shorter one costs less than handing it over.
-_WORTH_HANDING_OVER = 0.005
+WORTH_HANDING_OVER = 0.005
 #: So many reports may wait for that thread; who brings another one delivers it himself.
 _AHEAD = 4
 #: Seconds after which a job is begun although more reports than that are not taken.
@@ -227,13 +227,13 @@ class Delivery:
         held = self._leases.of(record.claim.lease.token)
         began = self._clock.monotonic()
         self._backend.ack(record.claim if held is None else held.claim, record.signed)
-        self._slow = self._clock.monotonic() - began > _WORTH_HANDING_OVER
+        self._slow = self._clock.monotonic() - began > WORTH_HANDING_OVER
 
     def _refused(self, records: Records, record: Record, error: ReportRefused) -> bool:
         """Keep what will never be taken aside, and answer the submitter all the same."""
         if record.substitute or record.signed is None:
             raise BackendUnavailable(str(error), scope=Scope.JOB)
-        records.park(record, str(error))
+        records.park(replace(record, answered=True), str(error))
         self._tell(EventName.REPORT_PARKED, record, reason=str(error))
         reason = (
             f"The run has ended ({record.signed.report.status.state}), but the storage does not "
