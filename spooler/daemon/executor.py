@@ -13,8 +13,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pydantic_core import to_json
 
@@ -43,6 +44,8 @@ from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.observe.events import EventName
 from spooler.protocols import Runner
+
+Done = TypeVar("Done")
 
 #: Seconds that staging, stopping and delivery may take beyond the run itself.
 _AROUND_A_RUN = 60.0
@@ -195,10 +198,6 @@ class Executor:
     def start(self, work: Work) -> Work:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
         seconds = self._wanted(work) + _AROUND_A_RUN
-
-        def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.held.claim.job.id)
-
         try:
             work.feed.leases.started(work.held, seconds)
         except LeaseLost as error:
@@ -208,7 +207,7 @@ class Executor:
         if not work.feed.backend.traits.keeps_claims:
             record = Record(work.held.claim, work.rules.name)
             try:
-                persist(lambda: work.feed.records.keep(record), self._patience, full)
+                self._find_room(work, lambda: work.feed.records.keep(record))
             except BackendUnavailable as error:
                 return replace(work, end=GiveBack(str(error)))
         self._tell(EventName.JOB_STARTED, work)
@@ -300,11 +299,8 @@ class Executor:
                 raise unavailable(error, target) from error
             return True
 
-        def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.held.claim.job.id)
-
         try:
-            return persist(move, self._patience, full)
+            return self._find_room(work, move)
         except BackendUnavailable:
             return False
 
@@ -325,12 +321,9 @@ class Executor:
             except OSError as error:
                 raise unavailable(error, place) from error
 
-        def full(error: BackendUnavailable) -> None:
-            self._shared.room.missing(error, job=work.held.claim.job.id)
-
         where = f"it is kept on the daemon's machine: {place}"
         try:
-            persist(keep, self._patience, full)
+            self._find_room(work, keep)
         except BackendUnavailable as error:
             where = f"it could not be kept either: {error}"
         reason = (
@@ -366,6 +359,11 @@ class Executor:
         """Bring the report to the storage, or leave it to the feed's thread."""
         work.feed.delivery.deliver(work.held.claim.lease.token)
         return work
+
+    def _find_room(self, work: Work, action: Callable[[], Done]) -> Done:
+        """Do something on our own disk, as soon as it has room. Raises BackendUnavailable."""
+        full = partial(self._shared.room.missing, job=work.held.claim.job.id)
+        return persist(action, self._patience, full)
 
     def _lose(self, work: Work, reason: str) -> None:
         """Let go of a claim; what is written down of it is past."""

@@ -5,21 +5,11 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-import structlog
 
 from spooler.observe import log
 from spooler.observe.events import EventName, Observer
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
-
-
-@pytest.fixture(autouse=True)
-def as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 class Terminal(io.StringIO):

@@ -5,19 +5,9 @@ import subprocess
 import sys
 
 import pytest
-import structlog
 
 from spooler.observe import log
 from spooler.observe.logger import get_logger, leave_out
-
-
-@pytest.fixture(autouse=True)
-def as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -240,8 +240,7 @@ class Records:
                 self._disk.remove_empty(self.folder, self.folder.parent)
         except OSError:
             pass  # a lock that stays behind says no more than that its process is dead
-        os.close(self._lock)
-        self._lock = None
+        self.abandon()
 
     def abandon(self) -> None:
         """Unlock and leave everything as it is, as the death of the process does."""
