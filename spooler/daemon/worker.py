@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from spooler.daemon.backoff import Backoff, spread
@@ -228,8 +227,13 @@ class Worker:
             feed.records.keep(Record(claim, self.rules.name))
         except BackendUnavailable as error:
             self._shared.room.missing(error, job=claim.job.id)
-            with suppress(LeaseLost):
+            try:
                 feed.returns.give_back(claim, str(error), refund=True)
+            except LeaseLost:
+                return None
+            except BackendUnavailable as trouble:
+                feed.returns.give_back_later(claim, str(error), trouble)
+                raise
             return None
         return claim
 

@@ -340,6 +340,28 @@ def test_what_cannot_be_written_down_is_not_kept(
     assert forgetful.runner.requests[0].attempt == 1, "the attempt is refunded"
 
 
+def test_what_can_be_neither_written_down_nor_given_back_is_held_until_it_can(
+    forgetful: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = forgetful.submit()
+
+    def full_and_away(*_: object) -> None:
+        monkeypatch.setattr(durable, "os", _Refusing())
+        forgetful.backend.refused = {"release", "ping"}
+
+    forgetful.backend.after["claim"] = full_and_away
+    work(forgetful)
+    assert forgetful.returns.waiting(DEVICE) == 1
+    assert forgetful.runner.requests == []
+    monkeypatch.undo()
+    forgetful.backend.after.clear()
+    forgetful.backend.refused = set()
+    forgetful.desk.housekeeper.round()
+    assert forgetful.state_of(job) is State.QUEUED
+    work(forgetful)
+    assert forgetful.state_of(job) is State.DONE
+
+
 def test_a_report_that_only_the_storage_takes_ends_its_record(
     forgetful: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
