@@ -136,7 +136,8 @@ def test_away_when_a_run_ends_its_report_waits_and_the_other_queue_goes_on(lab: 
         until(lambda: kept(lab.folder / "spooler-state"), "the report on the daemon's disk")
         for _ in range(3):
             assert lab.ended(FOLDER, lab.submit({}, FOLDER))["status"] == "DONE"
-        assert len(kept(lab.folder / "spooler-state")) == 1
+        state = lab.folder / "spooler-state"
+        until(lambda: len(kept(state)) == 1, "the end of all records but one: they outlive the ack")
     assert lab.far_ended(job)["status"] == "DONE"
     assert ran(lab).count(job) == 1
     until(lambda: not kept(lab.folder / "spooler-state"), "its delivery")
@@ -197,7 +198,9 @@ def test_a_report_that_cannot_be_placed_waits_alone(lab: TwoLabs) -> None:
     assert lab.ended("other", lab.submit({}, "other"))["status"] == "DONE"
     assert lab.far_ended(lab.far({}))["status"] == "DONE"
     assert _settled(daemon)
-    (waiting,) = kept(lab.folder / "second-state")
+    state = lab.folder / "second-state"
+    until(lambda: len(kept(state)) == 1, "the end of all records but one: they outlive the ack")
+    (waiting,) = kept(state)
     assert "results" in json.loads(waiting.read_text())["reason"]
     (lab.storage / "results" / FOLDER).unlink()
     assert lab.ended(FOLDER, stuck)["status"] == "DONE"
