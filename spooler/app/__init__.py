@@ -51,7 +51,8 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
     gc.freeze()  # what was imported stays: no need to look through it again and again
     code = daemon.serve(service, again)
     left, queued = daemon.undelivered, daemon.left
-    if not code and (left or queued) and (options.once or options.max_jobs is not None):
+    over = not (left or queued or daemon.unanswered)
+    if not code and not over and (options.once or options.max_jobs is not None):
         code = NOT_DELIVERED  # who asked for an end of the work must not take this for one
     observer.emit(EventName.DAEMON_STOPPED, code=code, waiting=left or None, queued=queued or None)
     return code

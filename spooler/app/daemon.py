@@ -24,7 +24,7 @@ from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.schedule.turns import Source
 from spooler.daemon.schedule.wake import Ear
 from spooler.daemon.shared import Shared
-from spooler.daemon.supervisor import Supervisor, Watch
+from spooler.daemon.supervisor import OK, StoppedEarly, Supervisor, Watch
 from spooler.daemon.worker import Stops, Worker
 from spooler.durable import Disk
 from spooler.errors import ConfigError
@@ -132,34 +132,44 @@ class Daemon:
 
     def serve(self, service: ServiceManager, reload: Callable[[], None]) -> int:
         """Open everything, serve, close everything; the exit code."""
+        supervisor = self._supervisor(service, reload)
+        with supervisor.listening(), ExitStack() as cleanup:
+            try:
+                self._begin(cleanup, service)
+                return supervisor.run(lambda: self._ready(service))
+            except StoppedEarly:
+                reason = "asked to stop before it served"
+                self._observer.emit(EventName.DAEMON_STOPPING, reason=reason)
+                service.stopping()
+                return OK
+
+    def _begin(self, cleanup: ExitStack, service: ServiceManager) -> None:
+        """Open everything; `cleanup` closes what is open."""
         state = self.settings.state
-        with ExitStack() as cleanup:
-            cleanup.callback(os.close, parts.lock_state(state))
-            audit = AuditLog(state / "audit", str(self._owner), self._signer)
-            cleanup.callback(audit.close)
-            cleanup.callback(self._observer.subscribe(audit))
-            for each in self.feeds:
-                cleanup.callback(each.close)
-                cleanup.callback(self._tell_of_calls, each)
-            for worker in self.workers.values():
-                cleanup.callback(worker.close)
-            # What killed runs have left; nothing of it was published.
-            shutil.rmtree(state / "scratch", ignore_errors=True)
-            Disk().make_folder(state / "scratch")
-            for each in self.feeds:
-                each.open()
-            tell_of_strangers(state, {each.feed.records.folder.name for each in self.feeds})
-            self._take_over_the_first_edition()
-            for each in self.feeds:
-                each.housekeeper.check_keys()
-            for worker in self.workers.values():
-                service.extend(_OPENING)
-                self._open(worker)
-            for each in self.feeds:
-                each.housekeeper.begin()
-            self._schedule()
-            supervisor = self._supervisor(service, reload)
-            return supervisor.run(lambda: self._ready(service))
+        cleanup.callback(os.close, parts.lock_state(state))
+        audit = AuditLog(state / "audit", str(self._owner), self._signer)
+        cleanup.callback(audit.close)
+        cleanup.callback(self._observer.subscribe(audit))
+        for each in self.feeds:
+            cleanup.callback(each.close)
+            cleanup.callback(self._tell_of_calls, each)
+        for worker in self.workers.values():
+            cleanup.callback(worker.close)
+        # What killed runs have left; nothing of it was published.
+        shutil.rmtree(state / "scratch", ignore_errors=True)
+        Disk().make_folder(state / "scratch")
+        for each in self.feeds:
+            each.open()
+        tell_of_strangers(state, {each.feed.records.folder.name for each in self.feeds})
+        self._take_over_the_first_edition()
+        for each in self.feeds:
+            each.housekeeper.check_keys()
+        for worker in self.workers.values():
+            service.extend(_OPENING)
+            self._open(worker)
+        for each in self.feeds:
+            each.housekeeper.begin()
+        self._schedule()
 
     def _take_over_the_first_edition(self) -> None:
         """An earlier edition knew one storage, which is the first by now if there are several."""
@@ -178,6 +188,11 @@ class Daemon:
     def left(self) -> int:
         """How many jobs wait that `once` could not have, and did not wait for."""
         return sum(worker.policy.left for worker in self.workers.values())
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether `once` has ended without knowing what waits."""
+        return any(worker.policy.unanswered for worker in self.workers.values())
 
     def _open(self, worker: Worker) -> None:
         """Bring a handler up; what is wrong with it is said with its device's name."""

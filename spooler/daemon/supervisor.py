@@ -44,6 +44,10 @@ class Watch:
     stopping: Callable[[], object] = lambda: None
 
 
+class StoppedEarly(BaseException):
+    """A stop signal has come before the daemon served; raised in the main thread, at any point."""
+
+
 class Supervisor:
     """Runs one daemon to its end."""
 
@@ -64,6 +68,7 @@ class Supervisor:
         self._clock = clock
         self._watching = watch
         self._news = threading.Event()
+        self._serves = False
         self._stop_requests = 0
         self._reload_requests = 0
         self._failure: BaseException | None = None
@@ -81,12 +86,18 @@ class Supervisor:
         if number == signal.SIGHUP:
             self._reload_requests += 1
             self._news.set()
-        else:
-            self.stop()
+            return
+        early = not self._serves and not self._stop_requests
+        self.stop()
+        if early:
+            raise StoppedEarly
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Listen to signals where we may: only the main thread can."""
+    def listening(self) -> Iterator[None]:
+        """Listen to signals where we may: only the main thread can.
+
+        Until `run` begins the first stop signal raises StoppedEarly.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -104,13 +115,13 @@ class Supervisor:
 
     def run(self, ready: Callable[[], None]) -> int:
         """Serve until stopped, or until no worker has anything left to do; the exit code."""
-        with self._signals():
-            self._start()
-            ready()
-            self._watch()
-            self._observer.emit(EventName.DAEMON_STOPPING, reason=self._why())
-            self._watching.stopping()
-            self._wind_down()
+        self._serves = True
+        self._start()
+        ready()
+        self._watch()
+        self._observer.emit(EventName.DAEMON_STOPPING, reason=self._why())
+        self._watching.stopping()
+        self._wind_down()
         if isinstance(self._failure, ConfigError):
             return REFUSED
         return OK if self._failure is None else DEAD_THREAD
@@ -158,6 +169,8 @@ class Supervisor:
             return f"a thread died: {self._failure}"
         if self._stop_requests:
             return "asked to stop"
+        if any(worker.policy.unanswered for worker in self._workers):
+            return "a storage does not say what waits there"
         left = sum(worker.policy.left for worker in self._workers)
         jobs = "job" if left == 1 else "jobs"
         return f"{left} queued {jobs} cannot run now" if left else "nothing left to do"

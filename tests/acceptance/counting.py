@@ -14,13 +14,17 @@ class Counting:
 
     params = dict[str, Any]
 
-    def __init__(self, book: str, seconds: float = 0.0, cooperative: bool = True) -> None:
+    def __init__(
+        self, book: str, seconds: float = 0.0, cooperative: bool = True, opening: float = 0.0
+    ) -> None:
         self.book = book
+        self.opening = opening
         self.seconds = seconds
         self.cooperative = cooperative
 
     def open(self) -> None:
         self._note("open")
+        time.sleep(self.opening)
 
     def run(self, params: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
         self._note(f"run {context.job_id} {context.attempt}")

@@ -57,6 +57,23 @@ def test_sigterm_lets_a_run_finish(lab: Lab) -> None:
     assert lab.book("close"), "the instrument was left safe"
 
 
+def test_sigterm_ends_a_daemon_that_does_not_serve_yet(lab: Lab) -> None:
+    """The first of two devices is open by then, and is left safe; the second hangs."""
+    config = lab.counting(opening=0.0, daemon="grace = 1.0")
+    second = '[devices.slow]\nhandler = "lab_counting:Counting"\ngrace = 1.0\noptions = '
+    second += f'{{book = "{lab.folder / "slow"}", opening = 600.0}}\n'
+    config.write_text(config.read_text(encoding="utf-8") + second, encoding="utf-8")
+    process = lab.run(config, ready=False)
+    until((lab.folder / "slow").exists, "the second device")
+    assert process.stop() == 0, process.text()
+    assert lab.book("close") == [""], "the instrument that was open was left safe"
+    assert [each["reason"] for each in process.events("daemon.stopping")] == [
+        "asked to stop before it served"
+    ]
+    assert process.events("daemon.stopped")
+    assert "Traceback" not in process.text()
+
+
 @pytest.mark.parametrize(
     ("rerun", "back_in_queue"), [("always", True), ("if-not-started", False), ("never", False)]
 )

@@ -131,7 +131,7 @@ class Scripted:
 class Looks:
     """A policy that has a worker look so many times at empty queues, `step` seconds apart."""
 
-    left = 0
+    left, unanswered = 0, False
 
     def __init__(
         self, clock: ManualClock, count: int, look: Callable[[], object], step: float = 1.0

@@ -448,6 +448,36 @@ def test_what_is_lost_is_written_down_no_more(forgetful: Parts, verb: str) -> No
     assert list(forgetful.records.folder.glob("*.json")) == []
 
 
+class _Stuck:
+    """`os` as durable.py sees it, on a disk from which nothing can be removed."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def unlink(self, *_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_trouble_with_our_own_disk_is_no_outage_of_the_storage(
+    forgetful: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a job that is given back cannot be removed: other jobs go on."""
+    job = forgetful.submit()
+    claim = forgetful.claim()
+    forgetful.records.keep(Record(claim, DEVICE))
+    forgetful.returns.give_back(claim, "later", refund=True, delay=5.0)
+    monkeypatch.setattr(durable, "os", _Stuck())
+    forgetful.clock.advance(6.0)
+    forgetful.desk.housekeeper.round()
+    assert forgetful.state_of(job) is State.QUEUED
+    assert not forgetful.outage.lasts
+    assert EventName.STORAGE_UNAVAILABLE not in forgetful.events()
+    monkeypatch.undo()
+    forgetful.clock.advance(6.0)
+    forgetful.desk.housekeeper.round()
+    assert len(forgetful.records) == 0
+
+
 def test_what_is_left_to_the_next_process_stays_written_down(forgetful: Parts) -> None:
     """Stopped while its storage is away: whether the job is ours is not known."""
     forgetful.backend.refused = {"start", "release"}

@@ -226,6 +226,22 @@ def test_once_looks_on_for_a_moment_at_jobs_that_cannot_be_had(parts: Parts) -> 
     assert drain.left == 2
 
 
+def test_once_waits_for_a_storage_that_does_not_answer_and_not_for_ever(parts: Parts) -> None:
+    """Half a minute from the first silence; an answer in between begins another count."""
+    drain = Drain(parts.clock)
+    assert drain.look_again(lambda: None) is not None
+    parts.clock.advance(29.0)
+    assert drain.look_again(lambda: 1) is not None
+    assert drain.look_again(lambda: None) is not None
+    parts.clock.advance(29.0)
+    assert drain.look_again(lambda: None) is not None
+    assert not drain.unanswered
+    parts.clock.advance(2.0)
+    assert drain.look_again(lambda: None) is None
+    assert drain.unanswered
+    assert drain.left == 0
+
+
 def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
     loop = make(poll=0.05, tickets=Tickets(2))
     for _ in range(5):

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 
 from spooler.durable import Disk, exists, read, unavailable
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, Scope
 from spooler.model.claim import Attempt, Claim
 from spooler.model.job import Limits
 from spooler.model.records import (
@@ -47,6 +47,9 @@ _LARGEST = 2**31
 
 class RecordsUnavailable(BackendUnavailable):
     """Our own disk does not take a record, or does not give one back: no trouble of a storage."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, scope=Scope.JOB)
 
 
 class Phase(StrEnum):

@@ -11,6 +11,8 @@ from spooler.protocols import Clock
 #: Seconds to look on at jobs that wait and cannot be had, and between two looks: more than a
 #: storage takes to see that a job file is broken, and not half written.
 _PATIENCE, _LOOK = 3.0, 0.25
+#: Seconds to wait for a storage, or a queue, that does not answer.
+_OUTAGE = 30.0
 
 
 class Policy(Protocol):
@@ -19,6 +21,10 @@ class Policy(Protocol):
     @property
     def left(self) -> int:
         """How many jobs wait that could not be had when the work was over."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the work was over before it could be asked what waits."""
 
     def worked(self) -> None:
         """A job was had."""
@@ -36,7 +42,7 @@ class Policy(Protocol):
 class Serve:
     """Work until stopped, and look again `interval()` seconds later at the latest."""
 
-    left = 0
+    left, unanswered = 0, False
 
     def __init__(self, interval: Callable[[], float]) -> None:
         self._interval = interval
@@ -54,33 +60,39 @@ class Serve:
 
 
 class Drain:
-    """Work until nothing can be had; jobs that wait in vain are looked on at for a moment."""
+    """Work until nothing can be had.
+
+    Jobs that wait in vain are looked on at for a moment, a storage that does not answer is waited
+    for a little longer.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._since: float | None = None
-        self.left = 0
+        #: Since when it is the same that keeps us: jobs in vain (True), or no answer (False).
+        self._since: tuple[bool, float] | None = None
+        self.left, self.unanswered = 0, False
 
     def worked(self) -> None:
         self._since = None
 
     def look_again(self, depth: Callable[[], int | None]) -> float | None:
         waiting = depth()
-        if waiting is None:
-            self._since = None
-            return _LOOK
-        if not waiting:
+        if waiting == 0:
             return None
-        now = self._clock.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since < _PATIENCE:
+        answered, now = waiting is not None, self._clock.monotonic()
+        if self._since is None or self._since[0] != answered:
+            self._since = answered, now
+        if now - self._since[1] < (_PATIENCE if answered else _OUTAGE):
             return _LOOK
-        self.left = waiting
+        self._leave(waiting)
         return None
 
     def cannot_work(self, depth: Callable[[], int | None]) -> bool:
-        self.left = depth() or 0
+        self._leave(depth())
         return False
+
+    def _leave(self, waiting: int | None) -> None:
+        self.left, self.unanswered = waiting or 0, waiting is None
 
 
 class Tickets:
