@@ -1,4 +1,4 @@
-"""One job, from claim to report, as a line of named steps through which one record flows.
+"""One job, from claim to report, as a line of named steps that fill in one record.
 
     admit -> start -> run                                   stops at the first step that sets an end
     publish -> report -> sign -> keep -> deliver            for a job that has come to an outcome
@@ -80,9 +80,9 @@ class Lost:
 End: TypeAlias = Outcome | GiveBack | Lost
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
-    """One job on its way: what a step takes, and, changed, what it returns."""
+    """One job on its way: what each step takes, and fills in."""
 
     feed: Feed
     held: Held
@@ -103,7 +103,7 @@ class Work:
         return self.end
 
 
-Step: TypeAlias = Callable[[Work], Work]
+Step: TypeAlias = Callable[[Work], None]
 
 
 class Executor:
@@ -139,11 +139,11 @@ class Executor:
         unusable: DeviceUnusable | None = None
         try:
             for step in self.before:
-                work = step(work)
+                step(work)
                 if work.end is not None:
                     break
         except DeviceUnusable as error:
-            unusable, work = error, replace(work, end=GiveBack(str(error)))
+            unusable, work.end = error, GiveBack(str(error))
         self._control = None
         match work.end:
             case Outcome():
@@ -158,7 +158,7 @@ class Executor:
 
     def _see_through(self, work: Work) -> None:
         for step in self.after:
-            work = step(work)
+            step(work)
         seconds = round(self._shared.clock.monotonic() - work.since, 6)
         reason = work.outcome.reason or None
         self._tell(_TOLD[work.outcome.state], work, seconds=seconds, reason=reason)
@@ -185,44 +185,44 @@ class Executor:
 
     # --- before there is an outcome ---------------------------------------------------------
 
-    def admit(self, work: Work) -> Work:
+    def admit(self, work: Work) -> None:
         """Refuse what is not to be run at all."""
         claim = work.held.claim
         if claim.cancelled:
-            end = Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
-            return replace(work, end=end)
-        if claim.job.defect:
-            return replace(work, end=Outcome(State.ERROR, claim.job.defect))
-        return work
+            work.end = Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
+        elif claim.job.defect:
+            work.end = Outcome(State.ERROR, claim.job.defect)
 
-    def start(self, work: Work) -> Work:
+    def start(self, work: Work) -> None:
         """Note in the storage that hardware is about to be touched; the lease must be ours."""
         seconds = self._wanted(work) + _AROUND_A_RUN
         try:
             work.feed.leases.started(work.held, seconds)
         except LeaseLost as error:
-            return replace(work, end=Lost(str(error)))
+            work.end = Lost(str(error))
+            return
         except BackendUnavailable as error:
-            return replace(work, end=GiveBack(f"its start could not be noted: {error}", error))
+            work.end = GiveBack(f"its start could not be noted: {error}", error)
+            return
         if not work.feed.backend.traits.keeps_claims:
             record = Record(work.held.claim, work.rules.name)
             try:
                 self._find_room(work, lambda: work.feed.records.keep(record))
             except BackendUnavailable as error:
-                return replace(work, end=GiveBack(str(error)))
+                work.end = GiveBack(str(error))
+                return
         self._tell(EventName.JOB_STARTED, work)
-        return work
 
-    def run(self, work: Work) -> Work:
+    def run(self, work: Work) -> None:
         """Have the handler run the job, for as long as device, job and lease allow."""
         claim, allowed = work.held.claim, self._allowed(work)
         request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
-            return replace(work, end=self._runner.run(request, work.control))
+            work.end = self._runner.run(request, work.control)
         except PayloadInvalid as error:
-            return replace(work, end=Outcome(State.ERROR, str(error)))
+            work.end = Outcome(State.ERROR, str(error))
         except RunStopped as stopped:
-            return replace(work, end=self._stopped(StopReason(stopped.reason), work, allowed))
+            work.end = self._stopped(StopReason(stopped.reason), work, allowed)
 
     def _wanted(self, work: Work) -> float:
         """Seconds that device and job allow a run."""
@@ -256,7 +256,7 @@ class Executor:
 
     # --- after there is one -----------------------------------------------------------------
 
-    def publish(self, work: Work) -> Work:
+    def publish(self, work: Work) -> None:
         """Move published files out of the scratch folder, before anything is said of them.
 
         They stay on this machine, below `files`, until a broker carries them further. One that is
@@ -264,7 +264,7 @@ class Executor:
         """
         result = work.outcome.result
         if result is None or not result.artifacts:
-            return work
+            return
         folder = self._kept_at(work)
         kept: list[Artifact] = []
         lost: list[Artifact] = []
@@ -272,12 +272,10 @@ class Executor:
             there = self._move(f"{work.scratch}/{each.path}", f"{folder}/{each.path}", work)
             (kept if there else lost).append(each)
         if not lost:
-            return work
+            return
         names = ", ".join(each.path for each in lost)
         reason = f"Done, without files that were published and then not there any more: {names}"
-        return replace(
-            work, end=replace(work.outcome, reason=reason, result=Result(result.data, tuple(kept)))
-        )
+        work.end = replace(work.outcome, reason=reason, result=Result(result.data, tuple(kept)))
 
     def _kept_at(self, work: Work) -> str:
         job = work.held.claim.job
@@ -304,14 +302,14 @@ class Executor:
         except BackendUnavailable:
             return False
 
-    def report(self, work: Work) -> Work:
+    def report(self, work: Work) -> None:
         """See that the storage can hold the result; data that it cannot hold stay with us."""
         outcome, largest = work.outcome, work.feed.backend.traits.largest_report
         if largest is None or outcome.result is None:
-            return work
+            return
         data = to_json(outcome.result.data)
         if len(data) <= largest:
-            return work
+            return
         place = f"{self._kept_at(work)}/result.json"
 
         def keep() -> None:
@@ -330,9 +328,9 @@ class Executor:
             f"The run is done, but its result has {len(data)} bytes and the storage holds at most "
             f"{largest}; {where}"
         )
-        return replace(work, end=Outcome(State.ERROR, reason))
+        work.end = Outcome(State.ERROR, reason)
 
-    def sign(self, work: Work) -> Work:
+    def sign(self, work: Work) -> None:
         """Make the report, and sign it."""
         claim, outcome = work.held.claim, work.outcome
         report = Report(
@@ -347,18 +345,16 @@ class Executor:
             digest=claim.job.digest,
             again=outcome.again,
         )
-        return replace(work, signed=self._shared.sign(report))
+        work.signed = self._shared.sign(report)
 
-    def keep(self, work: Work) -> Work:
+    def keep(self, work: Work) -> None:
         """Make the report safe; from now on nothing of it can be lost."""
         record = Record(work.held.claim, work.rules.name, Phase.REPORT, work.signed)
         work.feed.delivery.keep(record, self._patience)
-        return work
 
-    def deliver(self, work: Work) -> Work:
+    def deliver(self, work: Work) -> None:
         """Bring the report to the storage, or leave it to the feed's thread."""
         work.feed.delivery.deliver(work.held.claim.lease.token)
-        return work
 
     def _find_room(self, work: Work, action: Callable[[], Done]) -> Done:
         """Do something on our own disk, as soon as it has room. Raises BackendUnavailable."""

@@ -112,7 +112,7 @@ class ClaimName(_Said):
         """Return the name under which the holder of a lease has the claim."""
         ttl = min(max(1, round(lease.ttl * 1000)), _LONGEST)
         mine = self.then(process=lease.owner.process, token=lease.token, ttl=ttl)
-        if ClaimName.parse(mine.text) != mine:
+        if _CLAIM.match(mine.text) is None:
             raise Bug(f"no file can have this name, so no claim: {mine.text!r}")
         return mine
 
