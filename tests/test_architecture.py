@@ -30,6 +30,7 @@ BROAD = {
     "devices/runners/process.py": "a child that did not come up is ended, and the error goes on",
     "devices/registry.py": "importing a handler runs its author's code",
     "devices/sentences.py": "an exception's own text is the handler's code too",
+    "forks.py": "whatever leaves the handler in a fork ends the fork there",
     "observe/events.py": "subscribers must not break the loop",
     "storage/sqooler/mongodb/ending.py": "what was taken off a list is put back on it",
     "testing/bench.py": "carried from a thread to the test",

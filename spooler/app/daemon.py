@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from spooler import __version__
+from spooler import __version__, forks
 from spooler.app import parts
 from spooler.app.feeds import Ground, OpenFeed, open_feed
 from spooler.app.first_edition import take_over_outbox
@@ -146,7 +146,7 @@ class Daemon:
     def _begin(self, cleanup: ExitStack, service: ServiceManager) -> None:
         """Open everything; `cleanup` closes what is open."""
         state = self.settings.state
-        cleanup.callback(os.close, parts.lock_state(state))
+        cleanup.callback(forks.close, parts.lock_state(state))
         audit = AuditLog(state / "audit", str(self._owner), self._signer)
         cleanup.callback(audit.close)
         cleanup.callback(self._observer.subscribe(audit))
@@ -291,8 +291,8 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
         if getattr(old.daemon, key) != getattr(new.daemon, key)
     ]
     fixed = (
-        *("handler", "options", "isolation", "grace", "max_output", "memory_limit", "enabled"),
-        "queues",
+        *("handler", "options", "isolation", "grace", "max_output", "memory_limit"),
+        *("recycle_after", "enabled", "queues"),
     )
     for name in sorted(old.devices.keys() | new.devices.keys()):
         before, after = old.devices.get(name), new.devices.get(name)

@@ -8,12 +8,12 @@ read when it starts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from spooler import forks
 from spooler.app import parts
 from spooler.clock import SystemClock
 from spooler.daemon.claims.estates import Estates
@@ -112,7 +112,7 @@ def retry_outbox(settings: Settings, names: Sequence[str] = ()) -> list[Retried]
             if name not in tried
         ]
     finally:
-        os.close(lock)
+        forks.close(lock)
 
 
 def _retry(settings: Settings, storage: str, wanted: dict[str, bool]) -> list[Retried]:

@@ -9,6 +9,7 @@ import sys
 import uuid
 from pathlib import Path
 
+from spooler import forks
 from spooler.clock import SystemClock
 from spooler.daemon.claims.records import Opened
 from spooler.daemon.device_rules import DeviceRules
@@ -150,6 +151,7 @@ def open_device(name: str, device: DeviceSettings, state: Path) -> Runner:
             grace=device.grace,
             max_output=device.max_output,
             memory_limit=device.memory_limit,
+            recycle_after=device.recycle_after,
             start_timeout=device.open_timeout,
             lock=str(state / "devices" / f"{key_of(name)}.lock"),
         )
@@ -189,4 +191,5 @@ def lock_state(folder: Path) -> int:
         raise StateInUse(
             f"another spooler uses the state folder {folder}; give each daemon its own 'state'"
         ) from None
+    forks.keep_to_ourselves(handle)
     return handle

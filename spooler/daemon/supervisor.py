@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from spooler import forks
 from spooler.daemon.housekeeper import Housekeeper
 from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.worker import Worker
@@ -42,6 +43,14 @@ class Watch:
     beat: Callable[[], None] = lambda: None
     every: float | None = None
     stopping: Callable[[], object] = lambda: None
+
+
+def _forget_signals() -> None:
+    """In a fork, as a handler in a thread may make one: it ends when it is told to."""
+    for number in (*_STOP_SIGNALS, signal.SIGHUP):
+        heard_by = getattr(signal.getsignal(number), "__self__", None)
+        if isinstance(heard_by, Supervisor):
+            signal.signal(number, signal.SIG_DFL)
 
 
 class StoppedEarly(BaseException):
@@ -101,6 +110,7 @@ class Supervisor:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        forks.in_forks(_forget_signals)
         before = {
             number: signal.signal(number, self._signalled)
             for number in (*_STOP_SIGNALS, signal.SIGHUP)

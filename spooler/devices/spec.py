@@ -18,7 +18,8 @@ class HandlerSpec:
     are the keyword arguments of the handler's constructor. `isolation` is "process" or "thread".
     `grace`: seconds between asking a handler to stop, SIGTERM and SIGKILL. `max_output`: bytes
     of JSON that a result may have. `memory_limit`: bytes of address space of the handler's
-    process (RLIMIT_AS; libraries reserve far more than they use), or None. `start_timeout`:
+    process (RLIMIT_AS; libraries reserve far more than they use), or None. `recycle_after`: jobs
+    after which its process is made anew, or None. `start_timeout`:
     seconds for importing, constructing and opening the handler. `lock`: a file that the handler's
     process holds locked for as long as it (or what it forked) lives, so that a new daemon does not
     open an instrument that a killed one's handler still drives; "" for none.
@@ -31,5 +32,6 @@ class HandlerSpec:
     grace: float = 5.0
     max_output: int = 16 * MIB
     memory_limit: int | None = None
+    recycle_after: int | None = None
     start_timeout: float = 60.0
     lock: str = ""

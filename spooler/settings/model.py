@@ -218,6 +218,11 @@ class DeviceSettings(BaseModel):
         examples=["2 GiB"],
         description="bytes of memory of the handler's process; without it: no limit",
     )
+    recycle_after: Count | None = Field(
+        default=None,
+        examples=[1000],
+        description="jobs after which the handler's process is made anew; without it: never",
+    )
     description: str | None = Field(
         default=None,
         examples=["the simulator in room 2.014"],
@@ -241,6 +246,8 @@ class DeviceSettings(BaseModel):
     def _limits_need_a_process(self) -> DeviceSettings:
         if self.memory_limit is not None and self.isolation == "thread":
             raise ValueError("has a 'memory_limit', which needs isolation = \"process\"")
+        if self.recycle_after is not None and self.isolation == "thread":
+            raise ValueError("has a 'recycle_after', which needs isolation = \"process\"")
         return self
 
 

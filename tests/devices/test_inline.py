@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -41,9 +42,19 @@ def test_a_handler_that_does_not_end_wedges_the_device_until_it_does(bench: Make
     assert it.run({}).state is State.DONE
 
 
-def test_a_memory_limit_needs_a_process() -> None:
+def test_limits_of_a_process_need_one() -> None:
     with pytest.raises(ConfigError, match='memory_limit needs isolation = "process"'):
         open_runner(HandlerSpec("a", "echo", isolation="thread", memory_limit=1))
+    with pytest.raises(ConfigError, match='recycle_after needs isolation = "process"'):
+        open_runner(HandlerSpec("a", "echo", isolation="thread", recycle_after=1))
+
+
+def test_a_fork_of_a_thread_ends_where_the_handler_ends(bench: MakeBench) -> None:
+    """Else a copy of the daemon would go on."""
+    it = bench(isolation="thread")
+    answer = it.run({"do": "fork", "with": {"leave": "exit"}}).result
+    assert answer is not None
+    assert answer.data == {"code": 5, "pid": os.getpid()}
 
 
 def test_an_unknown_isolation_is_refused() -> None:

@@ -104,6 +104,37 @@ def test_a_fork_that_outlives_the_handler_hides_nothing(bench: MakeBench) -> Non
     assert wait_gone(pid_said(control))
 
 
+@pytest.mark.parametrize(
+    ("leave", "code"), [("return", 0), ("exit", 5), ("raise", 1), ("kill", -signal.SIGTERM)]
+)
+def test_a_fork_answers_nothing_and_ends_where_the_handler_ends(
+    bench: MakeBench, leave: str, code: int
+) -> None:
+    it = bench()
+    control = Control()
+    answer = it.run({"do": "fork", "with": {"leave": leave}}, control).result
+    assert answer is not None
+    assert answer.data == {"code": code, "pid": pid_of(it)}
+    assert control.said == [], "a fork has no voice"
+    after = it.do("answer").result
+    assert after is not None
+    assert after.data["pid"] == pid_of(it)
+    assert after.data["runs"] == 2
+
+
+def test_a_fork_of_a_thread_ends_when_it_is_told_to(bench: MakeBench) -> None:
+    payload = {"do": "fork", "with": {"leave": "kill", "thread": True}}
+    answer = bench().run(payload).result
+    assert answer is not None
+    assert answer.data == {"code": -signal.SIGTERM}
+
+
+def test_a_pool_of_forks_works_and_ends(bench: MakeBench) -> None:
+    answer = bench().do("pool").result
+    assert answer is not None
+    assert answer.data == {"squares": [1, 4, 9]}
+
+
 def test_output_comes_line_by_line(bench: MakeBench) -> None:
     it = bench()
     it.do("print")
@@ -132,8 +163,18 @@ def test_output_without_end_neither_blocks_nor_fills_the_log(bench: MakeBench) -
 
 def test_a_memory_limit_makes_an_ordinary_error(bench: MakeBench) -> None:
     it = bench(memory_limit=6 * 1024**3)
+    pid = pid_of(it)
     assert it.do("memory").reason.startswith("MemoryError")
     assert it.do("nothing").state is State.DONE
+    assert wait_gone(pid), "what it hoards went with the process"
+
+
+def test_a_process_is_made_anew_after_so_many_jobs(bench: MakeBench, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    it = bench(recycle_after=2, options={"diary": str(diary)})
+    answers = [it.do("answer").result for _ in range(5)]
+    assert [each and each.data["runs"] for each in answers] == [1, 2, 1, 2, 1]
+    assert diary.read_text().split() == ["open", "close", "open", "close", "open"]
 
 
 def test_a_handler_that_dies_while_opening(bench: MakeBench) -> None:

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 from pydantic_core import to_json
 
+from spooler import forks
 from spooler.durable import Disk, exists, read, unavailable
 from spooler.errors import BackendUnavailable, Scope
 from spooler.model.claim import Attempt, Claim
@@ -206,6 +207,7 @@ class Records:
         if not self._locked(handle):
             os.close(handle)
             return False
+        forks.keep_to_ourselves(handle)
         self._lock, self.proves_death = handle, found
         return True
 
@@ -248,7 +250,7 @@ class Records:
     def abandon(self) -> None:
         """Unlock and leave everything as it is, as the death of the process does."""
         if self._lock is not None:
-            os.close(self._lock)
+            forks.close(self._lock)
             self._lock = None
 
     # --- the records ------------------------------------------------------------------------

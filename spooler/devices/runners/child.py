@@ -19,6 +19,7 @@ import threading
 from contextlib import suppress
 from types import FrameType
 
+from spooler import forks
 from spooler.devices.context import HostContext
 from spooler.devices.encoding import decode
 from spooler.devices.runners.hosting import HandlerHost, Reply, Terminated
@@ -61,6 +62,11 @@ class Channel:
         with self._lock:
             self.socket.sendall(data)
 
+    def forget(self) -> None:
+        """In a fork: let go of our end, which the process goes on using, and of its lock."""
+        self._lock = threading.Lock()
+        self.socket.close()
+
 
 class Child:
     """The handler's process: one handler, one run at a time."""
@@ -78,6 +84,7 @@ class Child:
         self._grace = 5.0
         self._ending = False
         self._ended = threading.Event()
+        forks.in_forks(self._forked)
 
     def main(self) -> int:
         """Serve until told to close, terminated, or left alone; the exit code."""
@@ -208,6 +215,14 @@ class Child:
             # Once is enough: a second one would cut the clean-up that the first has begun.
             self._ending = False
             raise Terminated
+
+    def _forked(self) -> None:
+        """In a fork: nobody is answered or heard there, and signals do what they do elsewhere."""
+        for channel in (self.requests, self.answers, self.control):
+            channel.forget()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _kill(self) -> None:
         if os.getpgrp() == os.getpid():

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from spooler import forks
 from spooler.devices.context import HostContext
 from spooler.devices.encoding import NotJson, decode, encode
 from spooler.devices.registry import load_handler
@@ -37,7 +38,10 @@ class Terminated(BaseException):
 
 
 class Reply(NamedTuple):
-    """What came of a call: `head["kind"]` is done, error or invalid; `body` is the data."""
+    """What came of a call: `head["kind"]` is done, error or invalid; `body` is the data.
+
+    `head["worn"]` where the process had better be made anew before it is called again.
+    """
 
     head: dict[str, Any]
     body: bytes
@@ -60,15 +64,17 @@ class HandlerHost:
 
     def load(self) -> None:
         """Make the handler without opening it. Raises ConfigError."""
-        self._handler = load_handler(self._spec.reference, self._spec.options)
+        with forks.here():
+            self._handler = load_handler(self._spec.reference, self._spec.options)
         self._adapter = _adapter(self._spec.reference, self._handler.params)
 
     def open(self) -> bytes:
         """Open the handler; its card as JSON. Raises DeviceUnusable or ConfigError."""
         self._opened = True
         try:
-            self._handler.open()
-            card = self._handler.card() if hasattr(self._handler, "card") else {}
+            with forks.here():
+                self._handler.open()
+                card = self._handler.card() if hasattr(self._handler, "card") else {}
         except Terminated:
             raise
         except ValueError as error:
@@ -111,7 +117,8 @@ class HandlerHost:
             return
         self._opened = False
         try:
-            self._handler.close()
+            with forks.here():
+                self._handler.close()
         except Exception as error:  # noqa: BLE001 - handler boundary
             self._accident(error)
 
@@ -128,7 +135,9 @@ class HandlerHost:
         except BaseException as error:  # noqa: BLE001 - handler boundary
             return self._failed(error)
         try:
-            return self._done(work(params), context)
+            with forks.here():
+                answer = work(params)
+            return self._done(answer, context)
         except Terminated:
             raise
         except NotJson as error:
@@ -163,7 +172,10 @@ class HandlerHost:
         self._accident(error)
         if isinstance(error, SystemExit):
             return _error(f"the handler called sys.exit({error.code!r})")
-        return _error(accident(error))
+        reply = _error(accident(error))
+        if _memory_is_short(error):
+            reply.head["worn"] = True
+        return reply
 
     def _accident(self, error: BaseException) -> None:
         self._logger.error("the handler raised %s", type(error).__name__, exc_info=error)
@@ -230,6 +242,17 @@ def payload_of(value: Json) -> bytes:
         return encode(value)
     except NotJson as error:
         raise PayloadInvalid(f"the payload: {error}") from None
+
+
+def _memory_is_short(error: BaseException | None) -> bool:
+    """Whether memory ran out, perhaps behind another error that was made of it."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, MemoryError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _error(reason: str) -> Reply:

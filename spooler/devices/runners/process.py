@@ -52,6 +52,9 @@ class ProcessRunner:
         self._undead: HandlerProcess | None = None
         self._opened = False
         self._number = 0
+        #: Requests that the present process has answered, and whether it is to answer no more.
+        self._answered = 0
+        self._worn = False
         self.calibrates = False
 
     @property
@@ -141,7 +144,11 @@ class ProcessRunner:
         finally:
             if self._process is process:
                 process.end_run()
-        return outcome_of(frame.head, frame.body) if frame else self._crashed(process)
+        if frame is None:
+            return self._crashed(process)
+        self._answered += 1
+        self._worn = frame.head.get("worn") is True or self._answered == self._spec.recycle_after
+        return outcome_of(frame.head, frame.body)
 
     def _answer(
         self, process: HandlerProcess, deadline: float, control: RunControl
@@ -205,7 +212,8 @@ class ProcessRunner:
     def _ready(self, control: RunControl, *, opened: bool) -> HandlerProcess:
         """The child, made (again) where there is none. Raises DeviceUnusable or RunStopped."""
         process = self._process
-        if process is not None and (self._opened or not opened) and not process.ended():
+        usable = process is not None and not self._worn and (self._opened or not opened)
+        if process is not None and usable and not process.ended():
             return process
         self.close()
         try:
@@ -247,6 +255,7 @@ class ProcessRunner:
                 process.wait_end(spec.grace)
                 self._finish(process)
         self._process, self._opened = process, opened
+        self._answered, self._worn = 0, False
         self.calibrates = bool(frame.head["calibrates"])
         return frame
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -23,6 +24,10 @@ HANG = [
     "-c",
     "import signal, time; signal.signal(15, lambda *a: 0)\nwhile 1: time.sleep(9)",
 ]
+
+
+def _square(value: int) -> int:
+    return value * value
 
 
 class Model(BaseModel):
@@ -245,6 +250,37 @@ class Zoo:
             time.sleep(600)
         context.progress(f"pid {pid}")
         os._exit(9)
+
+    def do_fork(self, context: JobContext, leave: str, thread: bool = False) -> Any:
+        """A helper beside the measurement, which leaves as `leave` says; its exit code."""
+        if thread:
+            codes: list[int] = []
+            side = threading.Thread(target=lambda: codes.append(self._forked(context, "kill")))
+            side.start()
+            side.join()
+            return {"code": codes[0]}
+        code = self._forked(context, leave)
+        return {"code": code, "pid": os.getpid()}
+
+    def _forked(self, context: JobContext, leave: str) -> Any:
+        pid = os.fork()
+        if pid == 0:
+            context.progress("from the fork")
+            if leave == "exit":
+                sys.exit(5)
+            if leave == "raise":
+                raise RuntimeError("in the fork")
+            if leave == "kill":
+                time.sleep(600)
+            return {"measured": "by the fork"}
+        if leave == "kill":
+            time.sleep(0.1)
+            os.kill(pid, signal.SIGTERM)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def do_pool(self, context: JobContext) -> Any:
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            return {"squares": pool.map(_square, [1, 2, 3])}
 
     def do_chatter(self, context: JobContext, megabytes: int = 200) -> Any:
         line = ("x" * 99 + "\n") * 10_000
