@@ -31,6 +31,7 @@ BROAD = {
     "devices/registry.py": "importing a handler runs its author's code",
     "devices/sentences.py": "an exception's own text is the handler's code too",
     "forks.py": "whatever leaves the handler in a fork ends the fork there",
+    "observe/lines.py": "what a line cannot be made of costs that line, by logging's own rule",
     "observe/events.py": "subscribers must not break the loop",
     "storage/sqooler/mongodb/ending.py": "what was taken off a list is put back on it",
     "testing/bench.py": "carried from a thread to the test",
@@ -41,6 +42,7 @@ WRITERS = {"durable.py"}
 STANDARD_LOGGING = {
     "observe/logger.py": "makes the loggers",
     "observe/log.py": "sets up where lines go",
+    "observe/lines.py": "is where they go: a handler of that library",
     "protocols.py": "a handler is handed a standard logger",
     "devices/context.py": "hands it out",
     "devices/output.py": "logs in its place what a handler prints",

@@ -19,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from spooler.observe.events import EventName, Observation
+from spooler.observe.lines import Lines, lines_to
 
 #: `with bound(device="singlequdit", job=...)`: fields of every line that this thread logs.
 bound = structlog.contextvars.bound_contextvars
@@ -70,13 +71,6 @@ class LogEvents:
         )
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    """Writes lines; a log that cannot be written is no reason to stop a measurement."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        del record
-
-
 def configure(
     level: str = "info",
     form: str = "auto",
@@ -98,7 +92,7 @@ def configure(
         structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
     ]
     render: Processor = _Console(colours=terminal and colours) if console else _json(stream)
-    handler = _Lines(stream)
+    handler = lines_to(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -124,10 +118,11 @@ def configure(
 
 def _install(handler: logging.Handler, level: int) -> None:
     root = logging.getLogger()
-    ours = [other for other in root.handlers if isinstance(other, _Lines)]
+    ours = [other for other in root.handlers if isinstance(other, Lines)]
     root.addHandler(handler)
     for other in ours:
         root.removeHandler(other)
+        other.flush()
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
