@@ -6,27 +6,27 @@ the child process of a handler passes through here too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from spooler.devices.spec import HandlerSpec
 from spooler.errors import ConfigError
 
 if TYPE_CHECKING:
+    from spooler.devices.output import Listener
     from spooler.protocols import Runner
 
 
-def open_runner(spec: HandlerSpec, on_output: Callable[[str], None] | None = None) -> Runner:
+def open_runner(spec: HandlerSpec, listener: Listener | None = None) -> Runner:
     """A runner for `spec`; nothing is started before its `open()`.
 
-    `on_output` gets what the handler prints, line by line and bounded in rate and size (process
-    isolation only: a thread prints where the daemon prints); None sends the lines to the logger
-    `spooler.devices.<device>`. Raises ConfigError when the spec contradicts itself.
+    `listener` hears what the handler prints and logs, bounded in rate and size (process isolation
+    only: a thread prints where the daemon prints); without one it goes to the daemon's log.
+    Raises ConfigError when the spec contradicts itself.
     """
     if spec.isolation == "process":
         from spooler.devices.runners.process import ProcessRunner  # noqa: PLC0415 - not in the child
 
-        return ProcessRunner(spec, on_output)
+        return ProcessRunner(spec, listener)
     if spec.isolation == "thread":
         from spooler.devices.runners.thread import ThreadRunner  # noqa: PLC0415 - not in the child
 

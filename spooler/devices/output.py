@@ -1,10 +1,10 @@
-"""What a handler prints, made fit for a log: line by line, bounded in rate and size."""
+"""What a handler prints and logs, made fit for a log: bounded in rate and size."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from spooler.observe.log import bound
 
@@ -16,8 +16,22 @@ TAIL = 8 * 1024
 LINE = 2000
 
 
+#: Characters of records that are passed on at once, and per second afterwards.
+RECORDS_BURST, RECORDS_RATE = 256 * 1024, 16 * 1024
+
+
+class Listener(Protocol):
+    """Hears what a handler says."""
+
+    def line(self, text: str) -> None:
+        """It has printed a line."""
+
+    def record(self, record: logging.LogRecord) -> None:
+        """It has logged a record; `record.exception` is a traceback's text, where there is one."""
+
+
 class DeviceLog:
-    """Lines of a handler, in the daemon's log: with the device, and while it runs with the job."""
+    """What a handler says, in the daemon's log: with the device, and while it runs with the job."""
 
     def __init__(self, device: str) -> None:
         self._logger = logging.getLogger(f"spooler.devices.{device}")
@@ -25,9 +39,47 @@ class DeviceLog:
         #: The job and attempt that runs, as fields of each line; empty between runs.
         self.run: dict[str, Any] = {}
 
-    def __call__(self, line: str) -> None:
+    def line(self, text: str) -> None:
         with bound(device=self._device, **self.run):
-            self._logger.info(line)
+            self._logger.info(text)
+
+    def record(self, record: logging.LogRecord) -> None:
+        root = logging.getLogger()
+        if root.isEnabledFor(record.levelno):
+            with bound(device=self._device, **self.run):
+                root.handle(record)
+
+
+class RecordLog:
+    """Passes records on, as many as a log can bear; what is left out is counted and said."""
+
+    def __init__(self, pass_on: Callable[[logging.LogRecord], None]) -> None:
+        self._pass_on = pass_on
+        self._budget = float(RECORDS_BURST)
+        self._since = 0.0
+        self._left_out = 0
+
+    def feed(self, record: logging.LogRecord, now: float) -> None:
+        """Take a record at the monotonic time `now`."""
+        self._budget = min(RECORDS_BURST, self._budget + (now - self._since) * RECORDS_RATE)
+        self._since = now
+        if self._budget <= (RECORDS_BURST / 2 if self._left_out else 0):
+            self._left_out += 1
+            return
+        self._say_what_is_missing(record.name)
+        self._budget -= len(record.getMessage()) + len(getattr(record, "exception", ""))
+        self._pass_on(record)
+
+    def finish(self) -> None:
+        """The run is over."""
+        self._say_what_is_missing("spooler.devices")
+
+    def _say_what_is_missing(self, logger: str) -> None:
+        if not self._left_out:
+            return
+        text, count = "%d records of the handler were left out", self._left_out
+        self._left_out = 0
+        self._pass_on(logging.LogRecord(logger, logging.WARNING, "", 0, text, (count,), None))
 
 
 class OutputLog:
@@ -53,7 +105,7 @@ class OutputLog:
             return
         lines = (bytes(self._partial) + data).split(b"\n")
         self._partial.clear()
-        rest = lines.pop()
+        rest = _open_state(lines.pop())
         for index, line in enumerate(lines):
             if self._budget <= 0:
                 self._keep(b"\n".join([*lines[index:], rest]))
@@ -112,9 +164,20 @@ class OutputLog:
         self._lost += max(0, len(data) - TAIL) + max(0, over)
 
     def _line(self, line: bytes) -> None:
+        line = _last_state(line)
         self._budget -= len(line) + 1
         for start in range(0, max(len(line), 1), LINE):
             text = line[start : start + LINE].decode("utf-8", "backslashreplace").rstrip()
             if text:
                 self.last_line = text
                 self._emit(text)
+
+
+def _last_state(line: bytes) -> bytes:
+    """What a terminal would show of a line that was written over again and again."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
+
+
+def _open_state(line: bytes) -> bytes:
+    """The same of a line that goes on: whether it will be written over is still to be seen."""
+    return line[line.rstrip(b"\r").rfind(b"\r") + 1 :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import select
 import warnings
@@ -33,12 +34,27 @@ class Control:
             self.stop_reason = self._reason
 
 
+class Listening:
+    """Hears what a handler says, as lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.records: list[logging.LogRecord] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def record(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 class Bench:
     """A runner with its output, closed after the test."""
 
-    def __init__(self, runner: Runner, lines: list[str], scratch: Path) -> None:
+    def __init__(self, runner: Runner, heard: Listening, scratch: Path) -> None:
         self.runner = runner
-        self.lines = lines
+        self.lines = heard.lines
+        self.records = heard.records
         self.scratch = scratch
 
     def run(self, payload: Json, control: Control | None = None, timeout: float = 30.0) -> Outcome:
@@ -57,6 +73,11 @@ MakeBench = Callable[..., Bench]
 @pytest.fixture(autouse=True)
 def _handlers_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "handlers"))
+
+
+@pytest.fixture(autouse=True)
+def _daemon_logs_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
 
 
 @pytest.fixture
@@ -78,10 +99,10 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
         opened: bool = True,
         **spec: object,
     ) -> Bench:
-        lines: list[str] = []
+        heard = Listening()
         settings: dict[str, object] = {"grace": 0.4, "start_timeout": 30.0, **spec}
         whole = HandlerSpec("bench", reference, options or {}, **settings)  # type: ignore[arg-type]
-        it = Bench(open_runner(whole, lines.append), lines, tmp_path / "scratch")
+        it = Bench(open_runner(whole, heard), heard, tmp_path / "scratch")
         made.append(it)
         if opened:
             it.runner.open()

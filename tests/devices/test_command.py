@@ -39,7 +39,7 @@ def test_payload_in_result_out(bench: MakeBench, isolation: str) -> None:
 def test_standard_error_goes_to_the_log(bench: MakeBench) -> None:
     it = program(bench, "import sys; print('warming up', file=sys.stderr); print('{}')")
     assert it.run({}).state is State.DONE
-    assert any("warming up" in line for line in it.lines)
+    assert any("warming up" in each.getMessage() for each in it.records)
 
 
 @pytest.mark.parametrize(

@@ -138,13 +138,55 @@ def test_a_pool_of_forks_works_and_ends(bench: MakeBench) -> None:
 def test_output_comes_line_by_line(bench: MakeBench) -> None:
     it = bench()
     it.do("print")
-    assert sorted(it.lines) == ["INFO spooler.devices.bench: in the log", "on stderr", "on stdout"]
+    assert sorted(it.lines) == ["on stderr", "on stdout"]
+
+
+def test_records_arrive_as_the_handler_made_them(bench: MakeBench) -> None:
+    """Whatever the handler's own set-up of logging switches off."""
+    it = bench()
+    it.do("log")
+    said = [(each.levelname, each.name, each.getMessage()) for each in it.records]
+    assert said == [
+        ("WARNING", "spooler.devices.bench", "before"),
+        ("WARNING", "fridge", "of another logger"),
+        ("ERROR", "spooler.devices.bench", "after 1 set-up"),
+        ("INFO", "spooler.devices.bench", "with everything disabled"),
+    ]
+    assert "ZeroDivisionError" in it.records[2].exception  # type: ignore[attr-defined]
+
+
+def test_records_without_end_are_counted(bench: MakeBench) -> None:
+    it = bench()
+    it.do("flood_log")
+    missing = [each for each in it.records if "left out" in each.getMessage()]
+    count = sum(int(each.getMessage().split()[0]) for each in missing)
+    assert len(it.records) - len(missing) + count == 20_000
+    assert count > 5_000
+
+
+def test_records_between_runs_arrive_and_block_nobody(bench: MakeBench, tmp_path: Path) -> None:
+    it = bench()
+    it.do("log_later")
+    until = time.monotonic() + 10.0
+    while not it.records and time.monotonic() < until:
+        it.runner.drain_output()
+        time.sleep(0.01)
+    assert it.records[0].getMessage() == "from a thread that was left behind"
+    assert it.do("nothing").state is State.DONE
+
+
+def test_a_crash_in_a_library_leaves_its_trace(bench: MakeBench) -> None:
+    it = bench()
+    assert "SIGSEGV" in it.do("segfault").reason
+    assert any("do_segfault" in line for line in it.lines)
 
 
 def test_tracebacks_go_to_the_log_with_full_paths(bench: MakeBench) -> None:
     it = bench()
     it.do("type_error")
-    text = "\n".join(it.lines)
+    (record,) = it.records
+    assert record.levelname == "ERROR"
+    text = record.exception  # type: ignore[attr-defined]
     assert "Traceback (most recent call last)" in text
     assert "/home/lab/secret/laser.cfg" in text
 

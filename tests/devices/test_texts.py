@@ -194,3 +194,17 @@ def test_a_reason_can_be_shown_and_written_down(text: str) -> None:
 
 def test_what_would_steer_a_terminal_is_spelled_out() -> None:
     assert one_line("\x1b]0;mine\x07 \x9b31m \ud800 ü") == "\\x1b]0;mine\\x07 \\x9b31m \\ud800 ü"
+
+
+def test_a_line_that_is_written_over_is_one_line() -> None:
+    """As a progress bar does it, in pieces of any size."""
+    lines: list[str] = []
+    log = OutputLog(lines.append)
+    for percent in range(101):
+        text = f"\r{percent}%|{'#' * percent}".encode()
+        log.feed(text[:3], 0.0)
+        log.feed(text[3:], 0.0)
+    log.feed(b"\nnext\r\nover\r", 0.0)
+    log.feed(b"last", 0.0)
+    log.finish()
+    assert lines == [f"100%|{'#' * 100}", "next", "last"]

@@ -9,6 +9,7 @@ so there: a service manager that signals the whole group must not cut a run that
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import logging
 import os
 import resource
@@ -23,6 +24,7 @@ from spooler import forks
 from spooler.devices.context import HostContext
 from spooler.devices.encoding import decode
 from spooler.devices.runners.hosting import HandlerHost, Reply, Terminated
+from spooler.devices.runners.records import FrameRecords, logger_for
 from spooler.devices.runners.wire import Frame, Head, Unpacker, pack
 from spooler.devices.spec import HandlerSpec
 from spooler.errors import ConfigError, SpoolerError
@@ -77,7 +79,8 @@ class Child:
         self.answers = answers
         self.control = control
         self.parent = os.getppid()
-        self.logger = logging.getLogger(f"spooler.devices.{device}")
+        self.records = FrameRecords(answers.send)
+        self.logger = logger_for(device, self.records)
         self._context: HostContext | None = None
         self._number = 0
         self._asked = 0
@@ -108,6 +111,8 @@ class Child:
         """Make this process what the runner asks for."""
         hello = first.head
         sys.path[:] = hello["path"]
+        self.logger.setLevel(hello["log_level"])
+        logging.basicConfig(level=hello["log_level"], handlers=[self.records])
         self._grace = hello["grace"]
         signal.signal(signal.SIGTERM, self._terminate)
         # Ctrl-C is for the daemon. Not SIG_IGN, which the handler's own children would inherit.
@@ -262,7 +267,7 @@ def main() -> int:
         stream.reconfigure(  # type: ignore[union-attr]  # text streams at the start
             encoding="utf-8", errors="backslashreplace", line_buffering=True
         )
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    faulthandler.enable()
     return Child(device, *(Channel(int(number)) for number in numbers)).main()
 
 

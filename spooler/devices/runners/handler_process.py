@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
-from spooler.devices.output import OutputLog
+from spooler.devices.output import Listener, OutputLog, RecordLog
+from spooler.devices.runners.records import record_of
 from spooler.devices.runners.sessions import End, end_of, kill_session, signal_session
 from spooler.devices.runners.wire import Frame, FrameError, Head, Unpacker, pack
 
@@ -35,9 +36,10 @@ class HandlerProcess:
     """
 
     def __init__(
-        self, device: str, limit: int, emit: Callable[[str], None], lock: int | None = None
+        self, device: str, limit: int, listener: Listener, lock: int | None = None
     ) -> None:
-        self.output = OutputLog(emit)
+        self.output = OutputLog(listener.line)
+        self._records = RecordLog(listener.record)
         self.broken = False
         self._printing = True
         self._unpacker = Unpacker(limit)
@@ -130,10 +132,20 @@ class HandlerProcess:
             if not self._on_printed():
                 return
 
+    def catch_up(self) -> None:
+        """Between runs: take what has been printed and logged, without waiting."""
+        self.drain()
+        for _ in range(_READS):
+            if self.broken or not self._on_answers():
+                break
+        while self._take() is not None:
+            pass  # a word about a run that is over
+
     def end_run(self) -> None:
         """What is printed from now on belongs to the next run."""
         self.drain()
         self.output.finish()
+        self._records.finish()
 
     def terminate(self) -> None:
         """SIGTERM for the process and everything that it started."""
@@ -162,10 +174,13 @@ class HandlerProcess:
 
     def _take(self) -> Frame | None:
         try:
-            return self._unpacker.take()
+            while (frame := self._unpacker.take()) is not None:
+                if frame.head.get("kind") != "log":
+                    return frame
+                self._records.feed(record_of(frame.head), time.monotonic())
         except FrameError:
             self.broken = True
-            return None
+        return None
 
     def _on_requests(self, events: int) -> None:
         """Write what the socket takes. To be read there is nothing but its end."""

@@ -6,14 +6,15 @@ lives from run to run, and is made again before the next run when it had to be e
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from spooler.devices.encoding import NotJson, encode
-from spooler.devices.output import DeviceLog
+from spooler.devices.output import DeviceLog, Listener
 from spooler.devices.runners.handler_process import HandlerProcess
 from spooler.devices.runners.hosting import card_of, outcome_of, payload_of
 from spooler.devices.runners.lock import device_lock
@@ -43,10 +44,11 @@ class ProcessRunner:
     is touched.
     """
 
-    def __init__(self, spec: HandlerSpec, on_output: Callable[[str], None] | None = None) -> None:
+    def __init__(self, spec: HandlerSpec, listener: Listener | None = None) -> None:
+        """`listener` hears what the handler prints and logs; without one the daemon's log does."""
         self._spec = spec
         self._log = DeviceLog(spec.device)
-        self._emit = on_output or self._log
+        self._listener = listener or self._log
         self._process: HandlerProcess | None = None
         #: A process that even SIGKILL has not ended; there is no second one while it lives.
         self._undead: HandlerProcess | None = None
@@ -91,7 +93,7 @@ class ProcessRunner:
     def drain_output(self) -> None:
         """Take what the handler printed between runs, so that its threads never block on it."""
         if self._process is not None:
-            self._process.drain()
+            self._process.catch_up()
 
     def close(self) -> None:
         process, self._process = self._process, None
@@ -236,7 +238,9 @@ class ProcessRunner:
         patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
             with device_lock(lock, spec.device, patience) as held:
-                process = HandlerProcess(spec.device, max(spec.max_output, MIB), self._emit, held)
+                process = HandlerProcess(
+                    spec.device, max(spec.max_output, MIB), self._listener, held
+                )
         except OSError as error:
             raise DeviceUnusable(
                 f"device {spec.device}: the system cannot start a process ({error.strerror})."
@@ -268,6 +272,7 @@ class ProcessRunner:
             "memory_limit": spec.memory_limit,
             "max_output": spec.max_output,
             "grace": spec.grace,
+            "log_level": logging.getLogger().getEffectiveLevel(),
         }
 
     def _greeting(self, process: HandlerProcess, control: RunControl | None) -> Frame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import logging.config
 import multiprocessing
 import os
 import signal
@@ -114,6 +116,31 @@ class Zoo:
         print("on stdout")
         print("on stderr", file=sys.stderr)
         context.logger.info("in the log")
+        return {}
+
+    def do_log(self, context: JobContext) -> Any:
+        context.logger.warning("before")
+        logging.getLogger("fridge").warning("of another logger")
+        logging.config.dictConfig({"version": 1, "root": {"level": "CRITICAL", "handlers": []}})
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            context.logger.exception("after %d set-up", 1)
+        logging.disable(logging.CRITICAL)
+        context.logger.info("with everything disabled")
+        return {}
+
+    def do_flood_log(self, context: JobContext) -> Any:
+        for number in range(20_000):
+            context.logger.info("record %d %s", number, "x" * 50)
+        return {}
+
+    def do_log_later(self, context: JobContext) -> Any:
+        def work() -> None:
+            time.sleep(0.2)
+            context.logger.info("from a thread that was left behind")
+
+        threading.Thread(target=work).start()
         return {}
 
     def do_background(self, context: JobContext, done: str) -> Any:
