@@ -28,6 +28,7 @@ BROAD = {
     "devices/runners/hosting.py": "handlers raise whatever they like",
     "devices/runners/thread.py": "carried from the handler's thread to the worker's",
     "devices/runners/process.py": "a child that did not come up is ended, and the error goes on",
+    "devices/runners/records.py": "a record that cannot be sent is lost, by logging's own rule",
     "devices/registry.py": "importing a handler runs its author's code",
     "devices/sentences.py": "an exception's own text is the handler's code too",
     "forks.py": "whatever leaves the handler in a fork ends the fork there",
