@@ -7,19 +7,43 @@ around it: without these rules it would answer jobs, hear nobody, and hold our l
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+#: What is called at the begin of each fork.
+_forget: list[Callable[[], None]] = []
 _ours: set[int] = set()
+#: Python drops signals that reach a fork before it has looked at itself: they wait until then.
+_WAITING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_mask = threading.local()
+
+
+def in_forks(forget: Callable[[], None]) -> None:
+    """Have each fork of this process begin with a call of `forget`."""
+    _watch()
+    if forget not in _forget:
+        _forget.append(forget)
 
 
 @cache
-def in_forks(forget: Callable[[], None]) -> None:
-    """Have each fork of this process begin with a call of `forget`; naming it again is harmless."""
-    os.register_at_fork(after_in_child=forget)
+def _watch() -> None:
+    def before() -> None:
+        _mask.was = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITING)
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.was)
+
+    def begin() -> None:
+        for forget in _forget:
+            forget()
+        after()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=begin)
 
 
 def keep_to_ourselves(handle: int) -> None:

@@ -292,7 +292,7 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
     ]
     fixed = (
         *("handler", "options", "isolation", "grace", "max_output", "memory_limit"),
-        *("recycle_after", "enabled", "queues"),
+        *("recycle_after", "env", "inherit_env", "enabled", "queues"),
     )
     for name in sorted(old.devices.keys() | new.devices.keys()):
         before, after = old.devices.get(name), new.devices.get(name)

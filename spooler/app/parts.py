@@ -154,8 +154,15 @@ def open_device(name: str, device: DeviceSettings, state: Path) -> Runner:
             recycle_after=device.recycle_after,
             start_timeout=device.open_timeout,
             lock=str(state / "devices" / f"{key_of(name)}.lock"),
+            env=_environment(device),
         )
     )
+
+
+def _environment(device: DeviceSettings) -> dict[str, str]:
+    """What the settings put into the environment of a handler's process."""
+    passed = {name: os.environ[name] for name in device.inherit_env if name in os.environ}
+    return {**passed, **{name: text.get_secret_value() for name, text in device.env.items()}}
 
 
 def device_rules(name: str, device: DeviceSettings, settings: Settings) -> DeviceRules:

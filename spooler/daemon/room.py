@@ -12,8 +12,8 @@ from spooler.errors import BackendUnavailable
 from spooler.observe.events import EventName, Observer
 from spooler.protocols import Clock
 
-#: The state folder's permissions: results that wait and files of runs are for our user and group.
-STATE_MODE = 0o750
+#: The state folder's permissions: what waits and what is kept in it is for our user alone.
+STATE_MODE = 0o700
 #: A disk with less (bytes) is full: a report and the audit trail must find room.
 LEAST = 1 << 20
 #: Seconds until a full disk is looked at again.

@@ -22,7 +22,8 @@ class HandlerSpec:
     after which its process is made anew, or None. `start_timeout`:
     seconds for importing, constructing and opening the handler. `lock`: a file that the handler's
     process holds locked for as long as it (or what it forked) lives, so that a new daemon does not
-    open an instrument that a killed one's handler still drives; "" for none.
+    open an instrument that a killed one's handler still drives; "" for none. `env`: variables of
+    the handler's process, beside those that every one gets.
     """
 
     device: str
@@ -35,3 +36,4 @@ class HandlerSpec:
     recycle_after: int | None = None
     start_timeout: float = 60.0
     lock: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)

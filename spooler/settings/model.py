@@ -29,6 +29,16 @@ Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 FeedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+
+
+def _a_handlers(name: str) -> str:
+    if name in _DAEMONS or name.startswith("SPOOLER_"):
+        raise ValueError(f"{name} belongs to the daemon, and no handler gets it")
+    return name
+
+
+_DAEMONS = frozenset({"PRIVATE_JWK_STR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"})
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_a_handlers)]
 #: What the storage is called that the section [storage] names.
 SHORT_FORM = "storage"
 
@@ -218,6 +228,16 @@ class DeviceSettings(BaseModel):
         examples=["2 GiB"],
         description="bytes of memory of the handler's process; without it: no limit",
     )
+    env: dict[Variable, SecretStr] = Field(
+        default_factory=dict,
+        examples=[{"FRIDGE_PORT": "/dev/ttyUSB0"}],
+        description="variables of the handler's environment, beside PATH, LANG and the like",
+    )
+    inherit_env: tuple[Variable, ...] = Field(
+        default=(),
+        examples=[["VISA_HOME"]],
+        description="variables that it gets from the daemon's environment, by name",
+    )
     recycle_after: Count | None = Field(
         default=None,
         examples=[1000],
@@ -246,6 +266,8 @@ class DeviceSettings(BaseModel):
     def _limits_need_a_process(self) -> DeviceSettings:
         if self.memory_limit is not None and self.isolation == "thread":
             raise ValueError("has a 'memory_limit', which needs isolation = \"process\"")
+        if (self.env or self.inherit_env) and self.isolation == "thread":
+            raise ValueError("has an 'env' or 'inherit_env', which need isolation = \"process\"")
         if self.recycle_after is not None and self.isolation == "thread":
             raise ValueError("has a 'recycle_after', which needs isolation = \"process\"")
         return self

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from spooler.settings.secrets import hidden, is_secret
 from spooler.storage.settings import STORAGES
 
 _LONGEST = 60
@@ -52,7 +53,7 @@ def _sentence(one: ErrorDetails, root: type[BaseModel]) -> str:
             f"the name {place[-2]!r} must begin with a letter or digit and hold only letters,"
             " digits, - and _, at most 64 of them"
         )
-    got = "" if is_secret(place[-1]) else _got(one, one["input"])
+    got = "" if any(map(is_secret, place)) or "env" in place else _got(one, one["input"])
     expected = _expected(kind, one, context)
     if place[-1] == "windows":
         expected = f"a table of its own for each, [[{'.'.join(place)}]]"
@@ -108,7 +109,7 @@ def _got(one: ErrorDetails, value: object) -> str:
     """What was there instead; never a secret, never a whole section."""
     if isinstance(value, SecretStr | dict | list) or value is None or one["type"] == "missing":
         return ""
-    text = repr(value)
+    text = repr(hidden(value))
     return f", and got {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}"
 
 
@@ -147,11 +148,6 @@ def _keys(kind: Any, place: list[str]) -> Iterator[str]:
     is_table = getattr(kind, "__origin__", None) in {dict, tuple}
     for one in inner:
         yield from _keys(one, place[1:] if is_table else place)
-
-
-def is_secret(name: str) -> bool:
-    """Whether the value of an option of this name is never shown."""
-    return any(word in name.lower() for word in ("password", "secret", "token", "jwk", "uri"))
 
 
 def visible(model: type[BaseModel], name: str) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
@@ -19,11 +19,10 @@ from spooler.settings.model import (
     SigningSettings,
     WindowSettings,
 )
-from spooler.settings.problems import is_secret, visible
+from spooler.settings.problems import visible
+from spooler.settings.secrets import HIDDEN, hidden
 from spooler.settings.units import as_duration, as_size, duration, size
 from spooler.storage.settings import SqliteSettings, SqoolerLocalSettings, SqoolerMongodbSettings
-
-HIDDEN: Final = "(hidden)"
 
 _HEAD = """\
 #:schema ./spooler.schema.json
@@ -130,7 +129,7 @@ def _option(model: type[BaseModel], name: str, field: FieldInfo, *, off: bool) -
     value = _CHOSEN.get((model.__name__, name), None)
     if value is None and not field.is_required():
         value = field.get_default(call_default_factory=True)
-    if value is None or (value == () and field.examples):
+    if value is None or (value in ((), {}) and field.examples):
         off, value = True, (field.examples or [""])[0]
     functions = [one.func for one in field.metadata if isinstance(one, BeforeValidator)]
     if duration in functions:
@@ -162,17 +161,11 @@ def as_toml(settings: Settings) -> str:
 
 def as_document(settings: Settings) -> dict[str, Any]:
     """The same as JSON values."""
-    tree: dict[str, Any] = _hidden(settings.model_dump(mode="json", exclude={"signing"}))
+    tree: dict[str, Any] = hidden(settings.model_dump(mode="json", exclude={"signing"}))
     tree["signing"] = settings.signing.model_dump(
         mode="json", include={"key", "credential", "required"}
     )
     return tree
-
-
-def _hidden(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: HIDDEN if is_secret(str(k)) else _hidden(v) for k, v in value.items()}
-    return [_hidden(one) for one in value] if isinstance(value, list) else value
 
 
 def _table(title: str, model: BaseModel) -> Iterator[str]:
@@ -181,7 +174,7 @@ def _table(title: str, model: BaseModel) -> Iterator[str]:
     for name, value in model:
         if value is None or name == "windows" or not visible(type(model), name):
             continue
-        yield f"{name} = {_toml(HIDDEN if is_secret(name) else value)}"
+        yield f"{name} = {_toml(hidden(_simple(value), name))}"
 
 
 def _toml(value: Any) -> str:
@@ -193,7 +186,7 @@ def _toml(value: Any) -> str:
         # Apart from DEL, a JSON string is a TOML basic string.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return _braces(f"{_key(key)} = {_shown(key, one)}" for key, one in value.items())
+        return _braces(f"{_key(key)} = {_toml(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, int | float):
@@ -213,10 +206,6 @@ def _simple(value: Any) -> Any:
 def _key(key: str) -> str:
     plain = key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
     return key if plain else _toml(key)
-
-
-def _shown(key: str, value: Any) -> str:
-    return _toml(HIDDEN if is_secret(key) else value)
 
 
 def _braces(pairs: Iterable[str]) -> str:

@@ -355,9 +355,9 @@ def test_what_waits_is_not_for_everybody(parts: Parts, tmp_path: Path) -> None:
         os.umask(before)
     (parked,) = parts.parked()
     for file in (parts.records.folder / f"{kept.token}.json", parked):
-        assert file.stat().st_mode & 0o777 == 0o640
+        assert file.stat().st_mode & 0o777 == 0o600
     folders = (tmp_path / "other", beside.records.folder, parked.parent)
-    assert [each.stat().st_mode & 0o777 for each in folders] == [0o750] * 3
+    assert [each.stat().st_mode & 0o777 for each in folders] == [0o700] * 3
 
 
 def test_half_written_records_do_not_pile_up(parts: Parts) -> None:

@@ -93,4 +93,4 @@ def test_a_state_folder_that_was_removed_is_made_again_for_us_alone(tmp_path: Pa
     parts = Parts(tmp_path)
     shutil.rmtree(parts.state)
     assert parts.room.there()
-    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700

@@ -45,6 +45,8 @@ def test_a_handler_that_does_not_end_wedges_the_device_until_it_does(bench: Make
 def test_limits_of_a_process_need_one() -> None:
     with pytest.raises(ConfigError, match='memory_limit needs isolation = "process"'):
         open_runner(HandlerSpec("a", "echo", isolation="thread", memory_limit=1))
+    with pytest.raises(ConfigError, match='env needs isolation = "process"'):
+        open_runner(HandlerSpec("a", "echo", isolation="thread", env={"A": "b"}))
     with pytest.raises(ConfigError, match='recycle_after needs isolation = "process"'):
         open_runner(HandlerSpec("a", "echo", isolation="thread", recycle_after=1))
 

@@ -88,6 +88,21 @@ def test_sigterm_lets_the_handler_close(bench: MakeBench, tmp_path: Path) -> Non
     assert diary.read_text().split() == ["open", "close"]
 
 
+def test_a_handler_gets_what_programs_need_and_what_its_device_says(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = ("PRIVATE_JWK_STR", "SPOOLER_STORAGE__NAME", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET")
+    for name in (*ours, "AWS_SECRET_ACCESS_KEY", "FRIDGE"):
+        monkeypatch.setenv(name, "of the daemon")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    answer = bench(env={"FRIDGE": "/dev/ttyUSB0"}).do("environment").result
+    assert answer is not None
+    assert "of the daemon" not in answer.data.values()
+    assert answer.data["FRIDGE"] == "/dev/ttyUSB0"
+    assert answer.data["LC_ALL"] == "C.UTF-8"
+    assert answer.data["PATH"] == os.environ["PATH"]
+
+
 @pytest.mark.parametrize("group", [None, 0])
 def test_grandchildren_die_with_the_handler(bench: MakeBench, group: int | None) -> None:
     it = bench()

@@ -38,7 +38,7 @@ from spooler.model.records import (
 from spooler.model.result import SignedReport
 
 #: Results that wait are for the user that runs the daemon and its group.
-FILE_MODE, FOLDER_MODE = 0o640, 0o750
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
 #: Where the reports lie that no storage will take, beside the estates.
 PARKED = "parked"
 _LOCK = "lock"

@@ -37,7 +37,7 @@ class Command:
     """Runs `argv` for each job: a program and its arguments, never a shell line.
 
     `timeout`: seconds for one run, beside the device's own. `env`: variables set in addition to
-    the daemon's. `cwd`: the folder to run in, by default that of the daemon; a program with a
+    the device's. `cwd`: the folder to run in, by default that of the daemon; a program with a
     relative path is looked for there. `grace`: seconds between SIGTERM and SIGKILL. `max_output`:
     bytes the program may write to standard output.
     """
@@ -69,8 +69,9 @@ class Command:
             raise ValueError(f"max_output must be a number of bytes, got {max_output!r}")
         self._argv = list(argv)
         self._timeout = timeout
-        # The program inherits the daemon's environment, as it would from a shell.
-        self._env = None if env is None else {**os.environ, **env}
+        # As from a shell. In a handler's own process nothing of the daemon's is left by now; a
+        # thread has the daemon's environment, and what belongs to the daemon is taken out here.
+        self._env = {**_without_the_daemons(os.environ), **(env or {})}
         self._cwd = cwd
         self._version = version
         self._grace = grace
@@ -112,7 +113,7 @@ class Command:
         """Raise ValueError when the program is not there, or not to be executed."""
         program = self._argv[0]
         if "/" not in program:
-            if shutil.which(program, path=(self._env or {}).get("PATH")) is None:
+            if shutil.which(program, path=self._env.get("PATH")) is None:
                 raise ValueError(
                     f"there is no program {program} on the PATH; correct the option argv, where"
                     " a file is written with its folder, as in ./measure.sh"
@@ -153,6 +154,11 @@ def _unstarted(error: OSError) -> str:
             " (a script's lines must not end in carriage returns)"
         )
     return error.strerror or type(error).__name__
+
+
+def _without_the_daemons(environ: Mapping[str, str]) -> dict[str, str]:
+    ours = ("SPOOLER_", "PRIVATE_JWK_STR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
+    return {name: text for name, text in environ.items() if not name.startswith(ours)}
 
 
 def _is_list(value: object) -> bool:

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from spooler.devices.output import Listener, OutputLog, RecordLog
+from spooler.devices.runners.environment import handed_on
 from spooler.devices.runners.records import record_of
 from spooler.devices.runners.sessions import End, end_of, kill_session, signal_session
 from spooler.devices.runners.wire import Frame, FrameError, Head, Unpacker, pack
+from spooler.devices.spec import MIB, HandlerSpec
 
 #: Small enough for the allocator to have it at hand: 256 KiB cost 20 us a read.
 _READ = 64 * 1024
@@ -35,14 +37,12 @@ class HandlerProcess:
     cannot start a process.
     """
 
-    def __init__(
-        self, device: str, limit: int, listener: Listener, lock: int | None = None
-    ) -> None:
+    def __init__(self, spec: HandlerSpec, listener: Listener, lock: int | None = None) -> None:
         self.output = OutputLog(listener.line)
         self._records = RecordLog(listener.record)
         self.broken = False
         self._printing = True
-        self._unpacker = Unpacker(limit)
+        self._unpacker = Unpacker(max(spec.max_output, MIB))
         self._unsent = memoryview(b"")
         with ExitStack() as ours, ExitStack() as theirs:
             # One socket for each direction: who waits to read is also woken when what he has
@@ -55,7 +55,7 @@ class HandlerProcess:
             ours.callback(os.close, self._printed)
             theirs.callback(os.close, printing)
             # The command line is what `ps` shows: it names the device.
-            command = [sys.executable, "-P", "-m", "spooler.devices.runners.child", device]
+            command = [sys.executable, "-P", "-m", "spooler.devices.runners.child", spec.device]
             self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [*command, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
@@ -63,6 +63,7 @@ class HandlerProcess:
                 stderr=printing,
                 pass_fds=(*numbers, *([] if lock is None else [lock])),
                 start_new_session=True,
+                env={**handed_on(os.environ), **spec.env},
             )
             self._open = ours.pop_all()
         self.pid = self._popen.pid

@@ -20,7 +20,7 @@ from spooler.devices.runners.hosting import card_of, outcome_of, payload_of
 from spooler.devices.runners.lock import device_lock
 from spooler.devices.runners.wire import Frame, Head
 from spooler.devices.sentences import one_line
-from spooler.devices.spec import MIB, HandlerSpec
+from spooler.devices.spec import HandlerSpec
 from spooler.errors import ConfigError, DeviceUnusable, RunStopped
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
@@ -238,9 +238,7 @@ class ProcessRunner:
         patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
             with device_lock(lock, spec.device, patience) as held:
-                process = HandlerProcess(
-                    spec.device, max(spec.max_output, MIB), self._listener, held
-                )
+                process = HandlerProcess(spec, self._listener, held)
         except OSError as error:
             raise DeviceUnusable(
                 f"device {spec.device}: the system cannot start a process ({error.strerror})."

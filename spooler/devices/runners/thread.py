@@ -94,6 +94,8 @@ class ThreadRunner:
     def __init__(self, spec: HandlerSpec) -> None:
         if spec.memory_limit is not None:
             raise ConfigError(f'device {spec.device}: memory_limit needs isolation = "process".')
+        if spec.env:
+            raise ConfigError(f'device {spec.device}: env needs isolation = "process".')
         if spec.recycle_after is not None:
             raise ConfigError(f'device {spec.device}: recycle_after needs isolation = "process".')
         self._spec = spec

@@ -118,6 +118,9 @@ class Zoo:
         context.logger.info("in the log")
         return {}
 
+    def do_environment(self, context: JobContext) -> Any:
+        return dict(os.environ)
+
     def do_log(self, context: JobContext) -> Any:
         context.logger.warning("before")
         logging.getLogger("fridge").warning("of another logger")

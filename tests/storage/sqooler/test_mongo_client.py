@@ -218,7 +218,8 @@ def test_a_driver_that_repeats_the_password_is_not_repeated(
     address: MongoAddress, text: str
 ) -> None:
     said = str(unavailable(OperationFailure(f"no user with {text} here", 2), address))
-    assert said == "MongoDB at h refuses: no user with *** here"
+    assert text not in said
+    assert said.startswith("MongoDB at h refuses: the server's words are not shown")
 
 
 # --- login -----------------------------------------------------------------------------------

@@ -234,9 +234,12 @@ def _cause(error: PyMongoError, address: MongoAddress) -> str:
 
 
 def _scrubbed(text: str, address: MongoAddress) -> str:
-    """`text` as one short line in which no part of the login stands."""
-    for secret in address.secrets():
-        text = text.replace(secret, "***")
+    """`text` as one short line in which no part of the login stands.
+
+    A text that would have to be cut is not shown at all: of a short password the gaps tell all.
+    """
+    if any(secret in text for secret in address.secrets()):
+        return "the server's words are not shown, they hold a part of the login"
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
