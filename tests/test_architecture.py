@@ -21,6 +21,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Names that say nothing about what is inside.
 EMPTY_WORDS = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
+#: Installing a distribution of the name `spooler`, whatever stands around it.
+INSTALL = re.compile(r"(pip3?|pipx|uv tool|uv) (install|add)\b[^\n]*[\s\"'`]spooler(?![\w./-])")
 #: Where anything may be caught, and why: what strangers wrote runs there.
 BROAD = {
     "cli/__init__.py": "a bug becomes one sentence and exit code 70",
@@ -221,3 +223,20 @@ def test_documents_are_there_and_their_links_lead_somewhere(name: str) -> None:
     path = ROOT / "docs" / name
     for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_nobody_is_told_to_install_a_strangers_program() -> None:
+    """The distribution is lab-spooler: `spooler` on PyPI is something else."""
+    kinds = {".md", ".py", ".toml", ".service", ".txt", ".json", ".yml"}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    told = [
+        name
+        for name in tracked.stdout.splitlines()
+        if Path(name).suffix in kinds
+        and INSTALL.search((ROOT / name).read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert told == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == "lab-spooler"

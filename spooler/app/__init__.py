@@ -6,9 +6,11 @@ who submit. `parts` makes the parts, `daemon` wires them.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from spooler.app.checkup import CheckItem, check
 from spooler.app.daemon import Daemon, RunOptions
@@ -21,6 +23,8 @@ from spooler.observe.events import EventName, Observer
 from spooler.observe.log import LogEvents
 from spooler.observe.notify import ServiceManager
 from spooler.settings import Settings
+
+_PR_SET_DUMPABLE = 4
 
 
 def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], Settings]) -> int:
@@ -47,6 +51,7 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
             observer.emit(EventName.DAEMON_RESTART_NEEDED, reason=", ".join(later))
         service.ready()
 
+    _keep_out_of_dumps()
     gc.collect()
     gc.freeze()  # what was imported stays: no need to look through it again and again
     code = daemon.serve(service, again)
@@ -56,6 +61,15 @@ def run_daemon(settings: Settings, options: RunOptions, *, reload: Callable[[], 
         code = NOT_DELIVERED  # who asked for an end of the work must not take this for one
     observer.emit(EventName.DAEMON_STOPPED, code=code, waiting=left or None, queued=queued or None)
     return code
+
+
+def _keep_out_of_dumps() -> None:
+    """Keep the key to this process: no core dump, no look at its memory or environment.
+
+    Its children, the handlers, run as the same user; only root may look at us from now on.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 __all__ = [

@@ -16,10 +16,15 @@ from spooler.errors import Bug, SpoolerError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong becomes one sentence."""
     _hold_the_standard_streams()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if any(output.harmless(word) != word for word in words):
+        # Whatever goes wrong with a word is told with the word, also by the parser of the words.
+        _say("spooler: a word of the command holds control characters; leave them out")
+        return exits.Exit.USAGE
     try:
         from spooler.cli.commands import app
 
-        app(args=None if arguments is None else list(arguments), prog_name="spooler")
+        app(args=words, prog_name="spooler")
     except SystemExit as ended:
         return _code(ended)
     except KeyboardInterrupt:
@@ -76,7 +81,7 @@ def _code(ended: SystemExit) -> int:
 
 def _say(text: str) -> None:
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(output.harmless(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         return  # nobody listens any more
 

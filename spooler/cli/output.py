@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 #: Columns of the terminal that the last column of a table gets at least.
 _LEAST = 20
+
+
+#: What JSON leaves as it is and a terminal, or a reader's eye, does not: 8-bit control codes, and
+#: characters that turn the direction of a line or stand for its end.
+_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 class ReaderGone(Exception):
@@ -38,8 +44,24 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def harmless(text: str) -> str:
+    """`text` with escapes for what steers a terminal, its line ends apart."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable() or char == "\n"
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
 def say(text: str = "") -> None:
-    """One line of the answer, to stdout."""
+    """One line of the answer, or several, to stdout."""
+    _print(harmless(text))
+
+
+def _print(text: str) -> None:
     with answering():
         print(_writable(text), flush=True)
 
@@ -79,7 +101,7 @@ def _let_go_of_stdout() -> None:
 def note(text: str) -> None:
     """One line beside the answer, to stderr. Where nobody listens it is no reason to fail."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
 
 def as_json(value: Any) -> None:
@@ -87,7 +109,12 @@ def as_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable)
     if _writable(text) != text:  # JSON has escapes of its own, the same everywhere
         text = json.dumps(value, indent=2, allow_nan=False, default=_jsonable)
-    say(text)
+    _print(in_json(text))
+
+
+def in_json(text: str) -> str:
+    """JSON with its own escapes for what steers a terminal: they stand inside of strings only."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _jsonable(value: Any) -> Any:
@@ -111,7 +138,7 @@ def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     screen.width = max(screen.width, least) if screen.is_terminal else 1000
     with answering(), screen.capture() as captured:  # rich writes something even then
         screen.print(table)
-    say("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    _print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -134,6 +161,7 @@ def ticking(text: str) -> Iterator[Ticker]:
     from rich.text import Text
 
     screen = console(stderr=True)
+    text = plain(text)
     if not screen.is_terminal:
         shown = [text]
         note(text)

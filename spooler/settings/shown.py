@@ -27,7 +27,7 @@ from spooler.storage.settings import SqliteSettings, SqoolerLocalSettings, Sqool
 _HEAD = """\
 #:schema ./spooler.schema.json
 # All settings of spooler with their defaults. This file runs as it is, with a simulated device
-# that needs pip install "spooler[simulator]":
+# that needs numpy and scipy (pip install numpy scipy):
 #
 #   spooler check --config example.toml
 #   spooler run --config example.toml
@@ -44,7 +44,7 @@ _HEAD = """\
 _MINIMAL = """\
 #:schema ./spooler.schema.json
 # The least that spooler needs: where the jobs live, and one device. See example.toml for the rest.
-# This device is a simulator; it needs pip install "spooler[simulator]".
+# This device is a simulator; it needs numpy and scipy (pip install numpy scipy).
 
 [storage]
 type = "sqooler-local"

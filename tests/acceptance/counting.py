@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -41,6 +42,8 @@ class Counting:
             sys.exit(3)
         if params.get("raise"):
             raise RuntimeError("the laser tripped")
+        if params.get("dumpable"):
+            return {"dumpable": ctypes.CDLL(None).prctl(3)}  # PR_GET_DUMPABLE
         if params.get("megabytes"):
             return {"picture": "x" * (params["megabytes"] * 2**20)}
         return {"value": params.get("value", 1)}

@@ -46,6 +46,19 @@ def test_a_handler_may_raise_or_exit_and_the_loop_lives_on(lab: Lab) -> None:
     assert process.stop() == 0
 
 
+@pytest.mark.parametrize(("isolation", "dumpable"), [("thread", 0), ("process", 1)])
+def test_the_daemon_that_holds_the_key_cannot_be_dumped(
+    lab: Lab, isolation: str, dumpable: int
+) -> None:
+    """Nor looked into by its handlers' processes, which run as the same user."""
+    process = lab.run(lab.counting(extra=f'isolation = "{isolation}"'))
+    job_id = lab.submit({"dumpable": True})
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+    result = json.loads((lab.storage / "results" / "counter" / f"{job_id}.json").read_text())
+    assert f'"dumpable": {dumpable}' in json.dumps(result)
+    assert process.stop() == 0
+
+
 def test_sigterm_lets_a_run_finish(lab: Lab) -> None:
     process = lab.run(lab.counting())
     job_id = lab.submit({"seconds": 1.0})

@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NEEDS = (
-    "the handler singlequdit needs numpy and scipy; install them with"
-    ' pip install "spooler[simulator]".'
-)
+NEEDS = "the handler singlequdit needs numpy and scipy: pip install numpy scipy."
 HIDE = """
 import sys
 

@@ -29,8 +29,7 @@ try:
     from spooler.devices.handlers import spin
 except ModuleNotFoundError as error:
     raise ConfigError(
-        "the handler singlequdit needs numpy and scipy; install them with"
-        ' pip install "spooler[simulator]".'
+        "the handler singlequdit needs numpy and scipy: pip install numpy scipy."
     ) from error
 
 MAX_ATOMS = 500

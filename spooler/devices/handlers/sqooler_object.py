@@ -26,9 +26,7 @@ class SqoolerObject:
 
     def __init__(self, spooler: str) -> None:
         if importlib.util.find_spec("sqooler") is None:
-            raise ConfigError(
-                'the handler sqooler needs the package sqooler: pip install "spooler[sqooler]".'
-            )
+            raise ConfigError("the handler sqooler needs the package sqooler: pip install sqooler.")
         found = load_object(spooler)
         missing = [
             name
