@@ -110,6 +110,10 @@ class UnknownJob(SpoolerError):
     """No job of that id is known to the storage."""
 
 
+class AmbiguousJob(SpoolerError):
+    """Several devices know a job of that id: whose is meant has to be said."""
+
+
 class UnknownDevice(SpoolerError):
     """No device of that name is announced in the storage."""
 

@@ -162,14 +162,22 @@ class Daemon:
             each.open()
         tell_of_strangers(state, {each.feed.records.folder.name for each in self.feeds})
         self._take_over_the_first_edition()
-        for each in self.feeds:
-            each.housekeeper.check_keys()
+        self._check_keys()
         for worker in self.workers.values():
             service.extend(_OPENING)
             self._open(worker)
         for each in self.feeds:
             each.housekeeper.begin()
         self._schedule()
+
+    def _check_keys(self) -> None:
+        """Leave alone what is announced with another key; KeyRefused where that is everything.
+
+        A stranger's announcement stops one device at most, a wrong key in the settings the start.
+        """
+        refused = [error for each in self.feeds for error in each.housekeeper.check_keys()]
+        if refused and len(refused) == sum(len(each.queues) for each in self.feeds):
+            raise refused[0]
 
     def _take_over_the_first_edition(self) -> None:
         """An earlier edition knew one storage, which is the first by now if there are several."""

@@ -47,6 +47,7 @@ _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
     (errors.PayloadInvalid, Exit.DATA),
     (errors.UnknownJob, Exit.NO_SUCH),
     (errors.UnknownDevice, Exit.NO_SUCH),
+    (errors.AmbiguousJob, Exit.USAGE),
     (errors.NotCancellable, Exit.NO),
     (errors.LeaseLost, Exit.NO),
     (errors.ReportRefused, Exit.NO),

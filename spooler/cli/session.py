@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spooler.errors import BackendUnavailable, UnknownJob
+from spooler.errors import AmbiguousJob, BackendUnavailable, UnknownJob
 from spooler.model.status import Status
 from spooler.protocols import Submitter
 
@@ -48,15 +48,25 @@ def outside_environment() -> dict[str, str]:
 
 
 def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Status]:
-    """The device of `job` and its status; asks every announced device when none is named."""
+    """The device of `job` and its status; asks every announced device when none is named.
+
+    Raises AmbiguousJob where several know the id: anybody may announce a device and put a job of
+    somebody else's id into its queue.
+    """
     if device is not None:
         return device, storage.status(device, job)
     names = [card.name for card in storage.devices()]
+    found: list[tuple[str, Status]] = []
     for name in names:
-        try:
-            return name, storage.status(name, job)
-        except UnknownJob:
-            continue
+        with suppress(UnknownJob):
+            found.append((name, storage.status(name, job)))
+    if len(found) > 1:
+        several = ", ".join(name for name, _ in found)
+        raise AmbiguousJob(
+            f"the devices {several} have a job {job} each; say whose you mean with --device"
+        )
+    if found:
+        return found[0]
     known = f"none of the devices {', '.join(names)} knows" if names else "no device is known, nor"
     raise UnknownJob(f"{known} the job {job}; check the id, or name the device with --device")
 

@@ -16,7 +16,7 @@ from spooler.daemon.announcer import Announcer
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.claims.recovery import Recovery, Served
 from spooler.daemon.feed import Feed
-from spooler.errors import BackendUnavailable
+from spooler.errors import BackendUnavailable, KeyRefused
 from spooler.protocols import Clock
 
 #: The longest this thread sleeps, should the timers ever fall silent (seconds).
@@ -114,18 +114,25 @@ class Housekeeper:
         self._backoff = Backoff(first=0.1, last=30.0)
         self._ping_at = float("-inf")
 
-    def check_keys(self) -> None:
-        """Refuse another key's device before any hardware is touched. Raises KeyRefused."""
-        catalogue = self.feed.backend.catalogue
+    def check_keys(self) -> list[KeyRefused]:
+        """Close the queues that are announced with another key, before any hardware is touched.
+
+        Why each of them is closed. It is opened as soon as that announcement is gone.
+        """
+        catalogue, refused = self.feed.backend.catalogue, list[KeyRefused]()
         if catalogue is None:
-            return
+            return refused
         for each in self._served:
             try:
                 catalogue.check_key_owner(each.queue)
+            except KeyRefused as error:
+                refused.append(error)
+                self.feed.outage.close(error, each.queue.name, by="announce")
             except BackendUnavailable as error:
                 self.feed.outage.noticed(error, each.queue.name, by="announce")
                 if self.feed.outage.lasts:
-                    return  # it is asked again, and announces then
+                    break  # it is asked again, and announces then
+        return refused
 
     def begin(self) -> None:
         """Before the first claim: deliver what was kept, settle what was left.

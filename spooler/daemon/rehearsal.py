@@ -65,6 +65,8 @@ def rehearse(
 
 def _outcome(runner: Runner, claim: Claim, rules: DeviceRules) -> Outcome:
     job = claim.job
+    if job.withdrawn:
+        return Outcome(State.CANCELLED, "withdrawn by its submitter before it ran")
     if job.defect:
         return Outcome(State.ERROR, job.defect)
     with tempfile.TemporaryDirectory(prefix="spooler-dry-run.") as scratch:

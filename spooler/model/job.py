@@ -66,6 +66,8 @@ class Job:
     submitted_at: datetime | None = None
     submitter: str = ""
     limits: Limits = field(default_factory=Limits)
+    #: Of a job that is looked at and not claimed: whether its submitter has withdrawn it.
+    withdrawn: bool = False
 
     @property
     def key(self) -> str:

@@ -195,7 +195,11 @@ class MemoryBackend:
 
     def peek(self, queue: Queue) -> Iterator[Job]:
         with self._storage.lock:
-            waiting = [entry.job for entry in self._of(queue) if entry.state is State.QUEUED]
+            waiting = [
+                replace(entry.job, withdrawn=entry.cancelled)
+                for entry in self._of(queue)
+                if entry.state is State.QUEUED
+            ]
         yield from waiting
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:

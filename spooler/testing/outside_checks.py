@@ -80,6 +80,8 @@ class OutsideChecks:
             assert sorted(seen) == sorted(ids)
             if backend.traits.ordered:
                 assert seen == ids
+        bench.submitter.cancel(DEVICE, ids[2])
+        assert {job.id for job in backend.peek(QUEUE) if job.withdrawn} == {ids[2]}
         claim = take(backend)
         assert backend.preview(claim, signed_report(claim))
         no_result(bench, claim.job.id)

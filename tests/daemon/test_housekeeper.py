@@ -159,7 +159,7 @@ def test_a_queue_that_somebody_else_has_announced_is_closed_until_that_is_gone(
     assert len(parts.told(EventName.QUEUE_RECOVERED)) == 1
 
 
-def test_another_keys_device_is_refused_before_anything_is_touched(parts: Parts) -> None:
+def test_another_keys_device_is_closed_before_anything_is_touched(parts: Parts) -> None:
     class Guarded:
         def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
             return
@@ -168,8 +168,11 @@ def test_another_keys_device_is_refused_before_anything_is_touched(parts: Parts)
             raise KeyRefused(f"{queue.name} belongs to another key")
 
     parts.backend.inner.catalogue = Guarded()  # type: ignore[assignment]
-    with pytest.raises(KeyRefused):
-        parts.desk.housekeeper.check_keys()
+    job = parts.submit()
+    (refused,) = parts.desk.housekeeper.check_keys()
+    assert "belongs to another key" in str(refused)
+    parts.worker(Looks(parts.clock, 2, lambda: None)).run()
+    assert parts.state_of(job) is State.QUEUED
 
 
 def test_a_storage_without_a_catalogue_is_served_like_any_other(tmp_path: Path) -> None:

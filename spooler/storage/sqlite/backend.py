@@ -200,7 +200,8 @@ class SqliteBackend:
             with self._database.reading() as connection:
                 row = connection.execute(JOB, asked).fetchone()
             if row is not None and row["state"] == State.QUEUED:
-                yield read_job(row, self._max_payload)
+                job = read_job(row, self._max_payload)
+                yield replace(job, withdrawn=bool(row["cancelled"]))
 
     def subscribe(self, queue: Queue, wake: Callable[[], None]) -> Subscription | None:
         """Return None: SQLite tells other processes nothing, and looking is one index entry."""

@@ -119,6 +119,8 @@ class SqoolerSubmitter:
 
     def result(self, device: str, job_id: str) -> Result:
         said = payload_of(self._result(device, job_id))
+        if misplaced := _misplaced(said, device, job_id):
+            raise UnknownJob(f"job {job_id!r} of device {device!r} has no result: {misplaced}")
         try:
             header = dict(said.get("header") or {})
             artifacts = tuple(Artifact(**each) for each in header.pop("artifacts", []))
@@ -146,9 +148,8 @@ class SqoolerSubmitter:
         if not verify_document(document, key):
             detail = f"the signature is not one of the key {kid!r}"
             return Verification(ok=False, detail=detail, kid=kid)
-        if payload_of(document).get("job_id") != job_id:
-            detail = "the signed result belongs to another job"
-            return Verification(ok=False, detail=detail, kid=kid)
+        if misplaced := _misplaced(payload_of(document), device, job_id):
+            return Verification(ok=False, detail=misplaced, kid=kid)
         return Verification(
             ok=True, detail=f"signed by the key {kid!r} of device {device!r}", kid=kid
         )
@@ -242,6 +243,14 @@ class SqoolerSubmitter:
             raise
         except OSError as error:
             raise unavailable(error, error.filename or self._documents.name) from error
+
+
+def _misplaced(said: dict[str, Any], device: str, job_id: str) -> str:
+    """What is wrong with a result that is about another job, or another device, than its place."""
+    names = str(said.get("display_name")), str(said.get("job_id"))
+    if names == (device, job_id):
+        return ""
+    return f"what lies in its place is about job {names[1]!r} of device {names[0]!r}"
 
 
 def _made_by(key: dict[str, Any], document: dict[str, Any]) -> bool:

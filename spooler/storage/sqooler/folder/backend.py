@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -218,8 +219,9 @@ class FolderBackend:
         for each in sorted(self._waiting(queue)):
             with self._presence.asked(Scope.QUEUE):
                 found = self._readable(queue.name, each)
+                withdrawn = self._claims.withdrawn(queue.name, each.job_id)
             if not isinstance(found, Not):
-                yield found[0]
+                yield replace(found[0], withdrawn=withdrawn)
 
     def _waiting(self, queue: Queue) -> list[Waiting]:
         with self._presence.asked(Scope.QUEUE):

@@ -70,7 +70,7 @@ class FolderClaims:
         # Not synced: a claim that a power cut undoes is a job that waits again. The start is.
         with suppress(OSError):
             self._disk.link(place, f"{self._layout.running}/{file}")
-        cancelled = self._cancelled(job.queue, job.id)
+        cancelled = self.withdrawn(job.queue, job.id)
         claim = Claim(job, lease, attempt, name.text, cancelled=cancelled, history=past.attempts)
         with self._lock:
             self._newest[_key(claim)] = name
@@ -124,7 +124,7 @@ class FolderClaims:
     def renew(self, claim: Claim, phase: Phase | None = None) -> Claim:
         """Give a sign of life, and look whether the submitter has withdrawn the job."""
         name = self.advance(claim, phase)
-        cancelled = self._cancelled(claim.job.queue, claim.job.id)
+        cancelled = self.withdrawn(claim.job.queue, claim.job.id)
         started = claim.started or name.phase is Phase.STARTED
         return replace(claim, handle=name.text, started=started, cancelled=cancelled)
 
@@ -256,11 +256,12 @@ class FolderClaims:
             name.attempt,
             name.text,
             started=name.phase is Phase.STARTED,
-            cancelled=self._cancelled(queue, name.job_id),
+            cancelled=self.withdrawn(queue, name.job_id),
             history=self._history.past(queue, name.job_id).attempts,
         )
 
-    def _cancelled(self, queue: str, job_id: str) -> bool:
+    def withdrawn(self, queue: str, job_id: str) -> bool:
+        """Whether the submitter of a job has withdrawn it."""
         return exists(f"{self._layout.queues[queue].cancels}/{job_id}.json")
 
 

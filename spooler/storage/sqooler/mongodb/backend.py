@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from spooler.errors import BackendUnavailable, LeaseLost
@@ -134,12 +135,14 @@ class MongoBackend:
     def peek(self, queue: Queue) -> Iterator[Job]:
         with self._translated():
             waiting = list(self._claiming.queues[queue.name].found())
+            withdrawn = self._ledger.withdrawn(queue.name, [each.number for each in waiting])
         for each in waiting:
             body = each.body
             if body is None and each.size <= self._max_payload:
                 with self._translated():
                     body = self._claiming.body(queue.name, each.number)
-            yield job_of(queue.name, each, body, self._max_payload)
+            job = job_of(queue.name, each, body, self._max_payload)
+            yield replace(job, withdrawn=each.number in withdrawn)
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         return tuple(Write(*each) for each in shown(render(self._renderer, signed)))

@@ -11,7 +11,7 @@ spooler writes there, but others may write to the same database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -228,6 +228,11 @@ class MongoLedger:
             mine = {"_id": open_claim.number, "phase": Phase.HELD.value, **_token_document(lease)}
             said = self.of(queue).find_one(mine, _WITHOUT_END)
         return None if said is None else claim_of(Job(old.job.id, queue), lease, said)
+
+    def withdrawn(self, queue: str, numbers: Sequence[ObjectId]) -> set[ObjectId]:
+        """Which of some jobs their submitters have withdrawn."""
+        asked = {"_id": {"$in": list(numbers)}, "cancelled": True}
+        return {each["_id"] for each in self.of(queue).find(asked, {"_id": 1})}
 
     def held(self, queue: str) -> int:
         """Count the jobs that somebody holds."""
