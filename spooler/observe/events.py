@@ -35,7 +35,7 @@ class EventName(StrEnum):
     JOB_FAILED = "job.failed"  # attempt, seconds, reason
     JOB_CANCELLED = "job.cancelled"  # attempt, reason
     JOB_RELEASED = "job.released"  # attempt, reason: given back unrun
-    JOB_REQUEUED = "job.requeued"  # attempt, reason: taken from a dead owner, will run again
+    JOB_REQUEUED = "job.requeued"  # attempt, reason: its run was cut off, will run again
     JOB_LOST = "job.lost"  # attempt, reason: somebody else has taken the lease over
 
     REPORT_DELIVERED = "report.delivered"  # storage, waiting, digest (SHA-256 of what is signed)

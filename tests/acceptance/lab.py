@@ -143,7 +143,8 @@ class Lab:
         config.write_text(
             f'state = "{name}-state"\n'
             f"[daemon]\n{daemon or 'poll_interval = 0.2'}\n"
-            '[storage]\ntype = "sqooler-local"\npath = "storage"\nname = "lab"\n'
+            '[storage]\ntype = "sqooler-local"\npath = "storage"\n'
+            'upload_pause = "2s"\nname = "lab"\n'
             '[signing]\nkey = "key.jwk"\n'
             f'[devices.{device}]\nhandler = "{handler}"\noptions = {_inline(options)}\n{extra}\n',
             encoding="utf-8",

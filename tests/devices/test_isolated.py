@@ -46,7 +46,7 @@ def test_the_death_of_the_process_fails_the_job_and_the_next_one_runs(
     diary = tmp_path / "diary"
     it = bench(options={"diary": str(diary)})
     pid = pid_of(it)
-    assert it.do(what) == Outcome(State.ERROR, reason)
+    assert it.do(what) == Outcome(State.ERROR, reason, died=True)
     assert wait_gone(pid)
     answer = it.do("answer").result
     assert answer is not None

@@ -198,7 +198,7 @@ class ProcessRunner:
         end = process.wait_end(self._spec.grace)
         self._finish(process)
         said = f"the handler process {end}" if end else "the handler process cut its connection"
-        return Outcome(State.ERROR, said)
+        return Outcome(State.ERROR, said, died=True)
 
     # --- the child's life --------------------------------------------------------------------
 
