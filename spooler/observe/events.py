@@ -42,6 +42,7 @@ class EventName(StrEnum):
     REPORT_DELAYED = "report.delayed"  # storage, waiting, reason: this report waits alone
     REPORT_PARKED = "report.parked"  # storage, waiting, digest, reason: not delivered, kept
 
+    STATE_REMOVED = "state.removed"  # reason: what was in our state folder is gone, it is made anew
     DISK_FULL = "disk.full"  # error: this machine's disk takes no reports; no claims meanwhile
     DISK_RECOVERED = "disk.recovered"  # seconds: it takes them again
 

@@ -86,6 +86,13 @@ class Estates:
             if self._adopted(process, make=True) is None:
                 self._tell_of_another_users(process)
 
+    def restore(self) -> bool:
+        """Write anew what was removed from our disk; whether anything was.
+
+        Raises BackendUnavailable.
+        """
+        return any([each.restore() for each in self])
+
     def let_go(self) -> None:
         """Close the estates in which nothing is left to be done."""
         with self._guard:

@@ -6,10 +6,12 @@ lives from run to run, and is made again before the next run when it had to be e
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from spooler.devices.encoding import NotJson, encode
@@ -51,6 +53,8 @@ class ProcessRunner:
         #: A process that even SIGKILL has not ended; there is no second one while it lives.
         self._undead: HandlerProcess | None = None
         self._opened = False
+        #: The file that is locked for the child, while a device is open.
+        self._locked: os.stat_result | None = None
         self._number = 0
         self.calibrates = False
 
@@ -205,7 +209,8 @@ class ProcessRunner:
     def _ready(self, control: RunControl, *, opened: bool) -> HandlerProcess:
         """The child, made (again) where there is none. Raises DeviceUnusable or RunStopped."""
         process = self._process
-        if process is not None and (self._opened or not opened) and not process.ended():
+        fits = self._opened or not opened
+        if process is not None and fits and not process.ended() and self._is_locked():
             return process
         self.close()
         try:
@@ -215,6 +220,15 @@ class ProcessRunner:
         if self._process is None:
             raise DeviceUnusable(f"device {self._spec.device} could not be started.")
         return self._process
+
+    def _is_locked(self) -> bool:
+        """Whether the device's lock is still what others find: the state folder may be removed."""
+        if self._locked is None:
+            return True
+        try:
+            return os.path.samestat(self._locked, Path(self._spec.lock).lstat())
+        except OSError:
+            return False
 
     def _start(self, *, opened: bool, control: RunControl | None) -> Frame:
         """A new child, ready for requests; its first frame."""
@@ -228,6 +242,7 @@ class ProcessRunner:
         patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
             with device_lock(lock, spec.device, patience) as held:
+                self._locked = None if held is None else os.fstat(held)
                 process = HandlerProcess(spec.device, max(spec.max_output, MIB), self._emit, held)
         except OSError as error:
             raise DeviceUnusable(
