@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -459,3 +460,19 @@ def test_a_report_that_none_of_our_keys_has_signed_is_not_delivered(
 
 def claims(parts: Parts) -> list[Claim]:
     return [each.claim for each in parts.storage.entries.values() if each.claim is not None]
+
+
+def test_an_estate_that_somebody_removes_is_made_anew_with_all_that_is_known(parts: Parts) -> None:
+    """Nobody can prove our death meanwhile, and no report is lost with the files."""
+    job = parts.submit()
+    parts.backend.away = True
+    parts.finish(parts.hold().claim, {"value": 7})
+    assert not parts.estates.restore()
+    shutil.rmtree(parts.state)
+    assert parts.estates.restore()
+    assert not parts.estates.restore()
+    parts.desk.die()
+    parts.backend.away = False
+    later = parts.later_of_the_dead()
+    later.recovery.run(later.desk.served)
+    assert later.state_of(job) is State.DONE
