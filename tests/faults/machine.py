@@ -408,6 +408,8 @@ class Machine(RuleBasedStateMachine):
     @rule(number=WHICH, other=WHICH, after=st.integers(0, 199), slow=st.booleans())
     def turn_at_a_moment(self, number: int, other: int, after: int, slow: bool) -> None:
         """A run stands somewhere, or only its disk is slow, for longer than a lease lasts."""
+        if len(self.jobs) < 8:
+            self.submit()
         node = self._awake(number)
         node.during = node.housekeep
         self.do(node, node.turn, self._fault(Fault("stand", after)))
@@ -418,8 +420,8 @@ class Machine(RuleBasedStateMachine):
         else:
             for _ in range(2):
                 self.clock.advance(TTL + 1)
-                thief = self.nodes[other % len(self.nodes)]
-                if thief.standing is None:
+                thief = self._beside(node, other)
+                if thief is not None:
                     self.do(thief, thief.housekeep)
         self.ends_are_final_and_true()
         self.go_on(node)
@@ -430,8 +432,9 @@ class Machine(RuleBasedStateMachine):
 
         But for the step that gives the claim another name: a renewal has to wait for that.
         """
-        node, thief = self.nodes[number % len(self.nodes)], self.nodes[other % len(self.nodes)]
-        if node.standing is None or thief.standing is not None or self._is_away(node):
+        node = self.nodes[number % len(self.nodes)]
+        thief = self._beside(node, other)
+        if node.standing is None or thief is None or self._is_away(node):
             return
         if RENAMING.search(node.standing.at):
             return
@@ -444,6 +447,11 @@ class Machine(RuleBasedStateMachine):
             for job, claim in before.items():
                 held = self.holder.get(job, claim)
                 assert held.token == claim.token, "taken over from a process that is at work"
+
+    def _beside(self, node: Node, other: int) -> Node | None:
+        """Another node that is free to do something."""
+        free = [each for each in self.nodes if each is not node and each.standing is None]
+        return free[other % len(free)] if free else None
 
     @staticmethod
     def _is_away(node: Node) -> bool:
