@@ -173,7 +173,7 @@ def skips_what_is_brought(real: Callable[[Any, Any], None]) -> Callable[[Any, An
 busy: dict[str, bool] = {}
 
 
-def believes_the_picture(self: Any, job_id: str) -> bool:
+def believes_the_picture(self: Any, job_id: str, _: str) -> bool:
     """F4: what is shown in jobs/running runs."""
     return exists(f"{self._layout.running}/{job_id}.json")
 
