@@ -413,6 +413,39 @@ def test_a_place_without_fault_counts(parts: Parts, tmp_path: Path) -> None:
     assert parts.estates.standing(claim) is Standing.DEAD
 
 
+def namesake(root: Path, name: str, state: str = "state") -> Path:
+    """The estate of a daemon whose whole folder lies beside ours."""
+    return make_estate(root.parent / f"{root.name}-beside" / state, name)
+
+
+def test_a_state_called_like_ours_in_the_next_folder_counts(parts: Parts, tmp_path: Path) -> None:
+    """`a/spooler-state` and `b/spooler-state`: each daemon has its settings in a folder."""
+    stranger = other_owner()
+    place = namesake(tmp_path, stranger.process)
+    parts.submit()
+    claim = parts.claim(replace(stranger, estate=str(place)))
+    assert parts.estates.standing(claim) is Standing.DEAD
+
+
+@pytest.mark.parametrize("wrong", ["another name", "a link", "another user"])
+def test_a_state_in_the_next_folder_that_is_not_ours_does_not(
+    parts: Parts, tmp_path: Path, wrong: str
+) -> None:
+    stranger = other_owner()
+    place = namesake(tmp_path, stranger.process, "away" if wrong == "another name" else "state")
+    folder = place.parent.parent.parent
+    if wrong == "a link":
+        target = folder.rename(tmp_path / "target")
+        folder.symlink_to(target, target_is_directory=True)
+    elif wrong == "another user":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a folder away")
+        os.chown(folder, 4711, 4711)
+    parts.submit()
+    claim = parts.claim(replace(stranger, estate=str(place)))
+    assert parts.estates.standing(claim) is Standing.LEASED
+
+
 def unsigned(parts: Parts) -> None:
     parts.sign = report_signer(None)
 
