@@ -388,6 +388,14 @@ class GrowingFile:
         if written != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
+    @property
+    def there(self) -> bool:
+        """Whether the file is what others find at its path: nobody has removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.lstat(self._path))
+        except OSError:
+            return False
+
     def settle(self) -> None:
         """Make what was appended survive a power cut."""
         os.fsync(self._handle)

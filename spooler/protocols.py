@@ -283,7 +283,8 @@ class Runner(Protocol):
     def run(self, request: RunRequest, control: RunControl) -> Outcome:
         """Run one job to its end.
 
-        Returns whatever the handler does, `sys.exit` and a crash included. Raises RunStopped
+        Returns whatever the handler does, `sys.exit` and a crash included: an outcome that says
+        `died` where the process is gone that the handler lived in. Raises RunStopped
         when it was ended from outside, PayloadInvalid when the payload does not fit `params`,
         DeviceUnusable when the handler cannot be brought up again.
         """

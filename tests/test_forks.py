@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spooler import forks
-from spooler.app.parts import lock_state
+from spooler.app.state_lock import StateLock
 from spooler.errors import StateInUse
 
 
@@ -17,9 +17,9 @@ def test_a_fork_that_lives_on_does_not_hold_the_state_folder(tmp_path: Path) -> 
     """A handler in a thread may make one; it must not keep the next daemon from starting."""
     reading, writing = os.pipe()
     hearing, saying = os.pipe()
-    handle = lock_state(tmp_path / "state")
+    lock = StateLock(tmp_path / "state")
     with pytest.raises(StateInUse):
-        lock_state(tmp_path / "state")
+        StateLock(tmp_path / "state")
     child = os.fork()
     if child == 0:
         os.close(writing)
@@ -28,8 +28,8 @@ def test_a_fork_that_lives_on_does_not_hold_the_state_folder(tmp_path: Path) -> 
         os._exit(0)
     try:
         os.read(hearing, 1)
-        forks.close(handle)  # as the death of this process would
-        forks.close(lock_state(tmp_path / "state"))
+        lock.close()  # as the death of this process would
+        StateLock(tmp_path / "state").close()
     finally:
         for each in (writing, reading, hearing, saying):
             os.close(each)

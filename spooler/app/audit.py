@@ -84,6 +84,11 @@ class _Check:
             self.found.unsigned = 0
 
     def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
+        if said["what"] == CONTINUED and said.get("removed"):
+            yield (
+                f"the trail begins anew: {said['removed']} lines before it were removed while the "
+                "daemon ran"
+            )
         if self._torn:
             torn = digest(b"\n".join(self._torn))
             if said["what"] == CONTINUED and said.get("torn") == torn:

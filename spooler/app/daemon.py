@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from spooler import __version__, forks
+from spooler import __version__
 from spooler.app import parts
 from spooler.app.feeds import Ground, OpenFeed, open_feed
 from spooler.app.first_edition import take_over_outbox
+from spooler.app.state_lock import StateLock
 from spooler.clock import SystemClock
 from spooler.daemon.claims.records import PARKED
 from spooler.daemon.executor import Executor
@@ -26,8 +27,8 @@ from spooler.daemon.schedule.wake import Ear
 from spooler.daemon.shared import Shared
 from spooler.daemon.supervisor import OK, StoppedEarly, Supervisor, Watch
 from spooler.daemon.worker import Stops, Worker
-from spooler.durable import Disk
-from spooler.errors import ConfigError
+from spooler.durable import Disk, unavailable
+from spooler.errors import BackendUnavailable, ConfigError
 from spooler.observe.audit import AuditLog
 from spooler.observe.board import Board
 from spooler.observe.events import EventName, Observer
@@ -40,8 +41,8 @@ logger = get_logger("spooler.records")
 
 #: Seconds that the service manager should grant for opening one device.
 _OPENING = 120.0
-#: Seconds between two status lines to the service manager.
-_STATUS_EVERY = 10.0
+#: Seconds between two status lines to the service manager, and two looks at our state folder.
+_STATUS_EVERY, _LOOK_EVERY = 10.0, 1.0
 #: A tick that is this many poll intervals late, and this many seconds beyond, is taken for lost.
 _LATE, _SLACK = 2.0, 0.5
 
@@ -66,6 +67,9 @@ class Daemon:
         parts.make_handlers_importable(settings)
         self._options = options
         self._observer = observer
+        self._status_at = float("-inf")
+        #: What of our state folder has to stay there, while we serve.
+        self._kept: tuple[StateLock, AuditLog] | None = None
         self._owner = parts.this_process(settings.state)
         self._signer = parts.load_signer(settings)
         clock, disk = SystemClock(), Disk()
@@ -146,9 +150,11 @@ class Daemon:
     def _begin(self, cleanup: ExitStack, service: ServiceManager) -> None:
         """Open everything; `cleanup` closes what is open."""
         state = self.settings.state
-        cleanup.callback(forks.close, parts.lock_state(state))
+        lock = StateLock(state)
+        cleanup.callback(lock.close)
         audit = AuditLog(state / "audit", str(self._owner), self._signer)
         cleanup.callback(audit.close)
+        self._kept = lock, audit
         cleanup.callback(self._observer.subscribe(audit))
         for each in self.feeds:
             cleanup.callback(each.close)
@@ -211,6 +217,30 @@ class Daemon:
             told = str(error)
             raise ConfigError(told if name in told else f"device {name}: {told}") from error
 
+    def _look(self) -> None:
+        """See that our state folder is there; make anew what somebody has removed of it.
+
+        Raises StateInUse when another daemon has begun in its place.
+        """
+        if self._kept is None:
+            return
+        lock, audit = self._kept
+        try:
+            found = [lock.restore(), *(each.estates.restore() for each in self.feeds)]
+        except OSError as error:  # looked at again in a moment
+            self._shared.room.missing(unavailable(error, self.settings.state))
+            return
+        except BackendUnavailable as error:
+            self._shared.room.missing(error)
+            return
+        if not any([*found, audit.restore()]):
+            return
+        self._observer.emit(
+            EventName.STATE_REMOVED,
+            reason=f"somebody has removed what was in {self.settings.state} while this daemon ran: "
+            "its lock, audit trail and records are made anew; exclude the folder from cleaning",
+        )
+
     def _supervisor(self, service: ServiceManager, reload: Callable[[], None]) -> Supervisor:
         return Supervisor(
             workers=list(self.workers.values()),
@@ -222,15 +252,19 @@ class Daemon:
                 grace=lambda: self.settings.daemon.grace,
                 reload=reload,
                 beat=lambda: self._beat(service),
-                every=service.watchdog / 3 if service.watchdog else _STATUS_EVERY,
+                every=min(service.watchdog / 3, _LOOK_EVERY) if service.watchdog else _LOOK_EVERY,
                 stopping=service.stopping,
+                look=self._look,
             ),
         )
 
     def _beat(self, service: ServiceManager) -> None:
         """Show life and what goes on; called by the main thread, which does nothing else."""
         service.alive()
-        service.status(self._board.snapshot().line())
+        now = self._shared.clock.monotonic()
+        if now - self._status_at >= _STATUS_EVERY:
+            self._status_at = now
+            service.status(self._board.snapshot().line())
 
     def _ready(self, service: ServiceManager) -> None:
         self._observer.emit(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spooler import forks
 from spooler.app import parts
+from spooler.app.state_lock import StateLock
 from spooler.clock import SystemClock
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.records import PARKED, Phase, Record, Records, record_from_json
@@ -94,7 +94,7 @@ def retry_outbox(settings: Settings, names: Sequence[str] = ()) -> list[Retried]
     if not chosen:
         return []
     try:
-        lock = parts.lock_state(settings.state)
+        lock = StateLock(settings.state)
     except StateInUse:
         raise StateInUse(
             f"a daemon uses the state folder {settings.state}, and delivers what waits by itself; "
@@ -112,7 +112,7 @@ def retry_outbox(settings: Settings, names: Sequence[str] = ()) -> list[Retried]
             if name not in tried
         ]
     finally:
-        forks.close(lock)
+        lock.close()
 
 
 def _retry(settings: Settings, storage: str, wanted: dict[str, bool]) -> list[Retried]:

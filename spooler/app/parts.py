@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
 import uuid
 from pathlib import Path
 
-from spooler import forks
 from spooler.clock import SystemClock
 from spooler.daemon.claims.records import Opened
 from spooler.daemon.device_rules import DeviceRules
-from spooler.daemon.room import STATE_MODE
 from spooler.daemon.schedule.windows import Window
 from spooler.devices import HandlerSpec, open_runner
-from spooler.durable import Disk, unavailable
-from spooler.errors import ConfigError, SignatureRefused, StateInUse
+from spooler.errors import ConfigError, SignatureRefused
 from spooler.model.claim import Owner
 from spooler.model.job import Queue, key_of
 from spooler.model.records import report_to_json
@@ -180,23 +176,3 @@ def device_rules(name: str, device: DeviceSettings, settings: Settings) -> Devic
         description=device.description,
         simulator=device.simulator,
     )
-
-
-def lock_state(folder: Path) -> int:
-    """Take the state folder for this process; ConfigError when another daemon has it."""
-    try:
-        Disk().make_folder(folder, mode=STATE_MODE)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"the state folder cannot be used ({unavailable(error, folder)}); set 'state'"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise StateInUse(
-            f"another spooler uses the state folder {folder}; give each daemon its own 'state'"
-        ) from None
-    forks.keep_to_ourselves(handle)
-    return handle

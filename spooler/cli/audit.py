@@ -27,7 +27,7 @@ def verify(*, config: options.Config = None, as_json: options.AsJson = False) ->
     if as_json:
         output.as_json(asdict(found))
     elif not found.lines:
-        output.note("there is no audit trail yet; a daemon begins one when it starts")
+        output.note("the audit trail is missing: no daemon has begun one here, or it was removed")
     else:
         for problem in found.problems:
             output.say(output.plain(problem))
@@ -38,5 +38,5 @@ def verify(*, config: options.Config = None, as_json: options.AsJson = False) ->
         )
         if found.first > 1:
             output.note(f"the trail begins with line {found.first}: older files are not there")
-    if found.problems:
+    if found.problems or not found.lines:
         raise typer.Exit(exits.Exit.NO)

@@ -21,6 +21,7 @@ from pydantic_core import to_json
 
 from spooler.daemon.claims.leases import Held
 from spooler.daemon.claims.records import Phase, Record
+from spooler.daemon.claims.recovery import retry_delay, verdict
 from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.feed import Feed
@@ -62,11 +63,13 @@ class GiveBack:
     """The job goes back to its queue, to be run later.
 
     `trouble` is what the storage could not do: it gets the job when it can, and the device is free
-    for other storages meanwhile.
+    for other storages meanwhile. The attempt counts where it does not say `refund`.
     """
 
     reason: str
     trouble: BackendUnavailable | None = None
+    refund: bool = True
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +151,8 @@ class Executor:
         match work.end:
             case Outcome():
                 self._see_through(work)
-            case GiveBack(reason, trouble):
-                self._give_back(work, reason, trouble)
+            case GiveBack():
+                self._give_back(work, work.end)
             case Lost(reason):
                 self._lose(work, reason)
         _clear(work.scratch)
@@ -218,11 +221,22 @@ class Executor:
         claim, allowed = work.held.claim, self._allowed(work)
         request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
-            work.end = self._runner.run(request, work.control)
+            outcome = self._runner.run(request, work.control)
+            work.end = self._cut_off(outcome, work) if outcome.died else outcome
         except PayloadInvalid as error:
             work.end = Outcome(State.ERROR, str(error))
         except RunStopped as stopped:
             work.end = self._stopped(StopReason(stopped.reason), work, allowed)
+
+    def _cut_off(self, outcome: Outcome, work: Work) -> End:
+        """What the device's policy says of a run whose process has died, as of one whose daemon."""
+        if work.rules.rerun is not Rerun.ALWAYS:
+            return outcome
+        claim = work.held.claim
+        final = verdict(claim, work.rules, outcome.reason)
+        if final is not None:
+            return final
+        return GiveBack(outcome.reason, refund=False, delay=retry_delay(claim.attempt))
 
     def _wanted(self, work: Work) -> float:
         """Seconds that device and job allow a run."""
@@ -371,11 +385,12 @@ class Executor:
 
     # --- back to the queue ------------------------------------------------------------------
 
-    def _give_back(self, work: Work, reason: str, trouble: BackendUnavailable | None) -> None:
-        feed, claim = work.feed, work.held.claim
+    def _give_back(self, work: Work, end: GiveBack) -> None:
+        feed, claim, trouble = work.feed, work.held.claim, end.trouble
+        reason, refund = end.reason, end.refund
         if trouble is None:
             try:
-                feed.returns.give_back(claim, reason, refund=True)
+                feed.returns.give_back(claim, reason, refund=refund, delay=end.delay)
             except LeaseLost as error:
                 self._tell(EventName.JOB_LOST, work, reason=str(error))
                 return
@@ -383,8 +398,10 @@ class Executor:
                 trouble = error
         if trouble is not None:
             feed.outage.noticed(trouble, claim.job.queue, device=work.rules.name)
-            feed.returns.give_back_later(claim, reason, trouble)
-        self._tell(EventName.JOB_RELEASED, work, reason=reason)
+            feed.returns.give_back_later(claim, reason, trouble, refund=refund)
+        self._tell(
+            EventName.JOB_RELEASED if refund else EventName.JOB_REQUEUED, work, reason=reason
+        )
 
     def _tell(self, event: EventName, work: Work, **fields: object) -> None:
         claim = work.held.claim

@@ -13,7 +13,7 @@ from spooler import forks
 from spooler.daemon.housekeeper import Housekeeper
 from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.worker import Worker
-from spooler.errors import ConfigError
+from spooler.errors import ConfigError, SpoolerError, StateInUse
 from spooler.observe.events import EventName, Observer
 from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
@@ -35,7 +35,8 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Watch:
     """What the main thread does while it waits: show life, and read the settings again.
 
-    `beat` is called every `every` seconds at least, `stopping` once when the end begins.
+    `beat` is called every `every` seconds at least, `stopping` once when the end begins. `look`
+    comes before `beat`, and raises where this daemon must not go on.
     """
 
     grace: Callable[[], float]
@@ -43,6 +44,7 @@ class Watch:
     beat: Callable[[], None] = lambda: None
     every: float | None = None
     stopping: Callable[[], object] = lambda: None
+    look: Callable[[], None] = lambda: None
 
 
 def _forget_signals() -> None:
@@ -172,9 +174,17 @@ class Supervisor:
             if self._reload_requests:
                 self._reload_requests = 0
                 self._watching.reload()
+            try:
+                self._watching.look()
+            except SpoolerError as error:
+                self._failure = error
+                logger.critical("%s", error)
+                return
             self._watching.beat()
 
     def _why(self) -> str:
+        if isinstance(self._failure, StateInUse):
+            return str(self._failure)
         if self._failure is not None:
             return f"a thread died: {self._failure}"
         if self._stop_requests:

@@ -27,13 +27,15 @@ class Outcome:
     """How a run ended: a final state, a reason for the submitter, a result when it is done.
 
     `again`: the storage's own rule for repeating failures may run the job once more. Without it
-    an error is final.
+    an error is final. `died`: the process that ran it was gone before it answered, so that the
+    device's policy says whether the job runs again.
     """
 
     state: State
     reason: str = ""
     result: Result | None = None
     again: bool = False
+    died: bool = False
 
 
 @dataclass(frozen=True, slots=True)

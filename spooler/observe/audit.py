@@ -51,6 +51,7 @@ _RECORDED = frozenset(
         EventName.DAEMON_STARTED,
         EventName.DAEMON_RELOADED,
         EventName.DAEMON_STOPPING,
+        EventName.STATE_REMOVED,
     }
 )
 _FIELDS = ("device", "job", "attempt", "reason", "digest", "version")
@@ -87,6 +88,7 @@ class AuditLog:
         self._count = 0
         self._unsigned = 0
         self._missed = 0
+        self._removed = False
         self._at = ""
 
     def __call__(self, seen: Observation) -> None:
@@ -101,6 +103,15 @@ class AuditLog:
                 # The end of the file is in doubt: it is looked at again before the next line.
                 self._miss(error)
                 self._let_go()
+
+    def restore(self) -> bool:
+        """Begin another file where ours was removed, with a line that says so; whether it was."""
+        with self._lock:
+            if self._file is None or self._file.there:
+                return False
+            self._removed = True
+            self._let_go()
+        return True
 
     def close(self) -> None:
         """Sign what there is, and let go; harmless to repeat."""
@@ -156,10 +167,12 @@ class AuditLog:
         Disk(sync=self._sync).make_folder(self._folder)
         files = audit_files(self._folder)
         file, torn = self._reopen(files) if files else (self._begin(1), b"")
-        if torn or self._missed:
-            known = {"torn": digest(torn)} if torn else {}
+        if torn or self._missed or self._removed:
+            known: dict[str, Any] = {"torn": digest(torn)} if torn else {}
+            if self._removed:
+                known["removed"] = self._count
             self._line(file, CONTINUED, {**known, "missed": self._missed})
-            self._missed = 0
+            self._missed, self._removed = 0, False
         return file
 
     def _reopen(self, files: list[Path]) -> tuple[GrowingFile, bytes]:

@@ -35,13 +35,14 @@ class EventName(StrEnum):
     JOB_FAILED = "job.failed"  # attempt, seconds, reason
     JOB_CANCELLED = "job.cancelled"  # attempt, reason
     JOB_RELEASED = "job.released"  # attempt, reason: given back unrun
-    JOB_REQUEUED = "job.requeued"  # attempt, reason: taken from a dead owner, will run again
+    JOB_REQUEUED = "job.requeued"  # attempt, reason: its run was cut off, will run again
     JOB_LOST = "job.lost"  # attempt, reason: somebody else has taken the lease over
 
     REPORT_DELIVERED = "report.delivered"  # storage, waiting, digest (SHA-256 of what is signed)
     REPORT_DELAYED = "report.delayed"  # storage, waiting, reason: this report waits alone
     REPORT_PARKED = "report.parked"  # storage, waiting, digest, reason: not delivered, kept
 
+    STATE_REMOVED = "state.removed"  # reason: what was in our state folder is gone, it is made anew
     DISK_FULL = "disk.full"  # error: this machine's disk takes no reports; no claims meanwhile
     DISK_RECOVERED = "disk.recovered"  # seconds: it takes them again
 

@@ -37,6 +37,7 @@ LEVELS: Final = MappingProxyType(
         EventName.STORAGE_UNAVAILABLE: logging.WARNING,
         EventName.QUEUE_UNAVAILABLE: logging.WARNING,
         EventName.DISK_FULL: logging.ERROR,
+        EventName.STATE_REMOVED: logging.ERROR,
         EventName.ANNOUNCEMENT_FAILED: logging.WARNING,
         EventName.PUSH_LOST: logging.WARNING,
         EventName.REPORT_DELAYED: logging.WARNING,

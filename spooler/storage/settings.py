@@ -51,6 +51,11 @@ class SqoolerLocalSettings(BaseModel):
         default=True,
         description="survive a power cut; without it only a killed process is survived",
     )
+    upload_pause: Duration = Field(
+        default=30.0,
+        ge=0.1,
+        description="seconds that an upload may pause; after them, an incomplete job fails",
+    )
 
 
 class SqoolerMongodbSettings(BaseModel):

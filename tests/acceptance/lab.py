@@ -59,7 +59,7 @@ class Process:
     """One `spooler run`."""
 
     def __init__(
-        self, lab: Lab, arguments: tuple[str, ...], config: Path, *, powerless: bool = False
+        self, lab: Lab, arguments: tuple[str, ...], config: Path, *, prefix: tuple[str, ...] = ()
     ) -> None:
         self.log = lab.folder / f"log-{uuid.uuid4().hex[:6]}.jsonl"
         environ = {
@@ -70,7 +70,7 @@ class Process:
         with self.log.open("wb") as stream, lab.stdout.open("ab") as shown:
             self.process = subprocess.Popen(
                 [
-                    *(_POWERLESS if powerless and os.geteuid() == 0 else ()),
+                    *prefix,
                     *(sys.executable, "-m", "spooler", "run", "--config", str(config)),
                     *arguments,
                 ],
@@ -143,7 +143,8 @@ class Lab:
         config.write_text(
             f'state = "{name}-state"\n'
             f"[daemon]\n{daemon or 'poll_interval = 0.2'}\n"
-            '[storage]\ntype = "sqooler-local"\npath = "storage"\nname = "lab"\n'
+            '[storage]\ntype = "sqooler-local"\npath = "storage"\n'
+            'upload_pause = "2s"\nname = "lab"\n'
             '[signing]\nkey = "key.jwk"\n'
             f'[devices.{device}]\nhandler = "{handler}"\noptions = {_inline(options)}\n{extra}\n',
             encoding="utf-8",
@@ -151,9 +152,17 @@ class Lab:
         return config
 
     def run(
-        self, config: Path, *arguments: str, ready: bool = True, powerless: bool = False
+        self,
+        config: Path,
+        *arguments: str,
+        ready: bool = True,
+        powerless: bool = False,
+        prefix: tuple[str, ...] = (),
     ) -> Process:
-        process = Process(self, arguments, config, powerless=powerless)
+        """Start a daemon; `prefix` is the command that starts it."""
+        if powerless and os.geteuid() == 0:
+            prefix = (*prefix, *_POWERLESS)
+        process = Process(self, arguments, config, prefix=prefix)
         self.processes.append(process)
         if ready:
             process.wait_for("daemon.started")

@@ -22,7 +22,7 @@ class MongoLab(Lab):
 
     def configure(self, *asked: Any, **more: Any) -> Path:
         config = super().configure(*asked, **more)
-        local = 'type = "sqooler-local"\npath = "storage"\n'
+        local = 'type = "sqooler-local"\npath = "storage"\nupload_pause = "2s"\n'
         text = config.read_text(encoding="utf-8")
         assert local in text
         place = f'type = "sqooler-mongodb"\n{self.place}\n'

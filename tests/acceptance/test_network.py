@@ -35,7 +35,7 @@ class FarLab(Lab):
 
     def configure(self, *asked: Any, **more: Any) -> Path:
         config = super().configure(*asked, **more)
-        local = 'type = "sqooler-local"\npath = "storage"\n'
+        local = 'type = "sqooler-local"\npath = "storage"\nupload_pause = "2s"\n'
         text = config.read_text(encoding="utf-8")
         assert local in text
         netloc = urlsplit(self.server.uri).netloc

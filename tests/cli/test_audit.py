@@ -4,7 +4,8 @@ import json
 
 
 def test_the_trail_of_a_job(lab, said):
-    assert "no audit trail yet" in said("audit", "verify").err
+    empty = said("audit", "verify")
+    assert (empty.code, "audit trail is missing" in empty.err) == (1, True)
     lab.drain()
     (lab.folder / "job.json").write_text("{}")
     job = said("submit", "echo", "job.json").out.strip()

@@ -1,7 +1,6 @@
 """Reports that the storage does not have, as a person finds them in the state folder."""
 
 import json
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spooler.app import parts
+from spooler.app.state_lock import StateLock
 from spooler.clock import SystemClock
 from spooler.daemon.claims.records import Phase, Record, Records
 from spooler.model.claim import Lease
@@ -52,12 +52,12 @@ def test_nothing_is_undelivered(lab, said):
 
 def test_what_waits_is_listed_while_a_daemon_runs(kept, said):
     settings, _, record = kept
-    lock = parts.lock_state(settings.state)
+    lock = StateLock(settings.state)
     try:
         (listed,) = json.loads(said("outbox", "list", "--json").out)
         refused = said("outbox", "retry")
     finally:
-        os.close(lock)
+        lock.close()
     assert listed["job"] == record.claim.job.id
     assert (listed["parked"], listed["state"], listed["reason"]) == (False, "done", "")
     assert refused.code == 75

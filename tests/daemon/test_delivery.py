@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spooler import durable
-from spooler.app.parts import lock_state
+from spooler.app.state_lock import StateLock
 from spooler.daemon.claims.records import Phase, Record, Records
 from spooler.errors import BackendUnavailable
 from spooler.model.claim import Claim
@@ -349,7 +349,7 @@ def test_what_waits_is_not_for_everybody(parts: Parts, tmp_path: Path) -> None:
     try:
         parts.records.keep(kept)
         parts.records.park(kept, "nobody takes it")
-        os.close(lock_state(tmp_path / "other"))
+        StateLock(tmp_path / "other").close()
         beside = parts.beside(state_name="third")
     finally:
         os.umask(before)

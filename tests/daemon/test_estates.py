@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -412,6 +413,39 @@ def test_a_place_without_fault_counts(parts: Parts, tmp_path: Path) -> None:
     assert parts.estates.standing(claim) is Standing.DEAD
 
 
+def namesake(root: Path, name: str, state: str = "state") -> Path:
+    """The estate of a daemon whose whole folder lies beside ours."""
+    return make_estate(root.parent / f"{root.name}-beside" / state, name)
+
+
+def test_a_state_called_like_ours_in_the_next_folder_counts(parts: Parts, tmp_path: Path) -> None:
+    """`a/spooler-state` and `b/spooler-state`: each daemon has its settings in a folder."""
+    stranger = other_owner()
+    place = namesake(tmp_path, stranger.process)
+    parts.submit()
+    claim = parts.claim(replace(stranger, estate=str(place)))
+    assert parts.estates.standing(claim) is Standing.DEAD
+
+
+@pytest.mark.parametrize("wrong", ["another name", "a link", "another user"])
+def test_a_state_in_the_next_folder_that_is_not_ours_does_not(
+    parts: Parts, tmp_path: Path, wrong: str
+) -> None:
+    stranger = other_owner()
+    place = namesake(tmp_path, stranger.process, "away" if wrong == "another name" else "state")
+    folder = place.parent.parent.parent
+    if wrong == "a link":
+        target = folder.rename(tmp_path / "target")
+        folder.symlink_to(target, target_is_directory=True)
+    elif wrong == "another user":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a folder away")
+        os.chown(folder, 4711, 4711)
+    parts.submit()
+    claim = parts.claim(replace(stranger, estate=str(place)))
+    assert parts.estates.standing(claim) is Standing.LEASED
+
+
 def unsigned(parts: Parts) -> None:
     parts.sign = report_signer(None)
 
@@ -459,3 +493,19 @@ def test_a_report_that_none_of_our_keys_has_signed_is_not_delivered(
 
 def claims(parts: Parts) -> list[Claim]:
     return [each.claim for each in parts.storage.entries.values() if each.claim is not None]
+
+
+def test_an_estate_that_somebody_removes_is_made_anew_with_all_that_is_known(parts: Parts) -> None:
+    """Nobody can prove our death meanwhile, and no report is lost with the files."""
+    job = parts.submit()
+    parts.backend.away = True
+    parts.finish(parts.hold().claim, {"value": 7})
+    assert not parts.estates.restore()
+    shutil.rmtree(parts.state)
+    assert parts.estates.restore()
+    assert not parts.estates.restore()
+    parts.desk.die()
+    parts.backend.away = False
+    later = parts.later_of_the_dead()
+    later.recovery.run(later.desk.served)
+    assert later.state_of(job) is State.DONE

@@ -91,6 +91,56 @@ def test_a_stopped_run_of_a_device_that_repeats_goes_back(parts: Parts) -> None:
     assert parts.claim().attempt == 1, "the attempt is refunded"
 
 
+def _dies(*_: object) -> Outcome:
+    return Outcome(State.ERROR, "the handler process ended with SIGKILL", died=True)
+
+
+def test_a_worker_that_is_killed_is_covered_by_the_policy(parts: Parts) -> None:
+    """Within `max_attempts`, and with what became of each attempt in the reason."""
+    parts.runner.act = _dies
+    parts.rules = replace(parts.rules, rerun=Rerun.ALWAYS, max_attempts=3)
+    job_id = parts.submit()
+    for _ in range(2):
+        parts.execute()
+        assert parts.state_of(job_id) is State.QUEUED
+        assert parts.backend.claim(QUEUE, new_lease()) is None, "not made in a row"
+        parts.clock.advance(3600)
+    parts.execute()
+    status = parts.submitter.status(DEVICE, job_id)
+    assert status.state is State.ERROR
+    assert "given up after 3 attempts" in status.reason
+    for attempt in (1, 2, 3):
+        assert f"attempt {attempt}: the handler process ended with SIGKILL" in status.reason
+    assert parts.events().count(EventName.JOB_REQUEUED) == 2
+    assert parts.leases.tokens() == set()
+
+
+@pytest.mark.parametrize("rerun", [Rerun.NEVER, Rerun.IF_NOT_STARTED])
+def test_a_worker_that_is_killed_costs_the_job_where_nothing_is_repeated(
+    parts: Parts, rerun: Rerun
+) -> None:
+    parts.runner.act = _dies
+    parts.rules = replace(parts.rules, rerun=rerun)
+    job_id = parts.submit()
+    parts.execute()
+    status = parts.submitter.status(DEVICE, job_id)
+    assert (status.state, len(parts.runner.requests)) == (State.ERROR, 1)
+    assert "SIGKILL" in status.reason
+
+
+def test_a_killed_worker_counts_as_an_attempt_though_the_storage_is_away(parts: Parts) -> None:
+    parts.runner.act = _dies
+    parts.rules = replace(parts.rules, rerun=Rerun.ALWAYS)
+    parts.submit()
+    parts.backend.refused = {"release"}
+    parts.execute()
+    parts.backend.refused = set()
+    parts.clock.advance(60)
+    parts.desk.housekeeper.round()
+    parts.clock.advance(60)
+    assert parts.claim().attempt == 2
+
+
 def test_a_device_that_cannot_be_used_gives_the_job_back_and_rests(parts: Parts) -> None:
     def act(*_: object) -> Outcome:
         raise DeviceUnusable("the laser is locked")

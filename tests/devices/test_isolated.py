@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spooler.devices.runners.lock import device_lock
 from spooler.devices.runners.process import ProcessRunner
 from spooler.errors import ConfigError, DeviceUnusable, RunStopped
 from spooler.model.result import Outcome
@@ -46,7 +47,7 @@ def test_the_death_of_the_process_fails_the_job_and_the_next_one_runs(
     diary = tmp_path / "diary"
     it = bench(options={"diary": str(diary)})
     pid = pid_of(it)
-    assert it.do(what) == Outcome(State.ERROR, reason)
+    assert it.do(what) == Outcome(State.ERROR, reason, died=True)
     assert wait_gone(pid)
     answer = it.do("answer").result
     assert answer is not None
@@ -60,6 +61,23 @@ def test_a_process_that_died_between_runs_costs_no_job(bench: MakeBench) -> None
     os.kill(pid, signal.SIGKILL)
     assert wait_gone(pid)
     assert it.do("nothing").state is State.DONE
+
+
+def test_a_lock_that_somebody_removes_is_taken_anew_before_the_next_run(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    """Else the handler of another daemon could be opened beside ours."""
+    lock = tmp_path / "state" / "bench.lock"
+    it = bench(lock=str(lock))
+    pid = pid_of(it)
+    assert it.do("nothing").state is State.DONE
+    assert pid_of(it) == pid
+    lock.unlink()
+    lock.touch()
+    assert it.do("nothing").state is State.DONE
+    assert pid_of(it) != pid
+    with pytest.raises(DeviceUnusable), device_lock(str(lock), "bench", 0.0):
+        raise AssertionError("somebody else has the device")
 
 
 @pytest.mark.parametrize("what", ["stubborn", "deaf", "holds_gil"])

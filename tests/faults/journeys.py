@@ -16,9 +16,10 @@ class Journey:
     the job was "claimed", "started", its report "kept", its end "acked" or "committed"
     (`World.marks`). `late`: that daemon's job was ended by another one meanwhile, which could not
     see its disk. `heir`: the one that goes on, and is going to die, has another state folder beside
-    it. `second`: another daemon serves the same queue, and is alive while the first one dies:
-    "near", where it sees the first one's disk, or "far". `fresh`: the storage and the state are
-    new, so that every folder has to be made first, and the points of its opening are tried too.
+    it. `pictured`: a power cut has left the waiting job shown as running. `second`: another
+    daemon serves the same queue, and is alive while the first one dies: "near", where it sees the
+    first one's disk, or "far". `fresh`: the storage and the state are new, so that every folder
+    has to be made first, and the points of its opening are tried too.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Journey:
     after: str = ""
     late: bool = False
     heir: bool = False
+    pictured: bool = False
     second: str = ""
     fresh: bool = False
 
@@ -60,6 +62,7 @@ _EVERYWHERE = (
     Journey("heir of a report", rerun="always", after="kept", heir=True),
     Journey("heir of a delivered report", rerun="always", after="acked", heir=True),
     Journey("heir of a started job", after="started", heir=True),
+    Journey("shown as running", pictured=True),
     Journey("two near, if-not-started", second="near", fresh=True),
     Journey("two near, always", rerun="always", second="near"),
     Journey("two far, never", rerun="never", second="far"),
@@ -74,4 +77,5 @@ JOURNEYS = tuple(
     if storage.survives
     for each in _EVERYWHERE
     if each.after != "committed" or "committed" in storage.marks
+    if not each.pictured or storage.picture is not None
 )

@@ -6,10 +6,12 @@ The same for every storage, and for several at once: see storages.py.
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import shutil
 import sys
 import tempfile
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -52,6 +54,10 @@ FAULT = st.none() | st.builds(
 )
 #: What happens in the world while a handler runs.
 MEANWHILE = ("expire", "cancel", "outage", "steal", "stall", "show", "delete")
+#: Seconds after which the renewal of some leases is taken for stuck.
+_A_BEAT = 20.0
+#: A step that changes the name of a claim.
+RENAMING = re.compile(r"^rename .*/claims/")
 #: More rounds than any job here can need to come to its end.
 ROUNDS = 60
 
@@ -330,6 +336,14 @@ class Machine(RuleBasedStateMachine):
             site.storage.delete(site.folder, job[1])
             self.gone.add(job)
 
+    @rule(number=st.integers(0, 3))
+    def picture(self, number: int) -> None:
+        """A power cut leaves a waiting job shown as running."""
+        for name, job in self._some(number):
+            site = self.sites[name]
+            if site.storage.picture is not None:
+                site.storage.picture(site.folder, job)
+
     @rule(number=st.integers(0, 3), how=st.sampled_from(("now", "for good", "")))
     def refuse(self, number: int, how: str) -> None:
         """From now on the storage does not take the report on a job, or does again."""
@@ -390,6 +404,66 @@ class Machine(RuleBasedStateMachine):
     def goes_on(self, number: int) -> None:
         """What stood still between two steps goes on with the next one."""
         self.go_on(self.nodes[number % len(self.nodes)])
+
+    @rule(number=WHICH, other=WHICH, after=st.integers(0, 199), slow=st.booleans())
+    def turn_at_a_moment(self, number: int, other: int, after: int, slow: bool) -> None:
+        """A run stands somewhere, or only its disk is slow, for longer than a lease lasts."""
+        if len(self.jobs) < 8:
+            self.submit()
+        node = self._awake(number)
+        node.during = node.housekeep
+        self.do(node, node.turn, self._fault(Fault("stand", after)))
+        if node.standing is None:
+            return
+        if slow:
+            self.slow_disk(number, other)
+        else:
+            for _ in range(2):
+                self.clock.advance(TTL + 1)
+                thief = self._beside(node, other)
+                if thief is not None:
+                    self.do(thief, thief.housekeep)
+        self.ends_are_final_and_true()
+        self.go_on(node)
+
+    @rule(number=WHICH, other=WHICH)
+    def slow_disk(self, number: int, other: int) -> None:
+        """What stands still does so in one thread alone: the other one renews the leases.
+
+        But for the step that gives the claim another name: a renewal has to wait for that.
+        """
+        node = self.nodes[number % len(self.nodes)]
+        thief = self._beside(node, other)
+        if node.standing is None or thief is None or self._is_away(node):
+            return
+        if RENAMING.search(node.standing.at):
+            return
+        mine = {held.claim.token for each in node.feeds.values() for held in each.feed.leases.all()}
+        before = {job: claim for job, claim in self.holder.items() if claim.token in mine}
+        for _ in range(4):
+            self.clock.advance(TTL / 2)
+            self._beat(node)
+            self.do(thief, thief.housekeep)
+            for job, claim in before.items():
+                held = self.holder.get(job, claim)
+                assert held.token == claim.token, "taken over from a process that is at work"
+
+    def _beside(self, node: Node, other: int) -> Node | None:
+        """Another node that is free to do something."""
+        free = [each for each in self.nodes if each is not node and each.standing is None]
+        return free[other % len(free)] if free else None
+
+    @staticmethod
+    def _is_away(node: Node) -> bool:
+        return any(view.away for view in node.views.values())
+
+    @staticmethod
+    def _beat(node: Node) -> None:
+        """Have the thread that renews leases do so."""
+        thread = threading.Thread(target=node.renew, daemon=True)
+        thread.start()
+        thread.join(_A_BEAT)
+        assert not thread.is_alive(), "the heartbeat waits for what is slow"
 
     @rule(number=WHICH, lost=st.booleans())
     def crash(self, number: int, lost: bool) -> None:

@@ -77,8 +77,9 @@ class Action:
         self.steps = 0
         #: Whether a step was refused, or its answer lost.
         self.spoiled = False
-        #: How often it has stood still.
+        #: How often it has stood still, and at which change of a file, if it was one.
         self.stood = 0
+        self.at = ""
 
     @property
     def came(self) -> bool:
@@ -156,6 +157,8 @@ class Chaos:
     def at_point(self, point: Point, tear: Callable[[], Any]) -> None:
         """A step of a file; what a torn write leaves is tried by the kill points."""
         del tear
+        if self.action is not None:
+            self.action.at = point.label
         if point.when in {BEFORE, AFTER}:
             self.step(point.when, lambda: OSError(errno.EIO, "a broken disk", point.label))
 
@@ -190,11 +193,13 @@ class View:
             return None  # its waker would be a thread that nobody holds
         if self.away and verb != "close":
             raise BackendUnavailable("the storage is away; try again later")
+        action = self._chaos.action
+        if action is not None:
+            action.at = ""
         self._step(BEFORE)
         if verb == "ack":
             self.refuse(self.name, *args)
             self._clock.advance(0.01 if self.slow else 0.0)
-        action = self._chaos.action
         stood = action.stood if action is not None else 0
         try:
             answer = ask()
@@ -204,6 +209,8 @@ class View:
         except BaseException:
             self._wrote(self, f"{verb} in doubt", args, None)
             raise
+        if action is not None:
+            action.at = ""
         still = action is not None and action.stood > stood
         self._wrote(self, f"{verb} in doubt" if still else verb, args, answer)
         self._step(AFTER)

@@ -163,6 +163,8 @@ def prepare(world: World, journey: Journey) -> None:
     world.submit()
     if journey.withdrawn:
         world.cancel(world.job)
+    if journey.pictured and world.storage.picture is not None:
+        world.storage.picture(world.site, world.job)
     if not journey.after:
         return
     pattern = re.compile(world.marks[journey.after])

@@ -8,11 +8,12 @@ have no purpose once all jobs have ended, and finer steps than files and verbs.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class Storage:
     survives: bool = True
     #: Deletes a job as its owner can, whatever it is at.
     delete: Callable[[Path, str], None] | None = None
+    #: Shows a waiting job as running, as a power cut or an operator's copy leaves it.
+    picture: Callable[[Path, str], None] | None = None
     #: What a reader would stumble over; the last says whether the job has to have ended.
     look: Callable[[Path, str, bool], list[str]] = _nothing
     #: What has no purpose once all jobs have ended and no daemon runs.
@@ -124,6 +127,13 @@ def _unlink(folder: Path, job: str) -> None:
     (queued if queued.exists() else next(claims)).unlink()
 
 
+def _picture(folder: Path, job: str) -> None:
+    base = folder / "storage" / "jobs"
+    (base / "running").mkdir(exist_ok=True)
+    with suppress(FileNotFoundError, FileExistsError):  # it is not waiting, or shown already
+        os.link(base / "queued" / DEVICE / f"{job}.json", base / "running" / f"{job}.json")
+
+
 def client_of(folder: Path) -> Any:
     """The public sqooler package's client on a folder."""
     with warnings.catch_warnings():
@@ -180,6 +190,7 @@ FOLDER = Storage(
     "folder",
     _folder,
     delete=_unlink,
+    picture=_picture,
     look=_look_at_folder,
     left=_left_in_folder,
     #: Decided, and not published.

@@ -91,6 +91,11 @@ def end_is_final(world: World, _: Rules) -> bool:
     return not any(job.overwritten for job in world.jobs)
 
 
+def live_keeps_its_job(world: World, _: Rules) -> bool:
+    """Nobody takes over what a process that is alive, and does not stand still, is at work on."""
+    return not any(job.robbed for job in world.jobs)
+
+
 INVARIANTS: dict[str, Invariant] = {
     "EndsOnce": ends_once,
     "RunsByPolicy": runs_by_policy,
@@ -101,4 +106,5 @@ INVARIANTS: dict[str, Invariant] = {
     "ParkedIsLate": parked_is_late,
     "LegacyIsBrought": legacy_is_brought,
     "EndIsFinal": end_is_final,
+    "LiveKeepsItsJob": live_keeps_its_job,
 }

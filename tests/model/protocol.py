@@ -2,7 +2,9 @@
 
 Two daemons, two jobs, two attempts. A daemon may die, a lease may run out, an answer may be lost
 and the storage may be away between any two steps. docs/decisions/0009 explains the states, the
-actions and the invariants; `Rules` takes one of the safeguards out.
+actions and the invariants; `Rules` takes one of the safeguards out. With `Rules.moments` a process
+may stand still and go on, a disk may be slow, what a dead process has left lies open for a while,
+and a word of progress is written some time after the look whether it may be.
 """
 
 from __future__ import annotations
@@ -36,6 +38,12 @@ class Rules(NamedTuple):
     show_fenced: bool = True
     #: The storage remembers which token has ended a job, so that an ack may be repeated.
     repeatable: bool = True
+    #: A claim is renewed while its report is being brought.
+    renewed: bool = True
+    #: What is only shown of a claim, `jobs/running`, decides nothing.
+    pictures_ignored: bool = True
+    #: Leases run out of those alone who do not renew them, and time passes within steps.
+    moments: bool = False
 
 
 class Job(NamedTuple):
@@ -53,6 +61,10 @@ class Job(NamedTuple):
     passed_over: bool = False
     #: A word of progress stands where its end stood.
     overwritten: bool = False
+    #: It was taken over from a process that was alive and at work on it.
+    robbed: bool = False
+    #: It is shown as running, by a link that a power cut has brought back.
+    pictured: bool = False
 
 
 class Report(NamedTuple):
@@ -80,6 +92,12 @@ class Daemon(NamedTuple):
     #: The records of its dead predecessors: whoever sees them may lock the estate.
     legacy: tuple[Report, ...] = ()
     parked: tuple[Report, ...] = ()
+    #: The process stands still: it takes no step and renews nothing until it goes on.
+    still: bool = False
+    #: It is in the middle of bringing its oldest report: the disk is slow.
+    busy: bool = False
+    #: The job and the token of a word of progress that it is about to write.
+    word: tuple[int, int] = (-1, 0)
 
 
 class World(NamedTuple):
@@ -112,7 +130,7 @@ def tokens(world: World) -> Iterator[int]:
     for job in world.jobs:
         yield from (job.token, job.ended_by, *job.runs)
     for each in world.daemons:
-        yield from (each.token, each.taken[1])
+        yield from (each.token, each.taken[1], each.word[1])
         yield from (report.token for report in (*each.outbox, *each.legacy, *each.parked))
 
 
@@ -145,7 +163,10 @@ def canonical(world: World, *, symmetric: bool = False) -> World:
                 d[1],
                 names[d[2]],
                 (d[3][0], names[d[3][1]]),
-                *(tuple(Report(r[0], names[r[1]], r[2]) for r in some) for some in d[4:]),
+                *(tuple(Report(r[0], names[r[1]], r[2]) for r in some) for some in d[4:7]),
+                d.still,
+                d.busy,
+                (d.word[0], names[d.word[1]]),
             )
             for d in world.daemons
         ),
@@ -166,7 +187,8 @@ def _look(job: Job) -> tuple[object, ...]:
 
 
 def _face(me: Daemon) -> tuple[object, ...]:
-    return (me[0], me[1], me[3][0], *([(r[0], r[2]) for r in some] for some in me[4:]))
+    written = ([(r[0], r[2]) for r in some] for some in me[4:7])
+    return (me[0], me[1], me[3][0], *written, me.still, me.busy, me.word[0])
 
 
 def _swapped(me: Daemon) -> Daemon:
@@ -180,7 +202,10 @@ def _swapped(me: Daemon) -> Daemon:
         other(me[1]),
         me[2],
         (other(me[3][0]), me[3][1]),
-        *(tuple(Report(other(r[0]), r[1], r[2]) for r in some) for some in me[4:]),
+        *(tuple(Report(other(r[0]), r[1], r[2]) for r in some) for some in me[4:7]),
+        me.still,
+        me.busy,
+        (other(me.word[0]), me.word[1]),
     )
 
 
@@ -208,7 +233,7 @@ def acked(world: World, report: Report, rules: Rules) -> World | None:
 # --- the actions of a daemon -------------------------------------------------------------------
 
 
-def claims(world: World, d: int) -> Iterator[Move]:
+def claims(world: World, d: int, rules: Rules) -> Iterator[Move]:
     """Take a waiting job, any of them, under a fresh token; a repeat finds what it has taken."""
     me = world.daemons[d]
     if me.step == "asks":
@@ -221,9 +246,10 @@ def claims(world: World, d: int) -> Iterator[Move]:
     if me.step != "idle":
         return
     for j, job in enumerate(world.jobs):
-        if job.state == "queued":
+        if job.state == "queued" and (rules.pictures_ignored or not job.pictured):
             token = fresh(world)
-            after = with_job(world, j, job._replace(state="running", token=token))
+            claim = job._replace(state="running", token=token, pictured=False)
+            after = with_job(world, j, claim)
             claimed = me._replace(step="claimed", job=j, token=token)
             yield f"{d} claims {j}", with_daemon(after, d, claimed)
             asks = me._replace(step="asks", token=token)
@@ -262,6 +288,11 @@ def delivers(world: World, d: int, rules: Rules) -> Iterator[Move]:
     me = world.daemons[d]
     if not me.outbox:
         return
+    if rules.moments and not me.busy:
+        slow = me._replace(busy=True)
+        yield f"{d} begins to bring a report on a slow disk", with_daemon(world, d, slow)
+        return
+    me = me._replace(busy=False)
     report, rest = me.outbox[0], me.outbox[1:]
     after = acked(world, report, rules)
     if after is None:
@@ -271,7 +302,7 @@ def delivers(world: World, d: int, rules: Rules) -> Iterator[Move]:
         return
     told = f"{d} brings the {report.kind} of {report.job}"
     yield told, with_daemon(after, d, me._replace(outbox=rest))
-    yield f"{told}, and the answer is lost", after
+    yield f"{told}, and the answer is lost", with_daemon(after, d, me)
 
 
 def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
@@ -282,7 +313,8 @@ def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
     dead predecessors have left is taken up before anything.
     """
     me = world.daemons[d]
-    if any(report.kind == ERROR for report in me.outbox):
+    ends = [r for each in world.daemons for r in (*each.outbox, *each.legacy) if r.kind == ERROR]
+    if any(report in me.outbox for report in ends) or (rules.moments and ends):
         return
     j, token = me.taken
     if j >= 0:
@@ -294,11 +326,33 @@ def recovers(world: World, d: int, rules: Rules) -> Iterator[Move]:
             lies = any(
                 r.token == job.token for at in seen(d, rules) for r in world.daemons[at].legacy
             )
+            if rules.moments and (not runs_out(world, number, rules) or (lies and rules.inherited)):
+                continue
             token = fresh(world)
-            over = job._replace(token=token, passed_over=job.passed_over or lies)
+            robbed = rules.moments and any(not each.still for each in workers(world, number))
+            over = job._replace(
+                token=token,
+                passed_over=job.passed_over or lies,
+                robbed=job.robbed or robbed,
+            )
             after = with_job(world, number, over)
             mine = me._replace(taken=(number, token))
             yield f"the lease of {number} runs out, {d} takes it over", with_daemon(after, d, mine)
+
+
+def workers(world: World, number: int) -> list[Daemon]:
+    """The processes that are at work on a job, or have its report."""
+    mine = (number, world.jobs[number].token)
+    return [
+        each
+        for each in world.daemons
+        if mine in {(each.job, each.token), *((r.job, r.token) for r in each.outbox)}
+    ]
+
+
+def runs_out(world: World, number: int, rules: Rules) -> bool:
+    """Whether the lease of a job is renewed by nobody."""
+    return all(each.still or (each.busy and not rules.renewed) for each in workers(world, number))
 
 
 def seen(d: int, rules: Rules) -> tuple[int, ...]:
@@ -312,14 +366,6 @@ def restarts(world: World, d: int) -> Iterator[Move]:
     if me.legacy:
         mine = me._replace(outbox=(*me.outbox, *me.legacy), legacy=())
         yield f"{d} takes up its outbox", with_daemon(world, d, mine)
-
-
-def shows(world: World, rules: Rules) -> Iterator[Move]:
-    """A word of progress comes late, from a process that has stood still since it was sent."""
-    for number, job in enumerate(world.jobs):
-        if job.runs and job.ends and not rules.show_fenced:
-            after = with_job(world, number, job._replace(overwritten=True))
-            yield f"a word of progress on {number} comes late", after
 
 
 def settles(world: World, d: int, rules: Rules) -> Iterator[Move]:
@@ -351,7 +397,7 @@ def dies(world: World, d: int, rules: Rules) -> Iterator[Move]:
         job = world.jobs[me.job]
         cut = tuple(CUT if run == me.token else run for run in job.runs)
         world = with_job(world, me.job, job._replace(runs=cut))
-    if not rules.inherited:
+    if not rules.inherited or rules.moments:
         left = Daemon(legacy=(*me.legacy, *me.outbox), parked=me.parked)
         if left != me:
             yield f"{d} dies", with_daemon(world, d, left)
@@ -373,11 +419,55 @@ def idle(me: Daemon) -> Daemon:
 
 def moves(world: World, rules: Rules) -> Iterator[Move]:
     """Everything that can happen next."""
+    if rules.moments:
+        yield from moments(world, rules)
     for d in DAEMONS:
-        yield from claims(world, d)
+        if world.daemons[d].still:
+            yield from dies(world, d, rules)
+            continue
+        yield from claims(world, d, rules)
         yield from works(world, d, rules)
         yield from delivers(world, d, rules)
         yield from restarts(world, d)
         yield from recovers(world, d, rules)
         yield from dies(world, d, rules)
-    yield from shows(world, rules)
+
+
+def moments(world: World, rules: Rules) -> Iterator[Move]:
+    """What takes a certain moment: a process that stands still, a late write, an old picture."""
+    for d, me in enumerate(world.daemons):
+        if me.still:
+            yield f"{d} goes on", with_daemon(world, d, me._replace(still=False))
+            continue
+        if me != Daemon(parked=me.parked):
+            yield f"{d} stands still", with_daemon(world, d, me._replace(still=True))
+        yield from shows(world, d, rules)
+        for at in seen(d, rules):
+            if at != d and rules.inherited and (left := world.daemons[at].legacy):
+                after = with_daemon(world, at, world.daemons[at]._replace(legacy=()))
+                mine = me._replace(outbox=(*me.outbox, *left))
+                yield f"{d} adopts the outbox of a dead process", with_daemon(after, d, mine)
+    for number, job in enumerate(world.jobs):
+        if job.state == "queued" and not job.pictured:
+            after = with_job(world, number, job._replace(pictured=True))
+            yield f"a power cut leaves {number} shown as running", after
+
+
+def shows(world: World, d: int, rules: Rules) -> Iterator[Move]:
+    """Look whether a word of progress may be shown, and write it at any time after that."""
+    me = world.daemons[d]
+    number, _ = me.word
+    if number < 0:
+        if me.step == "started" and holds(world, me.job, me.token, rules):
+            looked = me._replace(word=(me.job, me.token))
+            yield (
+                f"{d} looks whether it may show how far {me.job} is",
+                with_daemon(world, d, looked),
+            )
+        return
+    job = world.jobs[number]
+    # Fenced, the write goes where the status stood that was looked at, or demands that it stands.
+    late = job.ends > 0 and not rules.show_fenced
+    after = with_job(world, number, job._replace(overwritten=job.overwritten or late))
+    written = with_daemon(after, d, me._replace(word=(-1, 0)))
+    yield f"{d} writes its word of progress on {number}", written

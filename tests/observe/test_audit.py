@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,3 +282,21 @@ def test_killed_again_and_again(trail: Trail) -> None:
     found = trail.verify()
     assert found.problems == []
     assert found.lines > 250
+
+
+def test_a_trail_that_is_removed_while_it_is_written_begins_anew_and_is_not_whole(
+    tmp_path: Path,
+) -> None:
+    trail = Trail(tmp_path)
+    assert not trail.log.restore(), "nothing was written yet"
+    trail.write(2)
+    assert not trail.log.restore()
+    shutil.rmtree(trail.folder)
+    assert trail.log.restore()
+    trail.write(1)
+    assert not trail.log.restore()
+    trail.log.close()
+    found = trail.verify()
+    assert [json.loads(line)["n"] for line in trail.lines()] == [3, 4, 5]
+    (problem,) = found.problems
+    assert "2 lines before it were removed" in problem

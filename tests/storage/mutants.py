@@ -100,7 +100,7 @@ def says_no_digest(real: Any, base: Path) -> Any:
 @fault(FolderClaims, "runs_elsewhere", "test_a_stale_link_keeps_no_job_from_running")
 def a_running_link_decides(_: Any, base: Path) -> Any:
     """Takes the picture of the running jobs for the state."""
-    return lambda self, job_id: running_link(base, job_id).exists()
+    return lambda self, job_id, queue: running_link(base, job_id).exists()
 
 
 # --- the lease -------------------------------------------------------------------------------

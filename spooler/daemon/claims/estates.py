@@ -5,8 +5,8 @@ mount under the same path: then nothing is known, and the lease decides. Where t
 had, the process is dead, and its legacy is cared for first: a report of that claim is delivered
 in place; without one the claim is nobody's, now.
 
-A path in a claim is foreign bytes. It counts only below the folders that are given as roots, where
-each step is a real folder of our own user.
+A path in a claim is foreign bytes. It counts only below the folders that are given as roots, or
+where a daemon beside ours has its state; each step there is a real folder of our own user.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from spooler.durable import unavailable
 from spooler.model.claim import Claim, Owner
 from spooler.model.storage import Standing
 
+#: Who may own the folder in which another daemon has its state.
+_ROOT = 0
+
 
 class Estates:
     """The estates of dead processes that are cared for here, as far as one storage goes."""
@@ -33,7 +36,10 @@ class Estates:
         opened: Opened,
         unreadable: Callable[[Path, str], None],
     ) -> None:
-        """`roots` hold the state folders whose daemons may be cared for."""
+        """`roots` hold the state folders whose daemons may be cared for.
+
+        So do the folders beside our own one, where a state folder there is called like ours.
+        """
         self._mine = mine
         self._records = mine.folder.parent.parent
         self._roots = roots
@@ -85,6 +91,13 @@ class Estates:
                 continue
             if self._adopted(process, make=True) is None:
                 self._tell_of_another_users(process)
+
+    def restore(self) -> bool:
+        """Write anew what was removed from our disk; whether anything was.
+
+        Raises BackendUnavailable.
+        """
+        return any([each.restore() for each in self])
 
     def let_go(self) -> None:
         """Close the estates in which nothing is left to be done."""
@@ -156,17 +169,20 @@ class Estates:
         estate = Path(text)
         if estate.name != owner.process or estate.parent.name != self._records.name:
             return None
-        root = estate.parent.parent.parent
-        if root not in self._roots:
-            return None
-        steps = (estate.parent.parent, estate.parent, estate)
-        return estate if all(map(_is_ours, steps)) else None
+        state, own = estate.parent.parent, self._records.parent
+        if state.parent not in self._roots:
+            # Else each daemon has a folder of its own: `a/state` and `b/state` are siblings too.
+            if (state.name, state.parent.parent) != (own.name, own.parent.parent):
+                return None
+            if not _is_ours(state.parent, _ROOT):
+                return None
+        return estate if all(map(_is_ours, (state, estate.parent, estate))) else None
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether this is a folder of our own user, and no link to one."""
+def _is_ours(folder: Path, *others: int) -> bool:
+    """Whether this is a folder of our own user, or one of the others, and no link to one."""
     try:
         found = os.lstat(folder)
     except (OSError, ValueError):
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in {os.geteuid(), *others}

@@ -189,6 +189,21 @@ class Records:
                 str(unavailable(error, error.filename or self.folder))
             ) from error
 
+    def restore(self) -> bool:
+        """Make anew what somebody has removed of the folder; whether there was anything to do.
+
+        Raises BackendUnavailable.
+        """
+        if self._lock is None or self._is_locked(self._lock):
+            return False
+        self.abandon()
+        self.open()
+        with self._guard:
+            records = list(self._records.values())
+        for record in records:
+            self.keep(record)
+        return True
+
     def lock(self, *, make: bool = False) -> bool:
         """Whether the folder is ours now: its process is dead, or we are that process.
 
@@ -214,7 +229,13 @@ class Records:
     def _locked(self, handle: int) -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it before may have removed the folder: then this is a lock on nothing.
+        except OSError:
+            return False
+        # Whoever had it before may have removed the folder: then this is a lock on nothing.
+        return self._is_locked(handle)
+
+    def _is_locked(self, handle: int) -> bool:
+        try:
             return os.path.samestat(os.fstat(handle), (self.folder / _LOCK).stat())
         except OSError:
             return False

@@ -200,8 +200,12 @@ class Recovery:
         )
 
 
-def verdict(claim: Claim, rules: DeviceRules) -> Outcome | None:
-    """What becomes of a job whose daemon died: an end to report, or None: it may run again."""
+def verdict(claim: Claim, rules: DeviceRules, how: str = "") -> Outcome | None:
+    """What becomes of a job whose attempt was cut off: an end to report, or None: it runs again.
+
+    `how` says what has cut it off, where that was not the death of its daemon.
+    """
+    how = how or _how_it_ended(claim)
     if claim.cancelled:
         return Outcome(State.CANCELLED, "withdrawn by its submitter")
     repeats = rules.rerun is Rerun.ALWAYS or (
@@ -210,13 +214,12 @@ def verdict(claim: Claim, rules: DeviceRules) -> Outcome | None:
     if not repeats:
         return Outcome(
             State.ERROR,
-            f"{_how_it_ended(claim)}, and this device does not re-run such jobs. "
-            "Submit the job again.",
+            f"{how}, and this device does not re-run such jobs. Submit the job again.",
         )
     limit = claim.job.limits.attempts
     if claim.attempt >= rules.max_attempts or (limit is not None and claim.runs >= limit):
         past = [f"attempt {each.number}: {each.ended}" for each in claim.history]
-        past.append(f"attempt {claim.attempt}: {_how_it_ended(claim)}")
+        past.append(f"attempt {claim.attempt}: {how}")
         return Outcome(State.ERROR, f"given up after {claim.attempt} attempts ({'; '.join(past)})")
     return None
 

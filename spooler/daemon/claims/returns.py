@@ -58,13 +58,15 @@ class Returns:
         else:
             self._hold(claim, reason, refund=refund, wait=delay)
 
-    def give_back_later(self, claim: Claim, reason: str, trouble: BackendUnavailable) -> None:
+    def give_back_later(
+        self, claim: Claim, reason: str, trouble: BackendUnavailable, *, refund: bool = True
+    ) -> None:
         """Have the feed's thread give an attempt back, as soon as its storage can take the job.
 
         `trouble` is what the storage could not do. The claim is held meanwhile.
         """
         at_once = 0.0 if trouble.scope is Scope.STORAGE else _AGAIN  # it cannot before it is back
-        self._hold(claim, reason, refund=True, wait=trouble.retry_after or at_once)
+        self._hold(claim, reason, refund=refund, wait=trouble.retry_after or at_once)
         self._wake()
 
     def _hold(self, claim: Claim, reason: str, *, refund: bool, wait: float) -> None:

@@ -7,10 +7,12 @@ lives from run to run, and is made again before the next run when it had to be e
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from spooler.devices.encoding import NotJson, encode
@@ -53,6 +55,8 @@ class ProcessRunner:
         #: A process that even SIGKILL has not ended; there is no second one while it lives.
         self._undead: HandlerProcess | None = None
         self._opened = False
+        #: The file that is locked for the child, while a device is open.
+        self._locked: os.stat_result | None = None
         self._number = 0
         #: Requests that the present process has answered, and whether it is to answer no more.
         self._answered = 0
@@ -207,15 +211,15 @@ class ProcessRunner:
         end = process.wait_end(self._spec.grace)
         self._finish(process)
         said = f"the handler process {end}" if end else "the handler process cut its connection"
-        return Outcome(State.ERROR, said)
+        return Outcome(State.ERROR, said, died=True)
 
     # --- the child's life --------------------------------------------------------------------
 
     def _ready(self, control: RunControl, *, opened: bool) -> HandlerProcess:
         """The child, made (again) where there is none. Raises DeviceUnusable or RunStopped."""
         process = self._process
-        usable = process is not None and not self._worn and (self._opened or not opened)
-        if process is not None and usable and not process.ended():
+        fits = not self._worn and (self._opened or not opened)
+        if process is not None and fits and not process.ended() and self._is_locked():
             return process
         self.close()
         try:
@@ -225,6 +229,15 @@ class ProcessRunner:
         if self._process is None:
             raise DeviceUnusable(f"device {self._spec.device} could not be started.")
         return self._process
+
+    def _is_locked(self) -> bool:
+        """Whether the device's lock is still what others find: the state folder may be removed."""
+        if self._locked is None:
+            return True
+        try:
+            return os.path.samestat(self._locked, Path(self._spec.lock).lstat())
+        except OSError:
+            return False
 
     def _start(self, *, opened: bool, control: RunControl | None) -> Frame:
         """A new child, ready for requests; its first frame."""
@@ -238,6 +251,7 @@ class ProcessRunner:
         patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
             with device_lock(lock, spec.device, patience) as held:
+                self._locked = None if held is None else os.fstat(held)
                 process = HandlerProcess(spec, self._listener, held)
         except OSError as error:
             raise DeviceUnusable(

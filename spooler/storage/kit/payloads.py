@@ -15,6 +15,7 @@ from spooler.model.json import Json, JsonObject
 #: Only such a number can overflow to infinity; everything else need not be walked through.
 _HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{300}")
 _NOT_FINITE = "the job contains NaN or Infinity, or a number that large; send finite numbers"
+_EMPTY, _CUT_OFF = "the job is empty", "the job is cut off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class Decoded:
 
     payload: JsonObject | None = None
     defect: str = ""
+
+
+def incomplete(defect: str) -> bool:
+    """Whether a job has this defect because more of it may be about to come."""
+    return defect.startswith((_EMPTY, _CUT_OFF))
 
 
 def too_large(size: int, limit: int) -> Decoded:
@@ -60,11 +66,22 @@ def _finite(value: Json) -> bool:
 
 def _reason(content: bytes, error: str) -> str:
     if not content.strip():
-        return "the job is empty; send a JSON object"
+        return f"{_EMPTY}; send a JSON object"
     if "recursion limit" in error:
         return "the job is nested too deeply; at most 200 levels are accepted"
     if b"NaN" in content or b"Infinity" in content:
         return _NOT_FINITE
-    if error.startswith("EOF"):
-        return f"the job is cut off: {error}; send it again"
+    if error.startswith("EOF") or _ends_early(content):
+        return f"{_CUT_OFF}: {error}; send it again"
     return f"the job is not valid JSON: {error}; correct it and send it again"
+
+
+def _ends_early(content: bytes) -> bool:
+    """Whether the end is missing: within a character, or in a file made at its full length."""
+    if content.endswith(b"\0"):
+        return True
+    try:
+        content[-4:].decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False

@@ -24,6 +24,7 @@ from spooler.signing.keys import generate
 from spooler.signing.sqooler_form import public_jwk_of, sign_document, verify_document
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.folder.layout import ClaimName, Phase
+from spooler.storage.sqooler.folder.reading import UPLOAD_PAUSE
 from spooler.testing.bench import (
     DEVICE,
     QUEUE,
@@ -35,6 +36,7 @@ from spooler.testing.bench import (
     sparing,
     take,
 )
+from spooler.testing.clock import ManualClock
 from tests.storage.folder_bench import KEY, folder_bench
 
 
@@ -207,10 +209,45 @@ def test_the_settle_time_is_not_the_wall_clock_s(tmp_path: Path, bench: Bench) -
     os.utime(place, (future, future))
     backend = bench.backend()
     assert backend.claim(QUEUE, new_lease()) is None
-    bench.clock.advance(3)
+    bench.clock.advance(UPLOAD_PAUSE)
     claim = backend.claim(QUEUE, new_lease())
     assert claim is not None
     assert "cut off" in claim.job.defect
+
+
+@pytest.mark.parametrize(
+    ("half", "waits"),
+    [
+        (b"", True),
+        (b'{"cut', True),
+        (b'{"cut": "\xc3', True),
+        (b'{"x": 1}\0\0\0', True),
+        (b'{"x" 1}', False),
+        (b"[]", False),
+    ],
+)
+def test_an_upload_may_pause_for_as_long_as_is_set(
+    tmp_path: Path, half: bytes, *, waits: bool
+) -> None:
+    """What no more bytes can mend is told sooner."""
+    clock = ManualClock()
+    backend = FolderBackend(tmp_path, clock, upload_pause=60.0)
+    place = tmp_path / "jobs" / "queued" / DEVICE / f"{'a' * 24}.json"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(half)
+    os.utime(place, (clock.now().timestamp(),) * 2)
+    assert backend.claim(QUEUE, new_lease()) is None
+    clock.advance(59.0)
+    assert (backend.claim(QUEUE, new_lease()) is None) is waits
+    if waits:
+        place.write_bytes(b" " + half)  # it goes on
+        assert backend.claim(QUEUE, new_lease()) is None
+        clock.advance(59.0)
+        assert backend.claim(QUEUE, new_lease()) is None
+        clock.advance(1.0)
+        claim = backend.claim(QUEUE, new_lease())
+        assert claim is not None
+        assert claim.job.defect
 
 
 def test_only_arrivals_are_watched(bench: Bench) -> None:

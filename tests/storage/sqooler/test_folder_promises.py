@@ -408,7 +408,9 @@ def test_two_threads_may_bring_the_same_report(bench: Bench) -> None:
 # --- what sqooler shows ----------------------------------------------------------------------
 
 
-def test_a_job_waits_while_another_of_its_id_runs_elsewhere(bench: Bench, base: Path) -> None:
+def test_a_job_waits_while_another_of_its_id_runs_elsewhere(
+    bench: Bench, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     backend = bench.backend()
     job_id = submit_other(base)
     running = backend.claim(OTHER, new_lease())
@@ -416,7 +418,9 @@ def test_a_job_waits_while_another_of_its_id_runs_elsewhere(bench: Bench, base: 
     place = base / "jobs" / "queued" / DEVICE / f"{job_id}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"{}")
-    assert backend.claim(QUEUE, new_lease()) is None
+    for _ in range(2):
+        assert backend.claim(QUEUE, new_lease()) is None
+    assert len(said(caplog, "is claimed in another queue")) == 1
     backend.ack(running, signed_report(running))
     assert take(backend).job.id == job_id
 

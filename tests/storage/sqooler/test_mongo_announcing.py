@@ -44,13 +44,13 @@ def signed(key: PrivateKey, **said: Any) -> dict[str, Any]:
     return sign_document({"display_name": DEVICE, **said}, key)
 
 
-def test_many_announcements_are_one_document_and_one_command_each(backends: Backends) -> None:
+def test_many_announcements_are_one_document_and_two_commands_each(backends: Backends) -> None:
     one, other = backends(), backends()
     one.catalogue.announce(QUEUE, CARD, CLOCK.now())
     other.catalogue.announce(QUEUE, CARD, CLOCK.now())
     with COMMANDS.counting() as found:
         one.catalogue.announce(QUEUE, CARD, CLOCK.now())
-    assert names(found) == ["update"]
+    assert names(found) == ["find", "update"], "who stands there is looked at each time"
     document = only(backends)
     assert verify_document(document, public_jwk_of(KEY))
     assert payload_of(document)["version"] == "1.2.3"

@@ -19,6 +19,7 @@ from spooler.model.result import SignedReport
 from spooler.model.storage import Standing, Traits, Write
 from spooler.protocols import Clock, Judge, Signer
 from spooler.storage.kit.notices import Notices
+from spooler.storage.kit.payloads import incomplete
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.kit.tokens import Tokens
 from spooler.storage.kit.watched import Seen, Watched
@@ -29,7 +30,7 @@ from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, 
 from spooler.storage.sqooler.folder.notes import FolderHistory, FolderOwners, Past
 from spooler.storage.sqooler.folder.presence import FolderPresence
 from spooler.storage.sqooler.folder.queue import FolderQueue, Not, Waiting, list_queue
-from spooler.storage.sqooler.folder.reading import JobReader, Settling
+from spooler.storage.sqooler.folder.reading import UPLOAD_PAUSE, JobReader, Settling
 from spooler.storage.sqooler.folder.watch import FolderWatch
 from spooler.storage.sqooler.rendering import Renderer
 
@@ -48,13 +49,14 @@ class FolderBackend:
         former_keys: Sequence[dict[str, str]] = (),
         sync: bool = True,
         max_payload: int = 4 * 1024 * 1024,
+        upload_pause: float = UPLOAD_PAUSE,
     ) -> None:
         self.address = f"sqooler-local:{os.path.realpath(base)}"
         self._clock = clock
         self._layout = layout = Layout(base)
         self._presence = FolderPresence(layout)
         self._disk = disk = Disk(sync=sync, guard=self._presence.demand)
-        self._notices, self._settling = Notices(), Settling(clock)
+        self._notices, self._settling = Notices(), Settling(clock, upload_pause)
         self._reader = JobReader(max_payload)
         self._owners = FolderOwners(layout, disk, clock)
         self._history = FolderHistory(layout, disk, clock)
@@ -106,7 +108,9 @@ class FolderBackend:
             return found
         job, past = found
         place = f"{self._layout.queues[queue].queued}/{job.id}.json"
-        if job.defect and not self._settling.broken(place, waiting.size, waiting.modified_ns):
+        if job.defect and not self._settling.broken(
+            place, waiting.size, waiting.modified_ns, incomplete=incomplete(job.defect)
+        ):
             return Not.YET
         self._settling.forget(place)
         return self._claims.take(job, past, lease)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from spooler.durable import Disk
 from spooler.errors import KeyRefused, Scope
@@ -42,12 +43,16 @@ class FolderCatalogue:
         self._approved: set[str] = set()
 
     def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
-        """Write the key first, then the configuration that names it."""
+        """Write the key first, then the configuration that names it.
+
+        Each time it is looked who stands announced: somebody may have begun the folder anew, with
+        another key, while this process went on.
+        """
         with self._presence.asked(Scope.QUEUE), self._lock:
             self._presence.mark(self._disk)
             self._presence.demand()
-            if queue.name not in self._approved:
-                self._approve(queue.name)
+            standing = self._approve(queue.name)
+            if not standing or queue.name not in self._approved:
                 self._publish_key()
                 self._publish_succession(queue.name)
                 self._approved.add(queue.name)
@@ -58,10 +63,12 @@ class FolderCatalogue:
         with self._presence.asked(Scope.QUEUE):
             self._approve(queue.name)
 
-    def _approve(self, name: str) -> None:
+    def _approve(self, name: str) -> dict[str, Any]:
+        """Return the configuration that stands there; KeyRefused when it is another key's."""
         # A card half written by a program that does not write whole files is none to keep.
         standing = document(self._layout.queues[name].config)
         demand_ours(standing, name, self._renderer.signer, self._former_keys)
+        return standing
 
     def _publish_key(self) -> None:
         signer = self._renderer.signer

@@ -57,7 +57,7 @@ class FolderClaims:
 
     def take(self, job: Job, past: Past, lease: Lease) -> Claim | Not:
         """Move a waiting job file to a claim of ours, unless a job of that id runs elsewhere."""
-        if self.runs_elsewhere(job.id):
+        if self.runs_elsewhere(job.id, job.queue):
             return Not.YET
         attempt = 1 + max((each.number for each in past.attempts), default=0)
         name = ClaimName.first(job.id, attempt, lease)
@@ -76,17 +76,23 @@ class FolderClaims:
             self._newest[_key(claim)] = name
         return claim
 
-    def runs_elsewhere(self, job_id: str) -> bool:
+    def runs_elsewhere(self, job_id: str, queue: str) -> bool:
         """Whether a job of that id is claimed, in any queue: sqooler shows all in one folder.
 
-        A link that no claim stands behind was left by a power cut or an operator: it is put aside.
+        One that waits in `queue` for a claim in another is told of once. A link that no claim
+        stands behind was left by a power cut or an operator: it is put aside.
         """
         link = f"{self._layout.running}/{job_id}.json"
         if not exists(link):
             return False
         for _ in range(2):  # a listing may miss a file that is renamed meanwhile
             names = Path(self._layout.claims).glob(f"*/{job_id}.*")
-            if any(ClaimName.parse(each.name) for each in names):
+            others = {each.parent.name for each in names if ClaimName.parse(each.name)}
+            if not others <= {queue}:
+                where = ", ".join(sorted(others))
+                text = f"job {job_id} waits: a job of that id is claimed in another queue: {where}"
+                self._notices.warn_once(link, text)
+            if others:
                 return True
         with suppress(OSError):
             self._disk.put_aside(link)

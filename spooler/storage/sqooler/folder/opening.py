@@ -24,6 +24,7 @@ def open_backend(settings: SqoolerLocalSettings, opening: Opening) -> Backend:
         former_keys=opening.former_keys,
         sync=settings.fsync,
         max_payload=opening.max_payload,
+        upload_pause=settings.upload_pause,
     )
 
 

@@ -20,7 +20,10 @@ _LARGEST = 16 * 1024 * 1024
 #: A job file that cannot be read as JSON may still be being written in place: so long (seconds)
 #: it must not change before it is taken for broken ...
 SETTLED_AFTER = 2.0
-#: ... unless it is older than this by the wall clock.
+#: ... or so long, unless the settings say otherwise, where only its end is missing: an upload
+#: over a bad line pauses.
+UPLOAD_PAUSE = 30.0
+#: One that is older than this by the wall clock is taken as it is.
 _OLD = 3600.0
 
 
@@ -73,23 +76,28 @@ class JobReader:
 class Settling:
     """Tells broken job files from those that their submitters are still writing."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, upload_pause: float = UPLOAD_PAUSE) -> None:
         self._clock = clock
+        self._upload_pause = upload_pause
         self._lock = threading.Lock()
-        #: By job: how long the file was, and since when.
-        self._known: dict[str, tuple[int, float]] = {}
+        #: By job: how long the file was and when it was written last, and since when we know that.
+        self._known: dict[str, tuple[tuple[int, int], float]] = {}
 
-    def broken(self, job_id: str, size: int, modified_ns: int) -> bool:
-        """Whether an unreadable file is to be taken as it is."""
-        if self._clock.now().timestamp() - modified_ns / 1e9 > _OLD:
+    def broken(self, job_id: str, size: int, modified_ns: int, *, incomplete: bool) -> bool:
+        """Whether an unreadable file is to be taken as it is.
+
+        `incomplete`: only its end is missing, so that an upload may have paused.
+        """
+        wait = self._upload_pause if incomplete else SETTLED_AFTER
+        if self._clock.now().timestamp() - modified_ns / 1e9 > max(_OLD, wait):
             return True
-        now = self._clock.monotonic()
+        now, seen = self._clock.monotonic(), (size, modified_ns)
         with self._lock:
             known = self._known.get(job_id)
-            if known is None or known[0] != size:
-                self._known[job_id] = (size, now)
+            if known is None or known[0] != seen:
+                self._known[job_id] = (seen, now)
                 return False
-            return now - known[1] >= SETTLED_AFTER
+            return now - known[1] >= wait
 
     def forget(self, job_id: str) -> None:
         """The file can be read, or is gone."""

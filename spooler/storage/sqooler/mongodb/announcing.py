@@ -50,12 +50,17 @@ class MongoCatalogue:
         self._approved: dict[str, ObjectId] = {}
 
     def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
-        """Write the key first, then the configuration that names it."""
+        """Write the key first, then the configuration that names it.
+
+        Each time it is looked who stands announced: somebody may have begun the collections anew,
+        with another key, while this process went on.
+        """
         name = queue.name
         with translated(self._address):
+            standing = self._demand_ours(name)
             place = self._approved.get(name)
-            if place is None:
-                place = self._approve(name)
+            if place is None or all(each["_id"] != place for each in standing):
+                place = self._choose(name, standing)
                 self._publish_key()
                 self._publish_succession(name)
             said = self._renderer.config(replace(card, name=name), at)
@@ -67,13 +72,12 @@ class MongoCatalogue:
         with translated(self._address):
             self._demand_ours(queue.name)
 
-    def _approve(self, name: str) -> ObjectId:
-        """Return the id to write to. KeyRefused when any configuration is another key's.
+    def _choose(self, name: str, found: list[RawBSONDocument]) -> ObjectId:
+        """Return the id to write to.
 
         sqooler's clients take whichever they find of several configurations of one name, so
         all but one are removed.
         """
-        found = self._demand_ours(name)
         own = _id_for(name)
         if not found:
             return own
