@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from spooler.app import parts
+from spooler.app.state_lock import demand_locks
 from spooler.clock import SystemClock
 from spooler.daemon.room import demand_room
 from spooler.durable import demand_writable, unavailable
@@ -59,6 +60,7 @@ def _state(folder: Path) -> str:
         demand_room(nearest)
     except OSError as error:
         raise unavailable(error, folder) from error
+    demand_locks(nearest, folder)
     return str(folder)
 
 

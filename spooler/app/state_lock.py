@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def no_locks(folder: Path, error: OSError) -> ConfigError:
         f"there are no file locks on the file system of the state folder {folder} "
         f"({error.strerror}); set 'state' to a folder on a local disk"
     )
+
+
+def demand_locks(place: Path, folder: Path) -> None:
+    """Raise ConfigError where nothing can be locked in `place`, which is or will hold `folder`."""
+    try:
+        with tempfile.TemporaryFile(dir=place) as trial:
+            fcntl.flock(trial, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise no_locks(folder, error) from error
 
 
 class StateLock:
