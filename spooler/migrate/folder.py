@@ -82,7 +82,7 @@ class FolderSide(Side):
                 self.write(_history(device), job_id, history)
         path = self._base / QUEUED / device
         if device not in self._youngest:
-            ages = (file.stat().st_mtime_ns for file in path.glob("*.json"))
+            ages = (file.lstat().st_mtime_ns for file in path.glob("*.json"))
             self._youngest[device] = max(ages, default=0)
         self.write(f"{QUEUED}/{device}", job_id, content)
         self._grow_younger(path / f"{job_id}.json", device)

@@ -48,7 +48,14 @@ class StorageCore(ABC):
 
     def get(self, storage_path: str, job_id: str) -> dict[str, Any]:
         """Read a document; FileNotFoundError when there is none, NotADocument when damaged."""
-        return self._read(self._place(storage_path, job_id))
+        place = self._place(storage_path, job_id)
+        document = self._read(place)
+        if _is_private_key(document):
+            # Whoever put it there, by mistake or by a link: it is shown and copied nowhere.
+            raise NotADocument(
+                f"{place}: a private key lies there; take it away, and make a new key"
+            )
+        return document
 
     def update(self, content_dict: Mapping[str, Any], storage_path: str, job_id: str) -> None:
         """Replace a document as a whole; FileNotFoundError when there is none."""
@@ -151,3 +158,12 @@ class StorageCore(ABC):
 
     def _place(self, storage_path: str, job_id: str) -> Place:
         return Place(self._path(storage_path), check_id(job_id))
+
+
+#: Members of a JWK that only its owner should know (RFC 7518, section 6).
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+
+
+def _is_private_key(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a JWK with a part that only its owner should know."""
+    return "kty" in document and not _PRIVATE.isdisjoint(document)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spooler.clock import SystemClock
-from spooler.durable import Disk, exists, unavailable
+from spooler.durable import Disk, exists, read, unavailable
 from spooler.protocols import Clock
 from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
 from spooler.storage.sqooler.client.documents import LocalLoginInformation
@@ -25,6 +25,8 @@ from spooler.storage.sqooler.client.names import is_id
 from spooler.storage.sqooler.client.provider import StorageProvider
 
 _SUFFIX = ".json"
+#: Bytes that a document may have: a result is bounded by what its device may return.
+_LARGEST = 256 * 1024 * 1024
 #: Seconds before another look at a file that is no JSON: a client may be writing it just now.
 _LOOKS = (0.005, 0.02, 0.05, 0.1, 0.2)
 
@@ -78,7 +80,9 @@ class LocalCore(StorageCore):
         file = self._file(place)
         for pause in (*_LOOKS, None):
             with self._translated(place):
-                data = file.read_bytes()
+                data = read(file, limit=_LARGEST)
+            if len(data) > _LARGEST:
+                raise NotADocument(f"{place}: the file has more than {_LARGEST} bytes")
             try:
                 document = json.loads(data)
             except (ValueError, RecursionError):
@@ -144,7 +148,9 @@ class LocalCore(StorageCore):
         folder = self._base.joinpath(*segments)
         try:
             with os.scandir(folder) as entries:
-                return sorted(each.name for each in entries if each.is_dir() and is_id(each.name))
+                return sorted(
+                    each.name for each in entries if _is_folder(each) and is_id(each.name)
+                )
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -165,6 +171,10 @@ class LocalCore(StorageCore):
             raise unavailable(error, self._file(place)) from error
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
 def _mark() -> str:
     return uuid.uuid4().hex[:16]
 
@@ -175,9 +185,9 @@ def _document_age(entry: os.DirEntry[str]) -> tuple[int, str] | None:
     if name == entry.name or not is_id(name):
         return None
     try:
-        if not entry.is_file():
+        if not entry.is_file(follow_symlinks=False):
             return None
-        return entry.stat().st_mtime_ns, name
+        return entry.stat(follow_symlinks=False).st_mtime_ns, name
     except FileNotFoundError:
         return None
 
