@@ -51,6 +51,9 @@ killpoints: $(DEV)/.linked
 fuzz: $(DEV)/.linked
 	SPOOLER_TEST_FUZZ=60 $(DEV)/bin/python -m pytest -n 2 --timeout 7200 tests/faults/test_state_machine.py
 
+powercut: $(DEV)/.linked
+	$(DEV)/bin/python -m tests.powercut
+
 soak: $(DEV)/.linked
 	$(DEV)/bin/python -m tests.soak
 
