@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -16,15 +17,12 @@ from spooler.errors import Bug, SpoolerError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong becomes one sentence."""
     _hold_the_standard_streams()
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    if any(output.harmless(word) != word for word in words):
-        # Whatever goes wrong with a word is told with the word, also by the parser of the words.
-        _say("spooler: a word of the command holds control characters; leave them out")
-        return exits.Exit.USAGE
     try:
         from spooler.cli.commands import app
 
-        app(args=words, prog_name="spooler")
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        # Not standalone: typer would print the words of its errors as they are.
+        ended = app(args=words, prog_name="spooler", standalone_mode=False)
     except SystemExit as ended:
         return _code(ended)
     except KeyboardInterrupt:
@@ -33,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _hang_up()
     except Exception as error:  # noqa: BLE001 - the last place where a bug can become a sentence
         return _sentence(error)
-    return exits.Exit.OK
+    return ended if isinstance(ended, int) else exits.Exit.OK
 
 
 def _hold_the_standard_streams() -> None:
@@ -53,6 +51,11 @@ def _hold_the_standard_streams() -> None:
 
 
 def _sentence(error: Exception) -> int:
+    if callable(show := getattr(error, "show", None)):  # a usage error of typer
+        told = io.StringIO()
+        show(file=told)
+        _say(told.getvalue().rstrip("\n"))
+        return int(getattr(error, "exit_code", exits.Exit.USAGE))
     if isinstance(error, FileNotFoundError) and _nowhere():
         _say("spooler: the folder that this runs in has been removed; change to another one")
         return exits.Exit.CONFIG

@@ -148,6 +148,8 @@ def record_from_json(content: bytes, opened: Opened) -> Record:
         else:
             jws = str(said["jws"])
             report = report_from_json(opened(jws, str(said.get("report", ""))))
+            if (report.job_id, report.queue) != (claim.job.id, claim.job.queue):
+                raise ValueError("its report is about another job")
             signed = SignedReport(report, jws)
         return Record(
             claim,
