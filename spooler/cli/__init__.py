@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         words = sys.argv[1:] if arguments is None else list(arguments)
         # Not standalone: typer would print the words of its errors as they are.
-        ended = app(args=words, prog_name="spooler", standalone_mode=False)
+        answer = app(args=words, prog_name="spooler", standalone_mode=False)
     except SystemExit as ended:
         return _code(ended)
     except KeyboardInterrupt:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _hang_up()
     except Exception as error:  # noqa: BLE001 - the last place where a bug can become a sentence
         return _sentence(error)
-    return ended if isinstance(ended, int) else exits.Exit.OK
+    return answer if isinstance(answer, int) else exits.Exit.OK
 
 
 def _hold_the_standard_streams() -> None:

@@ -40,8 +40,7 @@ def test_json_stays_the_same_value(capsys):
 def test_words_of_the_command_itself(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "spooler.toml").write_text(
-        '[storage]\ntype = "sqooler-local"\npath = "storage"\n'
-        '[devices.echo]\nhandler = "echo"\n'
+        '[storage]\ntype = "sqooler-local"\npath = "storage"\n[devices.echo]\nhandler = "echo"\n'
     )
     assert main(words) in {2, 67}
     said = capsys.readouterr()

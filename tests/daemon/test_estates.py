@@ -466,7 +466,13 @@ def forged(parts: Parts) -> None:
     parts.sign = sign
 
 
-@pytest.mark.parametrize("spoil", [unsigned, of_a_foreign_key, forged])
+def of_another_job(parts: Parts) -> None:
+    """Genuine, and not what was measured for this job."""
+    genuine = parts.sign
+    parts.sign = lambda report: genuine(replace(report, job_id="f" * 24))
+
+
+@pytest.mark.parametrize("spoil", [unsigned, of_a_foreign_key, forged, of_another_job])
 @pytest.mark.parametrize("own_state", [True, False], ids=["own state", "other state"])
 def test_a_report_that_none_of_our_keys_has_signed_is_not_delivered(
     parts: Parts, spoil: Callable[[Parts], None], *, own_state: bool
@@ -482,7 +488,8 @@ def test_a_report_that_none_of_our_keys_has_signed_is_not_delivered(
     assert next_one.estates.standing(claim) is Standing.LEASED, "not dead: there may be a result"
     assert next_one.state_of(job) is State.RUNNING
     assert [path for path, _ in next_one.unreadable] == [record], "told once"
-    assert "not signed by a key of this daemon" in next_one.unreadable[0][1]
+    why = "about another job" if spoil is of_another_job else "not signed by a key of this daemon"
+    assert why in next_one.unreadable[0][1]
     assert "ack" not in next_one.backend.calls
     assert record.read_bytes() == content, "it stays for people to look at"
     next_one.clock.advance(TTL + 1)
