@@ -19,6 +19,7 @@ from spooler.clock import SystemClock
 from spooler.daemon.claims.records import PARKED
 from spooler.daemon.executor import Executor
 from spooler.daemon.housekeeper import Duty
+from spooler.daemon.pulse import Pulse
 from spooler.daemon.room import Room
 from spooler.daemon.schedule.drain import Drain, Policy, Serve, Tickets
 from spooler.daemon.schedule.timers import Timers
@@ -74,7 +75,9 @@ class Daemon:
         self._signer = parts.load_signer(settings)
         clock, disk = SystemClock(), Disk()
         room = Room(settings.state, disk, observer, clock)
-        self._shared = Shared(clock, observer, parts.report_signer(self._signer), room)
+        self._shared = Shared(
+            clock, observer, parts.report_signer(self._signer), room, Pulse(clock)
+        )
         self._timers = Timers(clock)
         tickets = Tickets(options.max_jobs)
         self.workers = {
@@ -259,12 +262,14 @@ class Daemon:
         )
 
     def _beat(self, service: ServiceManager) -> None:
-        """Show life and what goes on; called by the main thread, which does nothing else."""
-        service.alive()
-        now = self._shared.clock.monotonic()
+        """Show what goes on, and life as long as the work goes on; called by the main thread."""
+        pulse, now = self._shared.pulse, self._shared.clock.monotonic()
+        if not pulse.asks_for_a_restart():
+            service.alive()
         if now - self._status_at >= _STATUS_EVERY:
             self._status_at = now
-            service.status(self._board.snapshot().line())
+            stuck = [f"stuck: {' '.join(names)}"] if (names := pulse.stuck()) else []
+            service.status(", ".join([self._board.snapshot().line(), *stuck]))
 
     def _ready(self, service: ServiceManager) -> None:
         self._observer.emit(

@@ -26,6 +26,7 @@ from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.feed import Feed
 from spooler.daemon.persist import persist
+from spooler.daemon.pulse import DELIVERY
 from spooler.daemon.shared import Patience, Shared
 from spooler.durable import Disk, exists, unavailable
 from spooler.errors import (
@@ -219,6 +220,7 @@ class Executor:
     def run(self, work: Work) -> None:
         """Have the handler run the job, for as long as device, job and lease allow."""
         claim, allowed = work.held.claim, self._allowed(work)
+        self._shared.pulse.run()
         request = RunRequest(claim.job.id, claim.attempt, claim.job.payload, allowed, work.scratch)
         try:
             outcome = self._runner.run(request, work.control)
@@ -365,6 +367,7 @@ class Executor:
         """Make the report safe; from now on nothing of it can be lost."""
         record = Record(work.held.claim, work.rules.name, Phase.REPORT, work.signed)
         work.feed.delivery.keep(record, self._patience)
+        self._shared.pulse.beat(DELIVERY)
 
     def deliver(self, work: Work) -> None:
         """Bring the report to the storage, or leave it to the feed's thread."""

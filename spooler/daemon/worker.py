@@ -11,6 +11,7 @@ from spooler.daemon.backoff import Backoff, spread
 from spooler.daemon.claims.records import Record
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
+from spooler.daemon.pulse import LOOK
 from spooler.daemon.room import ROOM_AGAIN
 from spooler.daemon.schedule.drain import Policy, Tickets
 from spooler.daemon.schedule.opening_hours import OpeningHours
@@ -108,6 +109,7 @@ class Worker:
 
     def patience(self, seconds: float) -> bool:
         """Wait, unless we are stopping; whether to go on."""
+        self._shared.pulse.beat(seconds + LOOK)
         return not self._stops.claims.wait(seconds)
 
     # --- the thread -------------------------------------------------------------------------
@@ -136,15 +138,19 @@ class Worker:
                 going_on = self._reopen()
             if not going_on:
                 break
+        self._shared.pulse.wait()
         self.close()
+        self._shared.pulse.end()
 
     def turn(self) -> bool:
         """Look at the queues once, and see one job through; whether to go on."""
         self._wake.clear()
         if self._tickets.used_up:
             return False
+        self._shared.pulse.wait()  # a calibration may be due
         if self._hours.closed(self.rules):
             return self._look_later()
+        self._shared.pulse.beat()
         if not self._shared.room.there():
             return self.patience(ROOM_AGAIN)
         for source in self._turns.order():
@@ -165,6 +171,7 @@ class Worker:
         wait = self.policy.look_again(self._depth)
         if wait is None or self._stops.claims.is_set():
             return False
+        self._shared.pulse.beat(wait + LOOK)
         if not self._wake.wait(wait) and wait > self.rules.poll_interval:
             self.late()
         self._runner.drain_output()
@@ -251,6 +258,7 @@ class Worker:
             return False
         backoff = Backoff(first=1.0, last=60.0)
         while self.patience(backoff.wait()):
+            self._shared.pulse.wait()
             try:
                 self._open()
             except (ConfigError, DeviceUnusable) as error:

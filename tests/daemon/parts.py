@@ -26,6 +26,7 @@ from spooler.daemon.executor import Executor
 from spooler.daemon.feed import Feed
 from spooler.daemon.housekeeper import Bell, Duty, Housekeeper, Punctual
 from spooler.daemon.outage import Outage
+from spooler.daemon.pulse import Pulse
 from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.room import Room
 from spooler.daemon.schedule.drain import Policy, Tickets
@@ -297,7 +298,7 @@ class Parts:
         self.observer = Observer(self.seen.append, clock=self.clock)
         self.room = Room(self.state, Disk(), self.observer, self.clock)
         self.sign: ReportSigner = report_signer(KEY)
-        self.shared = Shared(self.clock, self.observer, self._sign, self.room)
+        self.shared = Shared(self.clock, self.observer, self._sign, self.room, Pulse(self.clock))
         self.stops = Stops.new()
         self.ground = Ground(
             self.state,

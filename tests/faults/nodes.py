@@ -23,6 +23,7 @@ from spooler.app.feeds import Ground, OpenFeed, open_feed
 from spooler.daemon.claims.records import PARKED, Phase, Record, record_from_json
 from spooler.daemon.executor import Executor
 from spooler.daemon.housekeeper import Duty
+from spooler.daemon.pulse import Pulse
 from spooler.daemon.room import Room
 from spooler.daemon.schedule.drain import Drain, Tickets
 from spooler.daemon.schedule.turns import Source
@@ -293,7 +294,7 @@ class Node:
             each.process = self.owner.process
         observer = Observer(clock=clock)
         room = Room(self.folder, Disk(), observer, clock)
-        shared = Shared(clock, observer, parts.report_signer(KEY), room)
+        shared = Shared(clock, observer, parts.report_signer(KEY), room, Pulse(clock))
         runner = Scripted(self._run)
         self.worker = Worker(
             rules=parts.device_rules(DEVICE, settings.devices[DEVICE], settings),

@@ -26,7 +26,7 @@ from spooler.storage.sqooler.client.provider import StorageProvider
 
 _SUFFIX = ".json"
 #: Bytes that a document may have: a result is bounded by what its device may return.
-_LARGEST = 256 * 1024 * 1024
+LARGEST = 256 * 1024 * 1024
 #: Seconds before another look at a file that is no JSON: a client may be writing it just now.
 _LOOKS = (0.005, 0.02, 0.05, 0.1, 0.2)
 
@@ -80,9 +80,9 @@ class LocalCore(StorageCore):
         file = self._file(place)
         for pause in (*_LOOKS, None):
             with self._translated(place):
-                data = read(file, limit=_LARGEST)
-            if len(data) > _LARGEST:
-                raise NotADocument(f"{place}: the file has more than {_LARGEST} bytes")
+                data = read(file, limit=LARGEST)
+            if len(data) > LARGEST:
+                raise NotADocument(f"{place}: the file has more than {LARGEST} bytes")
             try:
                 document = json.loads(data)
             except (ValueError, RecursionError):
