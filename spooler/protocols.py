@@ -273,6 +273,10 @@ class Runner(Protocol):
     def open(self) -> DeviceCard:
         """Start the handler and ask for its card. Raises DeviceUnusable or ConfigError."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether the handler is open: what is run now would not have to wait for it."""
+
     def load(self) -> None:
         """Import and construct the handler, and open nothing. Raises ConfigError."""
 

@@ -128,6 +128,15 @@ class Worker:
         self._tell_note("")
         self._shared.observer.emit(EventName.DEVICE_OPENED, device=self.rules.name)
 
+    def _bring_up(self) -> None:
+        """Open the handler; raises DeviceUnusable where it cannot be opened now."""
+        self._shared.pulse.wait()
+        try:
+            self._open()
+        except ConfigError as error:  # it could be opened when the daemon began
+            raise DeviceUnusable(str(error)) from error
+        self._shared.pulse.beat()
+
     def run(self) -> None:
         """Work until stopped, or until the policy says that the work is over."""
         while not self._stops.claims.is_set():
@@ -153,6 +162,8 @@ class Worker:
         self._shared.pulse.beat()
         if not self._shared.room.there():
             return self.patience(ROOM_AGAIN)
+        if not self._runner.ready:  # before anything is claimed, and noted as started
+            self._bring_up()
         for source in self._turns.order():
             claim = self._claim_from(source)
             if self._stops.claims.is_set() and claim is None:

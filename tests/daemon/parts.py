@@ -101,7 +101,7 @@ class Away:
 class Scripted:
     """A runner whose next run is what the test says."""
 
-    calibrates = False
+    calibrates, ready = False, True
 
     def __init__(self, act: Callable[[RunRequest, RunControl], Outcome] | None = None) -> None:
         self.act = act or (lambda *_: Outcome(State.DONE, "", Result({"value": 1})))

@@ -192,6 +192,32 @@ def test_a_handler_that_was_broken_meanwhile_rests_its_device_alone(make: Make) 
     assert told == ["the laser is locked", "module lab_laser cannot be imported: SyntaxError."]
 
 
+def test_nothing_is_claimed_before_the_device_is_open(tmp_path: Path) -> None:
+    """Else a job would be noted as started that was never run."""
+    loop = Loop(tmp_path)
+    opened = threading.Event()
+
+    def refuse() -> DeviceCard:
+        if not opened.is_set():
+            raise DeviceUnusable("the laser is off")
+        loop.parts.runner.ready = True
+        return DeviceCard(DEVICE)
+
+    loop.parts.runner.ready = False
+    loop.parts.runner.open = refuse  # type: ignore[method-assign]
+    job = loop.parts.submit()
+    loop.start()
+    until = time.monotonic() + PATIENCE
+    while len(loop.parts.told(EventName.DEVICE_RESTED)) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "claim" not in loop.parts.backend.calls
+    assert loop.parts.state_of(job) is State.QUEUED
+    opened.set()
+    assert loop.finished.acquire(timeout=PATIENCE)
+    loop.stop()
+    assert loop.parts.state_of(job) is State.DONE
+
+
 def test_once_ends_with_the_queue(make: Make) -> None:
     loop = make(once=True)
     loop.thread.join(PATIENCE)

@@ -64,6 +64,10 @@ class ProcessRunner:
         self.calibrates = False
 
     @property
+    def ready(self) -> bool:
+        return self._process is not None and self._serves(self._process, opened=True)
+
+    @property
     def pid(self) -> int | None:
         """The child's process id, or None while there is none."""
         return self._process.pid if self._process else None
@@ -218,8 +222,7 @@ class ProcessRunner:
     def _ready(self, control: RunControl, *, opened: bool) -> HandlerProcess:
         """The child, made (again) where there is none. Raises DeviceUnusable or RunStopped."""
         process = self._process
-        fits = not self._worn and (self._opened or not opened)
-        if process is not None and fits and not process.ended() and self._is_locked():
+        if process is not None and self._serves(process, opened=opened):
             return process
         self.close()
         try:
@@ -238,6 +241,11 @@ class ProcessRunner:
             return os.path.samestat(self._locked, Path(self._spec.lock).lstat())
         except OSError:
             return False
+
+    def _serves(self, process: HandlerProcess, *, opened: bool) -> bool:
+        """Whether a child can take a request, and its device still is ours."""
+        fits = not self._worn and (self._opened or not opened)
+        return fits and not process.ended() and self._is_locked()
 
     def _start(self, *, opened: bool, control: RunControl | None) -> Frame:
         """A new child, ready for requests; its first frame."""

@@ -105,6 +105,10 @@ class ThreadRunner:
         self._opened = False
         self.calibrates = False
 
+    @property
+    def ready(self) -> bool:
+        return self._host is not None and self._opened
+
     def open(self) -> DeviceCard:
         self.close()
         return card_of(self._spec.device, self._start(opened=True))
