@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from spooler.app import parts
 from spooler.app.state_lock import StateLock
-from spooler.clock import SystemClock
+from spooler.clock import SystemClock, moment
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.records import PARKED, Phase, Record, Records, record_from_json
 from spooler.durable import read, unavailable
@@ -173,7 +173,7 @@ def _is(item: OutboxItem, name: str) -> bool:
 def _item(place: Path) -> Iterator[OutboxItem]:
     parked = place.parent.parent.name == PARKED
     try:
-        at = datetime.fromtimestamp(place.stat().st_mtime, UTC)
+        at = moment(place.stat().st_mtime)
         content = read(place)
     except FileNotFoundError:
         return  # delivered meanwhile

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooler.clock import SystemClock
+from spooler.clock import SystemClock, moment
 from spooler.errors import BackendUnavailable, KeyRefused, PushUnavailable, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
@@ -396,3 +397,14 @@ def test_only_the_device_s_own_keys_verify(bench: Bench, tmp_path: Path) -> None
     announced["payload"]["kid"] = "forger"
     config.write_text(json.dumps(announced))
     assert not bench.submitter.verify(DEVICE, job_id).ok, "the configuration was altered"
+
+
+@pytest.mark.parametrize(
+    "seconds", [253_402_300_800 + 10**6, -62_135_596_801 - 10**6, 2**62, -(2**62)]
+)
+def test_a_time_that_no_calendar_has_is_the_nearest_that_one_has(seconds: int) -> None:
+    """It only orders the queue: a broken clock of a file server must not end a daemon."""
+    found = moment(seconds)
+    assert found.year == (9999 if seconds > 0 else 1)
+    assert found.astimezone(ZoneInfo("Pacific/Auckland")).isoformat()
+    assert found.astimezone(ZoneInfo("Pacific/Honolulu")).isoformat()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from spooler.clock import moment
 from spooler.durable import Place, read, unavailable
 from spooler.model.job import Job
 from spooler.protocols import Clock
@@ -50,7 +50,7 @@ class JobReader:
         whole = size <= self._max_payload
         decoded = self._decoded(job_id, content) if whole else too_large(size, self._max_payload)
         digest = hashlib.sha256(content).hexdigest() if whole else ""
-        submitted = datetime.fromtimestamp(modified_ns / 1e9, UTC)
+        submitted = moment(modified_ns / 1e9)
         return Job(job_id, queue, decoded.payload, digest, decoded.defect, submitted)
 
     def claimed(self, queue: str, job_id: str, place: str) -> Job:
@@ -60,7 +60,7 @@ class JobReader:
             return self.waiting(queue, job_id, place, found.st_size, found.st_mtime_ns)
         except PermissionError as error:
             defect = str(unavailable(error, f"job {job_id}"))
-            submitted = datetime.fromtimestamp(found.st_mtime, UTC)
+            submitted = moment(found.st_mtime)
             return Job(job_id, queue, defect=defect, submitted_at=submitted)
 
     @staticmethod
