@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import spooler
 from benchmarks.figures import quantile
 from benchmarks.peers import ROOT
 from benchmarks.place import MEMORY
@@ -92,7 +93,7 @@ def machine(work: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, {_file_system(work)} at {work}",
         "state folders": f"beside the storage; with fsync off {_file_system(MEMORY)} at {MEMORY}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "spooler": f"{importlib.metadata.version('spooler')}, {_commit()}",
+        "spooler": f"{spooler.__version__}, {_commit()}",
         "packages": packages,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spooler.errors import BackendUnavailable, UnknownJob
+from spooler.errors import AmbiguousJob, BackendUnavailable, UnknownJob
 from spooler.model.device import DeviceCard
 from spooler.model.json import JsonObject
 from spooler.model.result import Result
@@ -75,8 +75,12 @@ class ManyStorages:
         return found[0]  # it says which devices there are
 
     def _knowing(self, device: str, job_id: str) -> tuple[Submitter, str]:
-        """Return the storage that knows a job; one that is away keeps none from being asked."""
+        """Return the storage that knows a job; one that is away keeps none from being asked.
+
+        Raises AmbiguousJob where several know it: each is written by other people.
+        """
         trouble: BackendUnavailable | UnknownJob | None = None
+        found: list[tuple[Submitter, str]] = []
         for submitter, name in self._of(device):
             try:
                 submitter.status(name, job_id)
@@ -84,5 +88,13 @@ class ManyStorages:
                 if not isinstance(trouble, BackendUnavailable):
                     trouble = error
             else:
-                return submitter, name
+                found.append((submitter, name))
+        if len(found) > 1:
+            names = [name for name, each in self._submitters.items() if (each, device) in found]
+            raise AmbiguousJob(
+                f"the storages {', '.join(names)} have a job {job_id} of device {device} each; say "
+                f"which you mean: --device {names[0]}:{device}"
+            )
+        if found:
+            return found[0]
         raise trouble or UnknownJob(f"no job {job_id!r} is known on device {device!r}")

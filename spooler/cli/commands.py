@@ -27,6 +27,7 @@ from spooler.cli import (
     submit,
     verify,
 )
+from spooler.docs import restore
 from spooler.observe.logger import keep_quiet
 
 _HELP = """\
@@ -81,7 +82,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "migrate": migrate.migrate,
 }
 for _name, _command in _COMMANDS.items():
+    restore(_command)
     app.command(_name)(_command)
+for _group in (keys.app, config.app, outbox.app, audit.app):
+    restore(*(each.callback for each in _group.registered_commands))
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
 app.add_typer(outbox.app, name="outbox")

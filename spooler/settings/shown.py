@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
+from spooler.docs import restore
 from spooler.settings.model import (
     DaemonSettings,
     DeviceSettings,
@@ -69,10 +70,25 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 
 def schema() -> str:
     """The JSON schema of the settings, for editors."""
+    restore(*_classes(Settings))
     tree = Settings.model_json_schema()
     tree = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | tree
     tree["title"] = "Settings of spooler"
     return json.dumps(tree, indent=2) + "\n"
+
+
+def _classes(model: type[BaseModel]) -> set[type]:
+    """A model and all that its fields are made of."""
+    found, left = set[type](), list[Any]([model])
+    while left:
+        each = left.pop()
+        if not isinstance(each, type):
+            left += get_args(each)
+        elif each not in found:
+            found.add(each)
+            fields = each.model_fields.values() if issubclass(each, BaseModel) else ()
+            left += [field.annotation for field in fields]
+    return found
 
 
 def minimal() -> str:
@@ -118,6 +134,7 @@ def _section(
 ) -> list[str]:
     lines = [""] if title else []
     if title:
+        restore(model)
         lines += [f"# {model.__doc__}", f"{'#' * off}{title}"]
     for name, field in model.model_fields.items():
         if visible(model, name) and name not in without and (not only or name in only):

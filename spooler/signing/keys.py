@@ -171,8 +171,9 @@ def _read_private(path: Path) -> bytes:
             raise KeyRefused(f"{path}: not a regular file; name the key file itself")
         if _others_can_read(handle, facts.st_mode):
             raise KeyRefused(
-                f"{path}: the key can be read by other users; run `chmod 600 {path}`, and make a "
-                "new key if others may have seen it"
+                f"{path}: the key can be read by other users; run `chmod 600 {path}` (a container: "
+                "mount the secret with mode 0400, or give the key as PRIVATE_JWK_STR or as a "
+                "systemd credential), and make a new key if others may have seen it"
             )
         content = os.read(handle, _LARGEST_KEY_FILE + 1)
     finally:

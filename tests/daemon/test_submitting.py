@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spooler.app.submitting import ManyStorages
-from spooler.errors import BackendUnavailable, UnknownDevice, UnknownJob
+from spooler.errors import AmbiguousJob, BackendUnavailable, UnknownDevice, UnknownJob
 from spooler.model.device import DeviceCard
 from spooler.model.state import State
 from spooler.storage.memory import MemoryStorage, MemorySubmitter
@@ -51,6 +51,17 @@ def test_a_job_whose_answer_was_lost_is_brought_to_no_second_storage() -> None:
         ManyStorages({"frb": first, "lab": second}).submit("fridge", {})
     with pytest.raises(UnknownDevice):
         ManyStorages({"frb": submitter("frb"), "lab": submitter("lab")}).submit("fridge", {})
+
+
+def test_a_job_that_two_storages_know_is_nobodys_until_one_is_named() -> None:
+    frb, lab = submitter("frb", "fridge"), submitter("lab", "fridge")
+    job = frb.submit("fridge", {})
+    lab.submit("fridge", {}, job_id=job)  # whoever may write there can do this
+    both = ManyStorages({"frb": frb, "lab": lab})
+    for verb in (both.status, both.result, both.verify, both.cancel):
+        with pytest.raises(AmbiguousJob, match="--device frb:fridge"):
+            verb("fridge", job)
+    assert both.status("frb:fridge", job).state is State.QUEUED
 
 
 def test_a_device_may_have_a_colon_in_its_name() -> None:

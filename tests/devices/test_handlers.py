@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -143,11 +144,24 @@ class _Plain:
     """Nothing that pydantic knows how to check."""
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # pydantic.v1 is not made for the newest Pythons
+    from pydantic.v1 import BaseModel as OldModel
+
+
+class OldParameters(OldModel):
+    shots: int = 1
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [
         (None, "it is None."),
         ("Parameters", "it is a str."),
+        (
+            OldParameters,
+            "it is a model of pydantic version 1 (pydantic.v1)",
+        ),
         (5, "it is a int."),
         (_Plain, "it is the class _Plain."),
         (dict["Undefined", int], "it names a type that is not defined."),  # noqa: F821 - the point

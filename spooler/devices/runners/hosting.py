@@ -204,6 +204,10 @@ def _adapter(reference: str, params: Any) -> TypeAdapter[Any]:
     # Types for pydantic, but none that a payload, an object, can satisfy: a slip every time.
     if params is None or isinstance(params, str):
         raise ConfigError(f"{wrong}; it is {_a(params)}.")
+    if isinstance(params, type) and hasattr(params, "__fields__") and _of_version_1(params):
+        raise ConfigError(
+            f"{wrong}; it is a model of pydantic version 1 (pydantic.v1), and version 2 is needed."
+        )
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(params)
     except PydanticSchemaGenerationError:
@@ -214,6 +218,11 @@ def _adapter(reference: str, params: Any) -> TypeAdapter[Any]:
     if not adapter.pydantic_complete:
         raise ConfigError(f"{wrong}; it names a type that is not defined.")
     return adapter
+
+
+def _of_version_1(model: type) -> bool:
+    """Whether a class is a model of pydantic 1, as pydantic 2 carries it along."""
+    return any(each.__module__.startswith("pydantic.v1") for each in model.__mro__)
 
 
 def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:

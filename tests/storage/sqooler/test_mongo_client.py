@@ -9,6 +9,7 @@ from urllib.parse import quote_plus
 
 import pymongo
 import pytest
+from pymongo import ReadPreference
 from pymongo.errors import NotPrimaryError, OperationFailure
 
 from spooler.errors import BackendUnavailable, ConfigError
@@ -356,3 +357,39 @@ def test_a_certificate_that_does_not_fit(
 def test_pymongo_is_what_it_was() -> None:
     """What is read of the driver's insides here is there."""
     assert hasattr(pymongo.errors, "_OperationCancelled")
+
+
+@pytest.mark.parametrize(
+    ("uri", "tls"),
+    [
+        ("mongodb://u:{}@db.lab:27017/", None),
+        ("mongodb://u:{}@localhost:27017,db.lab:27017/?replicaSet=r", None),
+    ],
+)
+def test_a_password_does_not_cross_a_network_in_clear(uri: str, tls: bool | None) -> None:
+    address = MongoAddress(uri=uri.format("pw123456"), tls=tls)
+    with pytest.raises(ConfigError, match="unencrypted; set tls = true") as refused:
+        open_client(address)
+    assert "pw123456" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "tls"),
+    [
+        ("mongodb://u:pw123456@db.lab:27017/", False),
+        ("mongodb://u:pw123456@db.lab:27017/", True),
+        ("mongodb://u:pw123456@db.lab:27017/?tls=true", None),
+        ("mongodb://u:pw123456@db.lab:27017/?tls=false", None),
+        ("mongodb://u:pw123456@127.0.0.1:27017,[::1]:27018/", None),
+        ("mongodb://u:pw123456@localhost/", None),
+        ("mongodb://db.lab:27017/", None),
+    ],
+)
+def test_what_was_chosen_or_stays_on_this_machine_is_taken(uri: str, tls: bool | None) -> None:
+    open_client(MongoAddress(uri=uri, tls=tls)).close()
+
+
+def test_what_decides_is_read_from_the_primary_whatever_the_uri_says() -> None:
+    client = open_client(MongoAddress(uri="mongodb://localhost/?readPreference=secondary"))
+    assert client.read_preference == ReadPreference.PRIMARY
+    client.close()

@@ -115,6 +115,20 @@ class MongoAddress:
         in_uri = _SCHEME.sub("", self.uri).rpartition("@")[0].partition(":")[2]
         return [each for each in (self.password, in_uri, unquote_plus(in_uri)) if each]
 
+    def _demand_privacy(self) -> None:
+        """Raise ConfigError where a password would cross a network for everybody to read."""
+        options = self._options()
+        encrypted = options.get("tls", options.get("ssl", "")).lower()
+        chosen = self.tls is not None or encrypted == "false"
+        if chosen or encrypted == "true" or self.uri.startswith("mongodb+srv:"):
+            return
+        if self.by_certificate or self.anonymous or all(map(_here, self.shown.split(","))):
+            return
+        raise ConfigError(
+            f"the password for MongoDB at {self.shown} would cross the network unencrypted; set "
+            "tls = true, or write tls = false if nobody else is on that network"
+        )
+
     def full_uri(self) -> str:
         """The URI to connect to; ConfigError when there is none, or half a login for it."""
         if self._lacks_password:
@@ -135,6 +149,7 @@ class MongoAddress:
                     "the MongoDB address is no URI: it must look like mongodb://HOST:27017/ or "
                     "mongodb+srv://HOST/"
                 )
+            self._demand_privacy()
             return self.uri
         if _SCHEME.match(self.host):
             raise ConfigError(
@@ -147,6 +162,15 @@ class MongoAddress:
                 "mongodb://HOST:27017/"
             )
         return f"mongodb+srv://{self.host}/"
+
+
+def _here(host: str) -> bool:
+    """Whether a host is this machine, perhaps by a socket file: then nothing crosses a network."""
+    name = host.rpartition(":")[0] if re.search(r":\d+\Z", host) else host
+    name = name.strip("[]").lower()
+    return (
+        name in {"localhost", "::1"} or name.startswith(("127.", "%2f")) or name.endswith(".sock")
+    )
 
 
 def _file(path: Path | None) -> str:

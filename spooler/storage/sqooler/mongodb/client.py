@@ -106,6 +106,8 @@ def _options(address: MongoAddress, uri: str, application: str) -> Document:
         "tz_aware": True,
         "tzinfo": UTC,
         "datetime_conversion": DatetimeConversion.DATETIME,
+        # Whatever the URI says: another member may not know yet who has a job.
+        "readPreference": "primary",
         "retryWrites": True,
         "retryReads": True,
         "w": "majority",
