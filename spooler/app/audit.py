@@ -11,6 +11,7 @@ from typing import Any
 from spooler.app import parts
 from spooler.durable import read, unavailable
 from spooler.errors import SignatureRefused
+from spooler.model.json import unique
 from spooler.observe.audit import BEGIN, CHECKPOINT, CONTINUED, audit_files, digest
 from spooler.settings import Settings
 from spooler.signing.jws import KeySet
@@ -44,6 +45,8 @@ def verify_audit(settings: Settings) -> AuditFound:
             check.file(path, read(path))
     except OSError as error:
         raise unavailable(error, folder) from error
+    if signer is not None:
+        check.demand_signature()
     return check.found
 
 
@@ -55,6 +58,8 @@ class _Check:
         self._keys = keys
         self._head = ""
         self._number = 0
+        #: Where a checkpoint without a signature stands, after the last one that has one.
+        self._unvouched = ""
         self._torn: list[bytes] = []
         self._torn_at = ""
 
@@ -82,6 +87,18 @@ class _Check:
         if said["what"] == CHECKPOINT and "jws" in said:
             self.found.checkpoints += 1
             self.found.unsigned = 0
+            self._unvouched = ""
+        elif said["what"] == CHECKPOINT:
+            self._unvouched = self._unvouched or where
+
+    def demand_signature(self) -> None:
+        """With a key every checkpoint is signed, or vouched for by a later one that is."""
+        if self._unvouched:
+            self.found.problems.append(
+                f"{self._unvouched}: this checkpoint and all later ones are unsigned although a "
+                "signing key is configured; either no daemon has run with the key yet, or the "
+                "trail was rewritten"
+            )
 
     def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
         if said["what"] == CONTINUED and said.get("removed"):
@@ -120,7 +137,7 @@ class _Check:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(line)
+        said = json.loads(line, object_pairs_hook=unique)
     except ValueError:
         return None
     right = isinstance(said, dict) and isinstance(said.get("n"), int)

@@ -145,7 +145,7 @@ class Daemon:
                 self._begin(cleanup, service)
                 return supervisor.run(lambda: self._ready(service))
             except StoppedEarly:
-                reason = "asked to stop before it served"
+                reason = "stopped during startup"
                 self._observer.emit(EventName.DAEMON_STOPPING, reason=reason)
                 service.stopping()
                 return OK
@@ -219,6 +219,11 @@ class Daemon:
             name = worker.rules.name
             told = str(error)
             raise ConfigError(told if name in told else f"device {name}: {told}") from error
+        if self._signer is None and worker.card.properties.get("sign") is True:
+            raise ConfigError(
+                f"device {worker.rules.name} asks for signed results (sign = True), but no signing "
+                "key is configured; set key in [signing], or sign = False"
+            )
 
     def _look(self) -> None:
         """See that our state folder is there; make anew what somebody has removed of it.
@@ -240,8 +245,9 @@ class Daemon:
             return
         self._observer.emit(
             EventName.STATE_REMOVED,
-            reason=f"somebody has removed what was in {self.settings.state} while this daemon ran: "
-            "its lock, audit trail and records are made anew; exclude the folder from cleaning",
+            reason=f"the contents of {self.settings.state} were deleted while the daemon was "
+            "running; lock, audit trail and records have been recreated. Exclude the folder from "
+            "cleanup jobs",
         )
 
     def _supervisor(self, service: ServiceManager, reload: Callable[[], None]) -> Supervisor:

@@ -21,7 +21,7 @@ from spooler.errors import ConfigError, StateInUse
 def no_locks(folder: Path, error: OSError) -> ConfigError:
     """What to say where a file system cannot lock files: without locks two could be one."""
     return ConfigError(
-        f"there are no file locks on the file system of the state folder {folder} "
+        f"the file system of the state folder {folder} does not support file locks "
         f"({error.strerror}); set 'state' to a folder on a local disk"
     )
 

@@ -92,8 +92,8 @@ class ManyStorages:
         if len(found) > 1:
             names = [name for name, each in self._submitters.items() if (each, device) in found]
             raise AmbiguousJob(
-                f"the storages {', '.join(names)} have a job {job_id} of device {device} each; say "
-                f"which you mean: --device {names[0]}:{device}"
+                f"job {job_id} of device {device} exists in several storages ({', '.join(names)}); "
+                f"choose one, as in --device {names[0]}:{device}"
             )
         if found:
             return found[0]

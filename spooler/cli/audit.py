@@ -16,8 +16,7 @@ app = typer.Typer(
 def verify(*, config: options.Config = None, as_json: options.AsJson = False) -> None:
     """Check that no line was edited or removed, and that our keys signed the checkpoints.
 
-    What was taken off the end since the last checkpoint does not show; how many lines there are
-    since then is said.
+    Truncation after the last signed checkpoint cannot be detected; unsigned lines are counted.
     """
     from dataclasses import asdict
 

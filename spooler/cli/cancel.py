@@ -12,6 +12,4 @@ def cancel(
     with session.submitter(config) as storage:
         where, _ = session.locate(storage, job, device)
         withdrawn = storage.cancel(where, job)
-    output.say(
-        f"{job} is withdrawn" if withdrawn else f"{job} runs already; its run is asked to stop"
-    )
+    output.say(f"{job} is withdrawn" if withdrawn else f"{job} already running; stop requested")

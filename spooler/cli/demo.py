@@ -79,7 +79,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
             yield Path(name)
         return
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        output.note(f"spooler: {keep} is there already and not empty; name a new folder")
+        output.note(f"spooler: {keep} already exists and is not empty; name a new folder")
         raise typer.Exit(exits.Exit.NOT_WRITTEN)
     try:
         keep.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,10 @@ def rotate(file: _File = None, *, kid: _Kid = None, config: options.Config = Non
     done = keys.rotate(path, kid)
     output.say(f"{path}: a new key, kid {done.new.kid}")
     output.say(f"{done.kept}: the old key, kid {done.old.kid}")
-    output.say("restart the daemon to sign with the new one; it needs the old one beside it once")
+    output.say(
+        "restart the daemon to sign with the new key; keep the old key file in place until that "
+        "restart"
+    )
     output.note(
         "where the key is a systemd credential, that is one more line of the service:\n"
         f"LoadCredential={done.kept.name}:{done.kept.absolute()}"

@@ -76,7 +76,7 @@ def _storage(text: str, *, must_exist: bool) -> StorageSettings:
         return SqoolerMongodbSettings.model_validate({"type": "sqooler-mongodb", "uri": text})
     if "://" in text:
         raise ConfigError(
-            f"{_shown(text)} is no storage; name a folder, a settings file or a mongodb:// URI"
+            f"{_shown(text)} is not a storage; name a folder, a settings file or a mongodb:// URI"
         )
     before, colon, name = text.rpartition(":")
     if colon and before.endswith(".toml"):

@@ -29,7 +29,7 @@ def new_device(
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*", name) or keyword.iskeyword(name):
         raise typer.BadParameter(
-            f"{name!r} is no name for a device; use small letters and digits, a letter first"
+            f"{name!r} is not a valid device name; use small letters and digits, a letter first"
         )
     if name in sys.stdlib_module_names:
         raise typer.BadParameter(
@@ -43,7 +43,7 @@ def new_device(
     try:
         Disk().publish_new(file, content, mark=str(os.getpid()))
     except FileExistsError:
-        output.note(f"spooler: {file} is there already and is left as it is; choose another name")
+        output.note(f"spooler: {file} already exists and was not changed; choose another name")
         raise typer.Exit(exits.Exit.NOT_WRITTEN) from None
     except OSError as error:
         output.note(f"spooler: {file} cannot be written: {error.strerror}")

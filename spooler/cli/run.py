@@ -21,7 +21,7 @@ def run(
         bool,
         typer.Option(
             "--once",
-            help="Stop when no job can be run; exit code 75 when some still wait, or may.",
+            help="Drain the queue, then exit (75 if jobs remain, or may).",
             show_default=False,
         ),
     ] = False,

@@ -63,7 +63,7 @@ def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Statu
     if len(found) > 1:
         several = ", ".join(name for name, _ in found)
         raise AmbiguousJob(
-            f"the devices {several} have a job {job} each; say whose you mean with --device"
+            f"job {job} exists on several devices ({several}); choose one with --device"
         )
     if found:
         return found[0]

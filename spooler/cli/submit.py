@@ -6,13 +6,13 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from spooler.cli import exits, options, output, session
 from spooler.errors import PayloadInvalid
-from spooler.model.json import JsonObject
+from spooler.model.json import JsonObject, unique
 
 if TYPE_CHECKING:
     from spooler.model.status import Status
@@ -83,7 +83,7 @@ def read_payload(file: str) -> JsonObject:
             parse_constant=_no_number,
             parse_float=_finite,
             parse_int=_whole,
-            object_pairs_hook=_unique,
+            object_pairs_hook=unique,
         )
     except UnicodeDecodeError:
         raise PayloadInvalid(f"{where} is not UTF-8 text; save it as UTF-8") from None
@@ -118,7 +118,7 @@ def _content(file: str, where: str) -> bytes:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number that JSON knows")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -133,13 +133,3 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"a number of {len(text)} digits is too long; write it as text") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A name given twice hides one of its two values; nobody wants half a job to run."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is there twice")
-    return found

@@ -190,7 +190,7 @@ class Supervisor:
         if self._stop_requests:
             return "asked to stop"
         if any(worker.policy.unanswered for worker in self._workers):
-            return "a storage does not say what waits there"
+            return "a storage did not answer"
         left = sum(worker.policy.left for worker in self._workers)
         jobs = "job" if left == 1 else "jobs"
         return f"{left} queued {jobs} cannot run now" if left else "nothing left to do"

@@ -77,7 +77,7 @@ class RecordLog:
     def _say_what_is_missing(self, logger: str) -> None:
         if not self._left_out:
             return
-        text, count = "%d records of the handler were left out", self._left_out
+        text, count = "%d log records of the handler dropped: too many at once", self._left_out
         self._left_out = 0
         self._pass_on(logging.LogRecord(logger, logging.WARNING, "", 0, text, (count,), None))
 

@@ -113,7 +113,7 @@ class WaitingLines(Lines):
 
     def _confession(self, count: int) -> bytes:
         """Say how many lines are missing, where they are missing."""
-        text = "%d lines of the log were left out: nobody took them in time"
+        text = "%d log lines dropped: the log was not read in time"
         level = logging.WARNING
         record = logging.LogRecord("spooler.log", level, __file__, 0, text, (count,), None)
         return self._bytes(self.format(record))

@@ -77,7 +77,7 @@ def checked(text: str) -> str:
                 kind.check(item)
         _demand_a_day(parts)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no cron expression: {error}") from None
+        raise ValueError(f"{text!r} is not a cron expression: {error}") from None
     return " ".join(parts)
 
 

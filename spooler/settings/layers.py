@@ -52,7 +52,7 @@ def from_environment(environ: Mapping[str, str], root: type[BaseModel]) -> Itera
             key = rest.removeprefix(f"{section}_")
             if any(True for _ in _taken(root.model_fields[section].annotation, (key,))):
                 raise ConfigError(
-                    f"the environment variable {name} is no setting;"
+                    f"the environment variable {name} is not a setting;"
                     f" did you mean {PREFIX}{section.upper()}__{key.upper()}?"
                 )
 
@@ -78,7 +78,7 @@ def lay_over(tree: dict[str, Any], given: Iterable[Given], root: type[BaseModel]
         for key in one.place[:-1]:
             where = where.setdefault(key, {})
             if not isinstance(where, dict):
-                raise ConfigError(f"the {one.by} goes deeper than [{key}], which is no section")
+                raise ConfigError(f"the {one.by} goes deeper than [{key}], which is not a section")
         where[one.place[-1]] = _value(one.text, list(_taken(root, one.place)))
 
 

@@ -101,7 +101,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"the settings file {file} cannot be read: {error.strerror}") from None
     if len(content) > _LARGEST:
-        raise ConfigError(f"{file} is larger than 1 MiB; that is no settings file")
+        raise ConfigError(f"{file} is larger than 1 MiB; this is not a settings file")
     return _parse(content, file)
 
 
@@ -117,7 +117,7 @@ def _parse(content: bytes, file: Path) -> dict[str, Any]:
     except ValueError:
         raise ConfigError(f"{file} holds a number with thousands of digits") from None
     except RecursionError:
-        raise ConfigError(f"{file} is nested too deeply; that is no settings file") from None
+        raise ConfigError(f"{file} is nested too deeply; this is not a settings file") from None
     if not tree:
         raise ConfigError(f"{file} is empty; perhaps it was being written just now")
     return tree

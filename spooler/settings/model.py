@@ -80,9 +80,7 @@ class DaemonSettings(BaseModel):
     recovery_interval: Duration = Field(
         default=10.0, ge=0.1, description="seconds between two looks for jobs of dead daemons"
     )
-    max_payload: Size = Field(
-        default=4 * 2**20, description="bytes that the job of a submitter may have"
-    )
+    max_payload: Size = Field(default=4 * 2**20, description="maximum size of a job in bytes")
 
 
 class SigningSettings(BaseModel):
@@ -219,7 +217,7 @@ class DeviceSettings(BaseModel):
     )
     rerun: Rerun = Field(
         default=Rerun.IF_NOT_STARTED,
-        description="may a job run again whose daemon died: never, if-not-started, always",
+        description="re-run a job after its daemon died: never, if-not-started, always",
     )
     max_attempts: Count = Field(default=3, description="attempts after which a job is given up")
     max_output: Size = Field(default=16 * 2**20, description="bytes that one result may have")
@@ -231,27 +229,27 @@ class DeviceSettings(BaseModel):
     env: dict[Variable, SecretStr] = Field(
         default_factory=dict,
         examples=[{"FRIDGE_PORT": "/dev/ttyUSB0"}],
-        description="variables of the handler's environment, beside PATH, LANG and the like",
+        description="environment variables for the handler, besides PATH, LANG and the like",
     )
     inherit_env: tuple[Variable, ...] = Field(
         default=(),
         examples=[["VISA_HOME"]],
-        description="variables that it gets from the daemon's environment, by name",
+        description="environment variables of the daemon to pass on, by name",
     )
     recycle_after: Count | None = Field(
         default=None,
         examples=[1000],
-        description="jobs after which the handler's process is made anew; without it: never",
+        description="restart the handler's process after so many jobs; default: never",
     )
     description: str | None = Field(
         default=None,
         examples=["the simulator in room 2.014"],
-        description="what users are told, in place of the handler's own text",
+        description="overrides the handler's description",
     )
     simulator: Flag | None = Field(
         default=None,
         examples=[True],
-        description="announced as simulator or not, in place of the handler's word",
+        description="overrides the handler's simulator flag",
     )
     queues: tuple[Annotated[QueueSettings, BeforeValidator(_queue)], ...] = Field(
         default=(),
@@ -315,7 +313,7 @@ class Settings(BaseModel):
                 if each.storage not in self.feeds():
                     known = ", ".join(self.feeds())
                     raise ValueError(
-                        f"[devices.{device}] queues: there is no storage {each.storage!r};"
+                        f"[devices.{device}] queues: there is not a storage {each.storage!r};"
                         f" known are {known}"
                     )
             for queue in self.queues_of(device):

@@ -17,6 +17,7 @@ from jwcrypto import jws as jose_jws
 from jwcrypto.common import JWException, base64url_decode, base64url_encode
 
 from spooler.errors import KeyRefused, SignatureRefused
+from spooler.model.json import unique
 
 #: EdDSA is RFC 8037's name of the algorithm, Ed25519 is RFC 9864's.
 ALGORITHMS = ("EdDSA", "Ed25519")
@@ -137,7 +138,7 @@ def _protected_header(token: str) -> dict[str, Any]:
             "the token is not a compact JWS (three parts joined by dots)"
         ) from None
     try:
-        header = json.loads(b64decode(protected))
+        header = json.loads(b64decode(protected), object_pairs_hook=unique)
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):

@@ -49,7 +49,7 @@ class SqoolerLocalSettings(BaseModel):
     name: StorageName = Field(default="local", description="the storage's name in device names")
     fsync: Flag = Field(
         default=True,
-        description="survive a power cut; without it only a killed process is survived",
+        description="if false, a power cut may lose recent writes",
     )
     upload_pause: Duration = Field(
         default=30.0,
@@ -98,7 +98,7 @@ class SqoolerMongodbSettings(BaseModel):
     tls_ca_file: FolderPath | None = Field(
         default=None,
         examples=["tls/ca.pem"],
-        description="PEM file of who signs the server's certificate; without it: the system's",
+        description="CA file for the server certificate; default: system CAs",
     )
     tls_certificate_file: FolderPath | None = Field(
         default=None,

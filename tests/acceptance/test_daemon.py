@@ -81,7 +81,7 @@ def test_sigterm_ends_a_daemon_that_does_not_serve_yet(lab: Lab) -> None:
     assert process.stop() == 0, process.text()
     assert lab.book("close") == [""], "the instrument that was open was left safe"
     assert [each["reason"] for each in process.events("daemon.stopping")] == [
-        "asked to stop before it served"
+        "stopped during startup"
     ]
     assert process.events("daemon.stopped")
     assert "Traceback" not in process.text()

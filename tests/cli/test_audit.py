@@ -2,6 +2,8 @@
 
 import json
 
+from spooler.observe.audit import BEGIN, CHECKPOINT, digest
+
 
 def test_the_trail_of_a_job(lab, said):
     empty = said("audit", "verify")
@@ -32,3 +34,39 @@ def test_tampering_is_told(lab, said):
     assert "was edited, or lines before it were removed" in done.out
     found = json.loads(said("audit", "verify", "--json").out)
     assert found["problems"]
+
+
+def rewritten(place, *, keep):
+    """The trail as somebody without a key writes it anew; `keep` the checkpoints, unsigned."""
+    head, number, lines = BEGIN, 0, []
+    for line in place.read_text().splitlines():
+        said = json.loads(line)
+        said.pop("jws", None)
+        if said["what"] == CHECKPOINT and not keep:
+            continue
+        number += 1
+        text = json.dumps({**said, "n": number, "prev": head}, separators=(",", ":"))
+        head = digest(text.encode())
+        lines.append(text + "\n")
+    place.write_text("".join(lines))
+
+
+def test_a_trail_that_was_written_anew_without_the_key_is_told(lab, said):
+    lab.drain()
+    place = lab.folder / "spooler-state" / "audit" / "audit-000001.jsonl"
+    rewritten(place, keep=True)
+    done = said("audit", "verify")
+    assert done.code == 1
+    assert "unsigned although a signing key is configured" in done.out
+
+
+def test_a_key_that_is_new_vouches_for_what_was_before_it(lab, said):
+    settings = lab.folder / "spooler.toml"
+    signed = settings.read_text()
+    settings.write_text(signed.replace('[signing]\nkey = "backend.jwk"\n', ""))
+    lab.drain()
+    assert said("audit", "verify").code == 0, "without a key nothing is to be signed"
+    settings.write_text(signed)
+    lab.drain()
+    done = said("audit", "verify")
+    assert done.code == 0, done.out

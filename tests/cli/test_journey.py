@@ -59,6 +59,24 @@ def test_a_job_from_submit_to_verify(announced, said):
     assert said("cancel", job).code == 1
 
 
+def test_a_device_that_asks_for_signatures_does_not_run_without_a_key(lab, said, process):
+    (lab.folder / "signing_lab.py").write_text(
+        "class Signing:\n"
+        "    params = dict\n"
+        "    def card(self): return {'properties': {'sign': True}}\n"
+        "    def open(self): pass\n"
+        "    def run(self, params, context): return {}\n"
+        "    def close(self): pass\n"
+    )
+    device = '[devices.signing]\nhandler = "signing_lab:Signing"\nisolation = "thread"\n'
+    settings = lab.folder / "spooler.toml"
+    settings.write_text(lab.settings.replace('[signing]\nkey = "backend.jwk"\n', "") + device)
+    child = process("run", "--once", cwd=lab.folder)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 78
+    assert "device signing asks for signed results" in err
+
+
 def test_a_result_that_was_changed_is_not_verified(announced, said):
     job = submit(announced, said, "echo", '{"value": 12345}')
     announced.drain()

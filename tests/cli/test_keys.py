@@ -93,7 +93,7 @@ def test_a_rotated_credential_takes_its_devices_over_as_it_is_told(lab, said, pr
     told = said("keys", "rotate", lab.folder / "backend.jwk").err
     code, err = run()
     assert code == 78
-    assert "have it beside the new one as `spooler keys rotate` leaves it" in err
+    assert "rotate with `spooler keys rotate`, which keeps the old key" in err
     name, _, source = told.splitlines()[-1].removeprefix("LoadCredential=").partition(":")
     shutil.copy(source, credentials / name)
     code, err = run()

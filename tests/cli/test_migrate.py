@@ -229,7 +229,7 @@ def test_a_server_that_is_away(said, mongodb_server, mongodb):
         (("storage", "storage"), 78, "the same storage"),
         (("storage", "nowhere.toml"), 78, "no settings file"),
         (("storage", "mongodb://u:s3cr/et@h:x/"), 78, "cannot be read"),
-        (("storage", "http://u:s3cret@h/x"), 78, "http://h/x is no storage"),
+        (("storage", "http://u:s3cret@h/x"), 78, "http://h/x is not a storage"),
         (("storage", "/proc/nowhere"), 78, "cannot be made there"),
         (("storage",), 2, "TARGET"),
     ],

@@ -100,7 +100,7 @@ def test_before_there_is_anything(spooler):
 
 
 @pytest.mark.timeout(300)
-def test_from_submit_to_verify(spooler, daemon):
+def test_from_submit_to_verify(spooler, daemon, mongodb_server, mongo_prefix):
     devices = spooler("devices")
     assert devices.out.count("s ago") == 3
     names = {card["name"] for card in json.loads(spooler("devices", "--json").out)}
@@ -121,6 +121,14 @@ def test_from_submit_to_verify(spooler, daemon):
     check = json.loads(spooler("check", "--json").out)
     assert check["ok"], check
     assert daemon.poll() is None
+    # A stranger may add a configuration of the same name: without the signature it counts nothing.
+    configs = mongodb_server.client[mongo_prefix + "backends"]["configs"]
+    planted = {"display_name": "singlequdit", "description": "planted", "kid": "stranger"}
+    configs.insert_one(planted)
+    assert spooler("verify", job).out.startswith("verified:")
+    shown = json.loads(spooler("devices", "--json").out)
+    assert "planted" not in [card["description"] for card in shown]
+    configs.delete_one({"_id": planted["_id"]})
 
 
 def test_a_job_that_fails_says_why(spooler, daemon):
@@ -153,7 +161,7 @@ def test_cancel_while_it_runs_and_while_it_waits(spooler, daemon):
     assert "is withdrawn" in spooler("cancel", waits).out
     asked = spooler("cancel", runs)
     assert asked.code == 0
-    assert "runs already; its run is asked to stop" in asked.out
+    assert "already running; stop requested" in asked.out
     for job in (runs, waits):
         done = spooler("status", job, "--watch", "--json")
         assert done.code == 1

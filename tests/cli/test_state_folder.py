@@ -34,7 +34,7 @@ def test_a_file_system_without_locks_is_told_as_that(
 
     monkeypatch.setattr(state_lock.fcntl, "flock", refuse)
     for look in (lambda: StateLock(tmp_path), lambda: demand_locks(tmp_path, tmp_path / "state")):
-        with pytest.raises(ConfigError, match=r"no file locks .* local disk"):
+        with pytest.raises(ConfigError, match=r"does not support file locks .* local disk"):
             look()
 
 

@@ -46,7 +46,7 @@ def test_a_result_that_was_moved_is_no_result_of_its_new_place(two, said, kinds)
         shutil.copy(two.storage / kind / "echo" / f"{two.job}.json", two.storage / kind / "broken")
     verified = said("verify", two.job, "--device", "broken")
     assert verified.code == 1
-    assert f"is about job '{two.job}' of device 'echo'" in verified.out
+    assert f"belongs to job '{two.job}' of device 'echo'" in verified.out
     shown = said("result", two.job, "--device", "broken")
     assert shown.code == NO_SUCH
     assert shown.out == ""

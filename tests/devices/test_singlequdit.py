@@ -220,7 +220,7 @@ def test_wrong_instructions_are_explained(qudit: Bench, step: Any, reason: str) 
     [
         ({}, "the job has no experiments"),
         ([], "input should be an object"),
-        ({"exp": experiment()}, "'exp' is no experiment's name, write experiment_0"),
+        ({"exp": experiment()}, "'exp' is not an experiment name, write experiment_0"),
         ({"experiment_²": experiment()}, "is no experiment's name"),
         ({"experiment_": experiment()}, "is no experiment's name"),
         ({"experiment_1001": experiment()}, "experiment_1001: the number is at most 1000"),

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -197,12 +198,27 @@ class Machine:
         return found
 
 
+def missing() -> str:
+    """What this machine lacks for it; empty when it has all."""
+    programs = ["mount", "umount", "truncate", "cp", "mkfs.ext4", "mkfs.btrfs", "mkfs.xfs"]
+    lacking = [each for each in programs if shutil.which(each) is None]
+    if lacking:
+        return f"the programs {', '.join(lacking)} (Debian: e2fsprogs, btrfs-progs, xfsprogs)"
+    if os.geteuid() != 0:
+        return "the rights to mount: run it as root, in a machine that may be lost"
+    return "" if Path("/dev/loop-control").exists() else "loop devices"
+
+
 def main() -> int:
+    """Cut the power of each file system, and print what was lost; 2 where it cannot be tried."""
     parser = argparse.ArgumentParser(prog="python -m tests.powercut")
     parser.add_argument("--cuts", type=int, default=17, help="snapshots of each file system")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS)
     parser.add_argument("--without-fsync", action="store_true", help="storage with fsync = false")
     options = parser.parse_args()
+    if lacks := missing():
+        print(f"a power cut cannot be tried here, this machine lacks {lacks}", file=sys.stderr)
+        return 2
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="powercut-") as name:
         folder = Path(name)

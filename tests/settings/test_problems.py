@@ -35,7 +35,7 @@ def complaints(tmp_path, text):
         ('[devices."q 1"]\nhandler = "x"\n', "the name 'q 1' must begin with a letter or digit"),
         (
             '[devices.q]\nhandler = "x"\nqueues = ["frb"]\n',
-            "[devices.q] queues: there is no storage 'frb'; known are storage",
+            "[devices.q] queues: there is not a storage 'frb'; known are storage",
         ),
         (
             '[devices.a]\nhandler = "x"\nqueues = ["storage:q"]\n[devices.q]\nhandler = "x"\n',
@@ -65,7 +65,7 @@ def complaints(tmp_path, text):
         (
             '[devices.q]\nhandler = "x"\n[[devices.q.windows]]\nkind = "calibration"\n'
             'cron = "0 25 * * *"\nduration = "1h"\n',
-            "[devices.q.windows, number 1] cron: '0 25 * * *' is no cron expression: its hour",
+            "[devices.q.windows, number 1] cron: '0 25 * * *' is not a cron expression: its hour",
         ),
         (
             '[devices.q]\nhandler = "x"\n[[devices.q.windows]]\nkind = "calibration"\n'

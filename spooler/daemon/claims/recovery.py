@@ -231,4 +231,4 @@ def retry_delay(attempt: int) -> float:
 
 def _how_it_ended(claim: Claim) -> str:
     how = "during the run" if claim.started else "before the run started"
-    return f"the daemon that had the job died {how}"
+    return f"the daemon was killed {how}"

@@ -147,7 +147,7 @@ class Command:
 def _unstarted(error: OSError) -> str:
     """What kept a program from starting; the system's words for two cases mislead."""
     if error.errno == errno.ENOEXEC:
-        return "it is no program; a script's first line names its interpreter, as in #!/bin/sh"
+        return "it is not a program; a script's first line names its interpreter, as in #!/bin/sh"
     if error.errno == errno.ENOENT:
         return (
             "the file or the interpreter that its first line names is not there"

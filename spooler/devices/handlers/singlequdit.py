@@ -227,7 +227,7 @@ class SingleQudit:
     def _check_experiment(self, name: str, experiment: Experiment) -> None:
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name[:40]!r} is no experiment's name, write experiment_0")
+            raise ValueError(f"{name[:40]!r} is not an experiment name, write experiment_0")
         if int(match[1]) > self._max_experiments:
             raise ValueError(f"{name}: the number is at most {self._max_experiments}")
         if experiment.shots > self._max_shots:

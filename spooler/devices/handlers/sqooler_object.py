@@ -13,7 +13,7 @@ from spooler.protocols import JobContext
 #: Fields of sqooler's configuration that belong to the card itself, and those that the daemon
 #: and the storage fill in.
 _CARD = ("version", "description", "simulator")
-_NOT_OURS = ("display_name", "pending_jobs", "status_msg", "last_queue_check", "sign", "kid")
+_NOT_OURS = ("display_name", "pending_jobs", "status_msg", "last_queue_check", "kid")
 
 
 class SqoolerObject:
@@ -41,6 +41,8 @@ class SqoolerObject:
         """Its configuration, under sqooler's own names."""
         fields = self._spooler.get_configuration().model_dump(mode="json")
         card = {name: fields.pop(name) for name in _CARD}
+        if not fields.get("sign"):  # an object that asks for signatures gets them, or is refused
+            fields.pop("sign", None)
         return {**card, "properties": {k: v for k, v in fields.items() if k not in _NOT_OURS}}
 
     def open(self) -> None:

@@ -35,7 +35,8 @@ def device_lock(path: str, device: str, patience: float) -> Iterator[int | None]
             if time.monotonic() >= deadline:
                 raise DeviceUnusable(
                     f"device {device}: the handler of an earlier daemon still runs and may be "
-                    f"driving the instrument; end it (fuser -v {path}), it is tried again"
+                    f"driving the instrument; kill it (find it with fuser -v {path}); spooler "
+                    "retries by itself"
                 )
             time.sleep(_LOOK_EVERY)
         yield handle

@@ -318,7 +318,7 @@ class ProcessRunner:
     def _check(self, head: Mapping[str, Any]) -> None:
         if head.get("kind") == "ready":
             return
-        reason = str(head.get("reason", "the handler process talks nonsense"))
+        reason = str(head.get("reason", "the handler process sent a malformed reply"))
         raise ConfigError(reason) if head.get("error") == "config" else DeviceUnusable(reason)
 
     def _refuse_undead(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -41,6 +42,7 @@ def too_large(size: int, limit: int) -> Decoded:
 
 def decode(content: bytes) -> Decoded:
     """Decode a job strictly: UTF-8 JSON, one object, no NaN or infinity, sane nesting."""
+    content = content.removeprefix(BOM_UTF8)  # as some editors begin a file
     try:
         value = from_json(content, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -67,13 +69,36 @@ def _finite(value: Json) -> bool:
 def _reason(content: bytes, error: str) -> str:
     if not content.strip():
         return f"{_EMPTY}; send a JSON object"
+    if encoding := _wide_encoding(content):
+        return f"the job is {encoding} text; save it as UTF-8 and send it again"
     if "recursion limit" in error:
         return "the job is nested too deeply; at most 200 levels are accepted"
     if b"NaN" in content or b"Infinity" in content:
         return _NOT_FINITE
     if error.startswith("EOF") or _ends_early(content):
         return f"{_CUT_OFF}: {error}; send it again"
+    if not _is_utf_8(content):
+        error = "not UTF-8 text"
     return f"the job is not valid JSON: {error}; correct it and send it again"
+
+
+def _wide_encoding(content: bytes) -> str:
+    """The encoding of two or four bytes per character that a text seems to have."""
+    marked = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    return "UTF-16 or UTF-32" if marked or _looks_like_utf_16(content) else ""
+
+
+def _looks_like_utf_16(content: bytes) -> bool:
+    """Whether every other byte of the begin is zero; all from somewhere on are a file cut off."""
+    return content[1:4:2] == b"\0\0" and b"\0" not in content[0:4:2]
+
+
+def _is_utf_8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ends_early(content: bytes) -> bool:

@@ -22,7 +22,7 @@ _LOG_LIMIT = 16 * 1024 * 1024
 
 #: What went wrong, by the beginning of SQLite's name for it, and the way out.
 _SENTENCES = {
-    "SQLITE_BUSY": "locked by another process for too long; it is tried again",
+    "SQLITE_BUSY": "locked by another process for too long; spooler retries",
     "SQLITE_FULL": "the disk is full; make room",
     "SQLITE_READONLY": "cannot be written; give the user that runs spooler access",
     "SQLITE_CANTOPEN": "cannot be opened; check that it exists and may be read and written,"
@@ -89,7 +89,7 @@ class Database:
         """Wait for the other threads; give the seconds that are left to wait for processes."""
         deadline = time.monotonic() + PATIENCE
         if not self._turn.acquire(timeout=PATIENCE):
-            raise BackendUnavailable(f"{self.path}: busy with another request; it is tried again")
+            raise BackendUnavailable(f"{self.path}: busy with another request; spooler retries")
         try:
             yield max(0.0, deadline - time.monotonic())
         finally:

@@ -36,7 +36,7 @@ def read_job(row: sqlite3.Row, limit: int) -> Job:
 def _job(row: sqlite3.Row, limit: int) -> Job:
     content = row["payload"]
     if not isinstance(row["id"], str):
-        raise TypeError("its id is no text")
+        raise TypeError("its id is not text")
     found = too_large(row["size"], limit) if content is None else decode(content)
     return Job(
         row["id"],

@@ -26,8 +26,8 @@ def demand_ours(
     if not any(_signed_by(standing, key) for key in (signer.public(), *former_keys)):
         raise KeyRefused(
             f"device {device!r} is announced under the key {theirs!r}, and this is the key "
-            f"{signer.kid!r}; use the key that announced it, have it beside the new one as"
-            " `spooler keys rotate` leaves it, or use another device name"
+            f"{signer.kid!r}; use the key that announced it, rotate with"
+            " `spooler keys rotate`, which keeps the old key, or use another device name"
         )
 
 

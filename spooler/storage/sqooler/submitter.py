@@ -156,10 +156,12 @@ class SqoolerSubmitter:
 
     def _keys_of(self, device: str) -> dict[str, dict[str, Any]]:
         """The public keys of a device by kid: what its signed configuration vouches for."""
-        config = self._found(_CONFIGS, "display_name", device)
-        kid = str(payload_of(config).get("kid")) if config is not None else ""
-        key = self._found(_KEYS, "kid", kid)
-        if config is None or key is None or not _made_by(key, config):
+        for config in self._configurations(device):
+            kid = str(payload_of(config).get("kid"))
+            key = self._found(_KEYS, "kid", kid)
+            if key is not None and _made_by(key, config):
+                break
+        else:
             return {}
         keys = {kid: key}
         succession = self._found(_SUCCESSIONS, "device", device)
@@ -167,6 +169,18 @@ class SqoolerSubmitter:
             for each in payload_of(succession).get("former", []):
                 keys[each["kid"]] = {"x": each["x"], "key_ops": "verify", "kid": each["kid"]}
         return keys
+
+    def _configurations(self, device: str) -> list[dict[str, Any]]:
+        """Every configuration that a device is announced by; a storage may hold several."""
+        with self._translated():
+            ids = self._documents.ids(_CONFIGS)
+        every = [(each, self._read(_CONFIGS, each)) for each in ids]
+        return [
+            content
+            for document_id, content in every
+            if content is not None
+            and str(payload_of(content).get("display_name") or document_id) == device
+        ]
 
     def cancel(self, device: str, job_id: str) -> bool:
         """Write the wish down; the daemon answers it, signed, when it claims or renews."""
@@ -177,7 +191,7 @@ class SqoolerSubmitter:
             return self._withdraw(device, job_id)
 
     def devices(self) -> list[DeviceCard]:
-        """By name; of two configurations of one name the one that counts for sqooler's clients."""
+        """By name; of two configurations of one name a signed one counts."""
         with self._translated():
             ids = self._documents.ids(_CONFIGS)
         found: dict[str, tuple[bool, DeviceCard]] = {}
@@ -187,8 +201,7 @@ class SqoolerSubmitter:
                 continue
             said = payload_of(content)
             name = str(said.get("display_name") or document_id)
-            # An unsigned one goes before a signed one.
-            if name not in found or (found[name][0] and not is_signed(content)):
+            if name not in found or (is_signed(content) and not found[name][0]):
                 found[name] = is_signed(content), _card(name, said)
         return [found[name][1] for name in sorted(found)]
 
@@ -250,7 +263,7 @@ def _misplaced(said: dict[str, Any], device: str, job_id: str) -> str:
     names = str(said.get("display_name")), str(said.get("job_id"))
     if names == (device, job_id):
         return ""
-    return f"what lies in its place is about job {names[1]!r} of device {names[0]!r}"
+    return f"the stored result belongs to job {names[1]!r} of device {names[0]!r}"
 
 
 def _made_by(key: dict[str, Any], document: dict[str, Any]) -> bool:

@@ -380,3 +380,26 @@ def test_a_storage_that_is_closed_to_us_at_the_end_is_no_error(
     monkeypatch.setattr(Disk, "remove", refuse)
     backend.close()
     assert len(asked) == 1
+
+
+def test_files_that_nobody_takes_are_told_of_once(
+    bench: Bench, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has called a job file so waits for it."""
+    queue = base / "jobs" / "queued" / DEVICE
+    queue.mkdir(parents=True, exist_ok=True)
+    named = ["my job.json", f"{'9' * 24}.JSON", "guest@lab.json"]
+    for name in [*named, "half.part", ".hidden.json", "notes.txt"]:
+        (queue / name).write_text("{}")
+    backend = bench.backend()
+    ids = bench.submit(3)
+    for _ in ids:
+        assert backend.claim(QUEUE, new_lease()) is not None
+    assert backend.claim(QUEUE, new_lease()) is None
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "not the name of a job file" in record.getMessage()
+    ]
+    assert len(told) == 3
+    assert all(any(name in text for text in told) for name in named)

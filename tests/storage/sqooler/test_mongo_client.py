@@ -220,7 +220,7 @@ def test_a_driver_that_repeats_the_password_is_not_repeated(
 ) -> None:
     said = str(unavailable(OperationFailure(f"no user with {text} here", 2), address))
     assert text not in said
-    assert said.startswith("MongoDB at h refuses: the server's words are not shown")
+    assert said.startswith("MongoDB at h refuses: details withheld")
 
 
 # --- login -----------------------------------------------------------------------------------

@@ -123,11 +123,11 @@ def test_a_path_that_mongodb_cannot_have(
         ({"x": [{"$set": 1}]}, r"'\$set' has a dot, or a dollar"),
         ({"a": {"b\0c": 1}}, "dollar sign"),
         ({"_id": 1}, "'_id' is the storage's own"),
-        ({"a": {1: 2}}, "the key 1 is no text"),
+        ({"a": {1: 2}}, "the key 1 is not text"),
         ({"a": 2**63}, "more than 64 bits"),
         ({"a": float("inf")}, "none that JSON has"),
-        ({"a": "\ud800"}, "no valid Unicode"),
-        ({"\udc00": 1}, "no valid Unicode"),
+        ({"a": "\ud800"}, "not valid Unicode"),
+        ({"\udc00": 1}, "not valid Unicode"),
         ({"a": "x" * (16 * 2**20)}, "16 MiB are the most"),
     ],
 )
@@ -162,7 +162,7 @@ def test_text_that_is_no_utf8_is_one_sentence(
     except OperationFailure:  # a server that looks into documents: then as if it did not
         stored = SimpleNamespace(find_one=lambda _: bson.decode(bad))
         monkeypatch.setattr(core, "collection", lambda _: stored)
-    with pytest.raises(NotADocument, match="no UTF-8") as caught:
+    with pytest.raises(NotADocument, match="not valid UTF-8") as caught:
         core.get("p/q", X)
     assert "\n" not in str(caught.value)
 

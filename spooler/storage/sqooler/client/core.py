@@ -53,7 +53,7 @@ class StorageCore(ABC):
         if _is_private_key(document):
             # Whoever put it there, by mistake or by a link: it is shown and copied nowhere.
             raise NotADocument(
-                f"{place}: a private key lies there; take it away, and make a new key"
+                f"{place}: contains a private key; remove it, and generate a new key"
             )
         return document
 

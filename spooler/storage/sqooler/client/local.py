@@ -18,6 +18,7 @@ from typing import Any
 
 from spooler.clock import SystemClock
 from spooler.durable import Disk, exists, read, unavailable
+from spooler.model.json import unique
 from spooler.protocols import Clock
 from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
 from spooler.storage.sqooler.client.documents import LocalLoginInformation
@@ -84,7 +85,7 @@ class LocalCore(StorageCore):
             if len(data) > LARGEST:
                 raise NotADocument(f"{place}: the file has more than {LARGEST} bytes")
             try:
-                document = json.loads(data)
+                document = json.loads(data, object_pairs_hook=unique)
             except (ValueError, RecursionError):
                 document = None
             if isinstance(document, dict):

@@ -116,8 +116,8 @@ class MongodbCore(StorageCore):
                 found = collection.find_one({"_id": wanted})
             except InvalidBSON:
                 raise NotADocument(
-                    f"{place}: the document holds text that is no UTF-8, or a date that no "
-                    "calendar has; have it written again"
+                    f"{place}: the document contains text that is not valid UTF-8, or a date that "
+                    "no calendar has; have it written again"
                 ) from None
         if found is None:
             raise missing(place)

@@ -68,7 +68,9 @@ class FolderBackend:
         )
         self.catalogue = FolderCatalogue(layout, disk, self._presence, renderer, former_keys)
         self._queues = PerQueue(
-            lambda name: FolderQueue(layout.queues[name].queued, clock.monotonic)
+            lambda name: FolderQueue(
+                layout.queues[name].queued, clock.monotonic, partial(self._strange, name)
+            )
         )
         self._watched: Watched[ClaimName] = Watched(clock.monotonic)
         self._lock = threading.Lock()
@@ -226,6 +228,14 @@ class FolderBackend:
                 withdrawn = self._claims.withdrawn(queue.name, each.job_id)
             if not isinstance(found, Not):
                 yield replace(found[0], withdrawn=withdrawn)
+
+    def _strange(self, queue: str, name: str) -> None:
+        place = f"{self._layout.queues[queue].queued}/{name}"
+        self._notices.warn_once(
+            place,
+            f"ignoring {place}: not the name of a job file; rename it to ID.json, with letters, "
+            "digits, - and _ in the ID",
+        )
 
     def _waiting(self, queue: Queue) -> list[Waiting]:
         with self._presence.asked(Scope.QUEUE):

@@ -39,7 +39,14 @@ class Not(Enum):
 class FolderQueue:
     """Tries the waiting jobs of one folder, one thread at a time."""
 
-    def __init__(self, folder: str, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        monotonic: Callable[[], float],
+        strange: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`strange` is told at each look of a file that is called like a job file, and is none."""
+        self._strange = strange
         self._folder = folder
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -73,7 +80,7 @@ class FolderQueue:
         if self._waiting and age < max(_YOUNG, _AGE_PER_COST * self._cost):
             return
         started = self._monotonic()
-        self._waiting = deque(sorted(list_queue(self._folder)))
+        self._waiting = deque(sorted(list_queue(self._folder, self._strange)))
         self._listed_at = self._monotonic()
         self._cost = self._listed_at - started
 
@@ -83,8 +90,11 @@ class FolderQueue:
             self._waiting.clear()
 
 
-def list_queue(folder: str) -> list[Waiting]:
-    """List the job files of `folder`, in no order, without foreign files, folders and links."""
+def list_queue(folder: str, strange: Callable[[str], None] = lambda _: None) -> list[Waiting]:
+    """List the job files of `folder`, in no order, without foreign files, folders and links.
+
+    `strange` is told of each file that somebody may have taken for a job file.
+    """
     found = []
     try:
         entries = os.scandir(folder)
@@ -94,6 +104,8 @@ def list_queue(folder: str) -> list[Waiting]:
         for entry in entries:
             name = JOB_FILE.match(entry.name)
             if name is None or not entry.is_file(follow_symlinks=False):
+                if entry.name.lower().endswith(".json") and not entry.name.startswith("."):
+                    strange(entry.name)
                 continue
             try:
                 stat = entry.stat(follow_symlinks=False)

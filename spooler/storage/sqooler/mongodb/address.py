@@ -125,8 +125,8 @@ class MongoAddress:
         if self.by_certificate or self.anonymous or all(map(_here, self.shown.split(","))):
             return
         raise ConfigError(
-            f"the password for MongoDB at {self.shown} would cross the network unencrypted; set "
-            "tls = true, or write tls = false if nobody else is on that network"
+            f"the password for MongoDB at {self.shown} would be sent unencrypted; set tls = true, "
+            "or tls = false to allow it on a trusted network"
         )
 
     def full_uri(self) -> str:
@@ -146,7 +146,7 @@ class MongoAddress:
         if self.uri:
             if not _SCHEME.match(self.uri):
                 raise ConfigError(
-                    "the MongoDB address is no URI: it must look like mongodb://HOST:27017/ or "
+                    "the MongoDB address is not a URI: it must look like mongodb://HOST:27017/ or "
                     "mongodb+srv://HOST/"
                 )
             self._demand_privacy()

@@ -191,7 +191,7 @@ def _what_to_see(error: PyMongoError, address: MongoAddress, cause: str) -> str:
             "mongodb+srv://HOST/; a single server is named by uri = mongodb://HOST:27017/)"
         )
     if any(word in cause for word in _HUNG_UP):
-        return "whether it asks for tls, or for a certificate of ours"
+        return "whether it asks for tls, or for our certificate"
     return "that it runs, that its name is right, and that it may be reached from here"
 
 
@@ -241,7 +241,7 @@ def _scrubbed(text: str, address: MongoAddress) -> str:
     A text that would have to be cut is not shown at all: of a short password the gaps tell all.
     """
     if any(secret in text for secret in address.secrets()):
-        return "the server's words are not shown, they hold a part of the login"
+        return "details withheld, they contain part of the login"
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

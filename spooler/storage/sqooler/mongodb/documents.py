@@ -82,7 +82,7 @@ def _check_scalar(value: object) -> None:
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str):
-        raise NotStorable(f"the key {key!r} is no text")
+        raise NotStorable(f"the key {key!r} is not text")
     if "." in key or key.startswith("$") or "\0" in key:
         raise NotStorable(f"the key {key!r} has a dot, or a dollar sign in front; rename it")
     _check_text(key)
@@ -92,7 +92,7 @@ def _check_text(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise NotStorable(f"the text {text[:20]!r} is no valid Unicode") from None
+        raise NotStorable(f"the text {text[:20]!r} is not valid Unicode") from None
 
 
 def as_json(value: object) -> Any:

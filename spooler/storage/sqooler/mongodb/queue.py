@@ -272,7 +272,7 @@ def decode(body: bytes) -> Decoded:
         return Decoded(defect="the job is nested too deeply; send a flatter one")
     except (BSONError, UnicodeError, ValueError, OverflowError):
         return Decoded(
-            defect="the job holds text that is no UTF-8, or a date that no calendar has; "
+            defect="the job contains text that is not valid UTF-8, or a date that no calendar has; "
             "correct it and send it again"
         )
     if not _finite(document):
