@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from spooler.devices.encoding import NotJson, encode
@@ -55,8 +54,8 @@ class ProcessRunner:
         #: A process that even SIGKILL has not ended; there is no second one while it lives.
         self._undead: HandlerProcess | None = None
         self._opened = False
-        #: The file that is locked for the child, while a device is open.
-        self._locked: os.stat_result | None = None
+        #: Device and inode of the file that is locked for the child, while a device is open.
+        self._locked: tuple[int, int] | None = None
         self._number = 0
         #: Requests that the present process has answered, and whether it is to answer no more.
         self._answered = 0
@@ -222,7 +221,7 @@ class ProcessRunner:
     def _ready(self, control: RunControl, *, opened: bool) -> HandlerProcess:
         """The child, made (again) where there is none. Raises DeviceUnusable or RunStopped."""
         process = self._process
-        if process is not None and self._serves(process, opened=opened):
+        if process is not None and self._serves(process, opened=opened) and self._is_locked():
             return process
         self.close()
         try:
@@ -238,14 +237,14 @@ class ProcessRunner:
         if self._locked is None:
             return True
         try:
-            return os.path.samestat(self._locked, Path(self._spec.lock).lstat())
+            found = os.lstat(self._spec.lock)
         except OSError:
             return False
+        return self._locked == (found.st_dev, found.st_ino)
 
     def _serves(self, process: HandlerProcess, *, opened: bool) -> bool:
-        """Whether a child can take a request, and its device still is ours."""
-        fits = not self._worn and (self._opened or not opened)
-        return fits and not process.ended() and self._is_locked()
+        """Whether a child can take a request."""
+        return not self._worn and (self._opened or not opened) and not process.ended()
 
     def _start(self, *, opened: bool, control: RunControl | None) -> Frame:
         """A new child, ready for requests; its first frame."""
@@ -259,7 +258,8 @@ class ProcessRunner:
         patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
             with device_lock(lock, spec.device, patience) as held:
-                self._locked = None if held is None else os.fstat(held)
+                facts = None if held is None else os.fstat(held)
+                self._locked = None if facts is None else (facts.st_dev, facts.st_ino)
                 process = HandlerProcess(spec, self._listener, held)
         except OSError as error:
             raise DeviceUnusable(
