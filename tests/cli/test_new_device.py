@@ -20,7 +20,7 @@ def test_a_file_that_is_there_is_never_overwritten(said, tmp_path):
     (tmp_path / "laser.py").write_text("years of work\n")
     done = said("new-device", "laser", "--folder", tmp_path)
     assert done.code == 73
-    assert "left as it is" in done.err
+    assert "was not changed" in done.err
     assert (tmp_path / "laser.py").read_text() == "years of work\n"
 
 

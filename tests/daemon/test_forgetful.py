@@ -220,7 +220,7 @@ def test_what_the_dead_held_is_settled_by_the_policy_of_its_device(
     else:
         status = next_one.submitter.status(DEVICE, job)
         assert status.state is State.ERROR
-        assert "died" in status.reason
+        assert "the daemon was killed" in status.reason
     next_one.recovery.run(next_one.desk.served)
     assert not forgetful.records.folder.exists(), "nothing is left to be known"
     assert next_one.estates.tokens() == set()

@@ -39,7 +39,7 @@ def test_the_policy(parts: Parts, rerun: Rerun, *, started: bool, runs_again: bo
     assert status.state is (State.QUEUED if runs_again else State.ERROR)
     assert parts.woken == 1, "its worker is told that something may be had"
     if not runs_again:
-        assert "died" in status.reason
+        assert "the daemon was killed" in status.reason
         assert "Submit the job again" in status.reason
 
 

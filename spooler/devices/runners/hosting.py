@@ -204,7 +204,7 @@ def _adapter(reference: str, params: Any) -> TypeAdapter[Any]:
     # Types for pydantic, but none that a payload, an object, can satisfy: a slip every time.
     if params is None or isinstance(params, str):
         raise ConfigError(f"{wrong}; it is {_a(params)}.")
-    if isinstance(params, type) and hasattr(params, "__fields__") and _of_version_1(params):
+    if isinstance(params, type) and _of_version_1(params):
         raise ConfigError(
             f"{wrong}; it is a model of pydantic version 1 (pydantic.v1), and version 2 is needed."
         )

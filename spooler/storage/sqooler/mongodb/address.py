@@ -122,7 +122,10 @@ class MongoAddress:
         chosen = self.tls is not None or encrypted == "false"
         if chosen or encrypted == "true" or self.uri.startswith("mongodb+srv:"):
             return
-        if self.by_certificate or self.anonymous or all(map(_here, self.shown.split(","))):
+        hosts = self.shown.split(",")
+        if not all(map(_HOST.match, hosts)):
+            return  # the driver says what is wrong with it
+        if self.by_certificate or self.anonymous or all(map(_here, hosts)):
             return
         raise ConfigError(
             f"the password for MongoDB at {self.shown} would be sent unencrypted; set tls = true, "
@@ -162,6 +165,9 @@ class MongoAddress:
                 "mongodb://HOST:27017/"
             )
         return f"mongodb+srv://{self.host}/"
+
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d+)?\Z")
 
 
 def _here(host: str) -> bool:
