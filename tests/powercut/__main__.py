@@ -111,7 +111,9 @@ class Machine:
         (self.folder / "spooler.toml").write_text(
             f'state = "{self.disk}/state"\n[daemon]\npoll_interval = 0.1\nlease = 2.0\n'
             f'[storage]\ntype = "sqooler-local"\npath = "{self.base}"\nname = "cut"\n'
-            f'fsync = {fsync}\n[signing]\nkey = "key.jwk"\n[log]\nlevel = "error"\n'
+            # Nobody goes on with what a cut has left of an upload.
+            f'fsync = {fsync}\nupload_pause = 1.0\n[signing]\nkey = "key.jwk"\n'
+            '[log]\nlevel = "error"\n'
             f'[devices.{DEVICE}]\nhandler = "lab_counting:Counting"\nrerun = "never"\n'
             f'options = {{book = "{self.book}", seconds = 0.02}}\n'
         )

@@ -9,7 +9,7 @@ from typing import Protocol
 from spooler.protocols import Clock
 
 #: Seconds to look on at jobs that wait and cannot be had, and between two looks: more than a
-#: storage takes to see that a job file is broken, and not half written.
+#: storage takes to see that a job file is broken. An upload that pauses for longer is left.
 _PATIENCE, _LOOK = 3.0, 0.25
 #: Seconds to wait for a storage, or a queue, that does not answer.
 _OUTAGE = 30.0
