@@ -8,7 +8,7 @@ UV := $(shell command -v uv 2>/dev/null)
 RUN := .venv
 DEV := .venv-dev
 
-.PHONY: help demo test test-all lint unit bench killpoints fuzz soak format lock clean
+.PHONY: help demo test test-all lint unit bench killpoints fuzz soak powercut format lock clean
 
 help:
 	@echo "make demo    run the main job on a throw-away local storage"
@@ -20,6 +20,7 @@ help:
 	@echo "make killpoints  a daemon dies before and after each step of a job's way (some twenty minutes)"
 	@echo "make fuzz    daemons, crashes, outages and clocks in random order, 60 times as many as in a test run"
 	@echo "make soak    daemons are killed all the time; what is lost (some minutes)"
+	@echo "make powercut  the power of real file systems is cut (root; some minutes)"
 	@echo "make lock    renew requirements/*.txt (needs uv)"
 	@echo "make clean   remove the environments and caches"
 
