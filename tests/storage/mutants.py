@@ -68,8 +68,8 @@ def claims_by_copying(real: Any, base: Path) -> Any:
 def youngest_first(real: Any, base: Path) -> Any:
     """Hands out the jobs in the wrong order."""
 
-    def list_queue(folder: str) -> list[Waiting]:
-        return [each._replace(modified_ns=-each.modified_ns) for each in real(folder)]
+    def list_queue(folder: str, *strange: Callable[[str], None]) -> list[Waiting]:
+        return [each._replace(modified_ns=-each.modified_ns) for each in real(folder, *strange)]
 
     return list_queue
 
@@ -79,8 +79,8 @@ def forgets_new_jobs(real: Any, base: Path) -> Any:
     """Lists the queue once and never again."""
     known: dict[str, list[Waiting]] = {}
 
-    def list_queue(folder: str) -> list[Waiting]:
-        return known.setdefault(folder, real(folder))
+    def list_queue(folder: str, *strange: Callable[[str], None]) -> list[Waiting]:
+        return known.setdefault(folder, real(folder, *strange))
 
     return list_queue
 
