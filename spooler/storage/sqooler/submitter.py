@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from spooler.durable import unavailable
 from spooler.errors import (
@@ -36,6 +36,8 @@ class Documents(Protocol):
     """The verbs of a sqooler storage that a submitter needs (StorageCore has them)."""
 
     name: str
+    #: Whether a document about a device or a key has that name as its id.
+    ids_are_names: ClassVar[bool]
 
     def upload(self, content_dict: Mapping[str, Any], storage_path: str, job_id: str) -> None:
         """Create a document; FileExistsError when there is one."""
@@ -52,8 +54,8 @@ class Documents(Protocol):
     def ids(self, storage_path: str) -> list[str]:
         """The ids of the documents at a path."""
 
-    def find(self, storage_path: str, field: str, value: str) -> str:
-        """The id of the document whose `field` says `value`; FileNotFoundError when none does."""
+    def namesakes(self, storage_path: str, field: str, value: str) -> list[str]:
+        """The ids of the documents whose `field` says `value`; ValueError when far too many do."""
 
     def close(self) -> None:
         """Let go of connections; harmless to repeat."""
@@ -63,7 +65,7 @@ class SqoolerSubmitter:
     """Submits and asks, as sqooler's own client does, and verifies without being asked twice."""
 
     def __init__(self, documents: Documents) -> None:
-        self._documents = documents
+        self.documents = documents
 
     def submit(self, device: str, payload: JsonObject) -> str:
         """Queue a job: the first status goes first, so that no worker can be faster than it."""
@@ -76,27 +78,29 @@ class SqoolerSubmitter:
             "error_message": "None",
         }
         with self._translated():
-            self._documents.upload(first, f"status/{device}", job_id)
+            self.documents.upload(first, f"status/{device}", job_id)
             try:
-                self._documents.upload(payload, f"jobs/queued/{device}", job_id)
+                self.documents.upload(payload, f"jobs/queued/{device}", job_id)
             except BackendUnavailable as error:
                 raise BackendUnavailable(
                     f"{error}; the job may be queued all the same, look with: "
                     f"spooler status {job_id} --device {device}"
                 ) from error
             except ValueError as error:
-                self._documents.delete(f"status/{device}", job_id)
+                self.documents.delete(f"status/{device}", job_id)
                 raise PayloadInvalid(str(error)) from error
         return job_id
 
     def _demand_announced(self, device: str) -> None:
         try:
             with self._translated():
-                self._documents.find(_CONFIGS, "display_name", device)
-        except (FileNotFoundError, ValueError):
+                announced = self.documents.namesakes(_CONFIGS, "display_name", device)
+        except ValueError:  # a name that no device can have
+            announced = []
+        if not announced:
             known = ", ".join(sorted(card.name for card in self.devices()))
             way_out = f"known are: {known}" if known else "its daemon announces it: spooler run"
-            raise UnknownDevice(f"no device {device!r} is announced; {way_out}") from None
+            raise UnknownDevice(f"no device {device!r} is announced; {way_out}")
 
     def status(self, device: str, job_id: str) -> Status:
         content = self._read(f"status/{device}", job_id)
@@ -141,11 +145,19 @@ class SqoolerSubmitter:
         if not is_signed(document) or not isinstance(document["header"], Mapping):
             return Verification(ok=False, detail="the result is not signed")
         kid = str(document["header"].get("kid"))
-        key = self._keys_of(device).get(kid)
+        announced = self._announced_keys(device)
+        if len(announced) > 1:
+            kids = ", ".join(sorted({repr(str(key["kid"])) for key in announced}))
+            detail = (
+                f"device {device!r} is announced under {len(announced)} different keys ({kids}), "
+                "one of them by somebody else; have the lab remove what is not its own"
+            )
+            return Verification(ok=False, detail=detail, kid=kid)
+        key = self._keys_by_kid(device, announced).get(kid)
         if key is None:
             detail = f"the key {kid!r} is not one that device {device!r} is announced under"
             return Verification(ok=False, detail=detail, kid=kid)
-        if not verify_document(document, key):
+        if not _made_by(key, document):
             detail = f"the signature is not one of the key {kid!r}"
             return Verification(ok=False, detail=detail, kid=kid)
         if misplaced := _misplaced(payload_of(document), device, job_id):
@@ -154,33 +166,26 @@ class SqoolerSubmitter:
             ok=True, detail=f"signed by the key {kid!r} of device {device!r}", kid=kid
         )
 
-    def _keys_of(self, device: str) -> dict[str, dict[str, Any]]:
-        """The public keys of a device by kid: what its signed configuration vouches for."""
-        for config in self._configurations(device):
-            kid = str(payload_of(config).get("kid"))
-            key = self._found(_KEYS, "kid", kid)
-            if key is not None and _made_by(key, config):
-                break
-        else:
-            return {}
-        keys = {kid: key}
-        succession = self._found(_SUCCESSIONS, "device", device)
-        if succession is not None and verify_document(succession, key):
-            for each in payload_of(succession).get("former", []):
-                keys[each["kid"]] = {"x": each["x"], "key_ops": "verify", "kid": each["kid"]}
-        return keys
+    def _announced_keys(self, device: str) -> list[dict[str, Any]]:
+        """The different public keys that have signed a configuration of the device."""
+        found: dict[str, dict[str, Any]] = {}
+        for config in self._about(_CONFIGS, "display_name", device):
+            kid = payload_of(config).get("kid")
+            for key in self._about(_KEYS, "kid", kid) if isinstance(kid, str) else ():
+                if _made_by(key, config):
+                    found[str(key["x"]).rstrip("=")] = key
+        return list(found.values())
 
-    def _configurations(self, device: str) -> list[dict[str, Any]]:
-        """Every configuration that a device is announced by; a storage may hold several."""
-        with self._translated():
-            ids = self._documents.ids(_CONFIGS)
-        every = [(each, self._read(_CONFIGS, each)) for each in ids]
-        return [
-            content
-            for document_id, content in every
-            if content is not None
-            and str(payload_of(content).get("display_name") or document_id) == device
-        ]
+    def _keys_by_kid(
+        self, device: str, announced: list[dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """What a device signs with, and has signed with: the announced key vouches for those."""
+        keys = {str(key["kid"]): key for key in announced}
+        for succession in self._about(_SUCCESSIONS, "device", device):
+            if any(_made_by(key, succession) for key in announced):
+                for former in _former_keys(payload_of(succession)):
+                    keys.setdefault(former["kid"], former)
+        return keys
 
     def cancel(self, device: str, job_id: str) -> bool:
         """Write the wish down; the daemon answers it, signed, when it claims or renews."""
@@ -193,7 +198,7 @@ class SqoolerSubmitter:
     def devices(self) -> list[DeviceCard]:
         """By name; of two configurations of one name a signed one counts."""
         with self._translated():
-            ids = self._documents.ids(_CONFIGS)
+            ids = self.documents.ids(_CONFIGS)
         found: dict[str, tuple[bool, DeviceCard]] = {}
         for document_id in ids:
             content = self._read(_CONFIGS, document_id)
@@ -201,35 +206,39 @@ class SqoolerSubmitter:
                 continue
             said = payload_of(content)
             name = str(said.get("display_name") or document_id)
+            if self.documents.ids_are_names and name != document_id:
+                continue  # somebody's card of a device that has another place
             if name not in found or (is_signed(content) and not found[name][0]):
                 found[name] = is_signed(content), _card(name, said)
         return [found[name][1] for name in sorted(found)]
 
     def close(self) -> None:
-        self._documents.close()
+        self.documents.close()
 
     # What a kind of storage may do in its own way.
 
     def _stands(self, device: str, job_id: str) -> tuple[bool, bool]:
         """Of a job that has not ended: whether it waits, and whether it is withdrawn."""
-        waits = self._documents.exists(f"jobs/queued/{device}", job_id)
-        return waits, self._documents.exists(f"spooler/cancels/{device}", job_id)
+        waits = self.documents.exists(f"jobs/queued/{device}", job_id)
+        return waits, self.documents.exists(f"spooler/cancels/{device}", job_id)
 
     def _withdraw(self, device: str, job_id: str) -> bool:
         """Write down that a job is withdrawn; whether it still waits."""
         with suppress(FileExistsError):  # it has been wished for before
-            self._documents.upload({"job_id": job_id}, f"spooler/cancels/{device}", job_id)
-        return self._documents.exists(f"jobs/queued/{device}", job_id)
+            self.documents.upload({"job_id": job_id}, f"spooler/cancels/{device}", job_id)
+        return self.documents.exists(f"jobs/queued/{device}", job_id)
 
     # The documents.
 
-    def _found(self, path: str, field: str, value: str) -> dict[str, Any] | None:
-        """The document whose `field` says `value`, or None."""
-        try:
-            with self._translated():
-                return self._read(path, self._documents.find(path, field, value))
-        except (FileNotFoundError, ValueError, UnknownJob):
-            return None
+    def _about(self, path: str, field: str, value: str) -> list[dict[str, Any]]:
+        """The documents whose `field` says `value`, and whose place does not say another."""
+        with self._translated():
+            try:
+                ids = self.documents.namesakes(path, field, value)
+            except ValueError:  # a name that nothing can have, or more documents than can be right
+                return []
+        found = (self._read(path, each) for each in ids)
+        return [each for each in found if each is not None and payload_of(each).get(field) == value]
 
     def _result(self, device: str, job_id: str) -> dict[str, Any]:
         content = self._read(f"results/{device}", job_id)
@@ -240,7 +249,7 @@ class SqoolerSubmitter:
     def _read(self, path: str, document_id: str) -> dict[str, Any] | None:
         with self._translated():
             try:
-                return self._documents.get(path, document_id)
+                return self.documents.get(path, document_id)
             except FileNotFoundError:
                 return None
             except NotADocument:
@@ -255,7 +264,7 @@ class SqoolerSubmitter:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise unavailable(error, error.filename or self._documents.name) from error
+            raise unavailable(error, error.filename or self.documents.name) from error
 
 
 def _misplaced(said: dict[str, Any], device: str, job_id: str) -> str:
@@ -272,6 +281,17 @@ def _made_by(key: dict[str, Any], document: dict[str, Any]) -> bool:
         return verify_document(document, key)
     except ValueError:
         return False
+
+
+def _former_keys(said: dict[str, Any]) -> list[dict[str, Any]]:
+    """The keys that a succession names; none when it has not the form of one."""
+    try:
+        return [
+            {"x": str(each["x"]), "key_ops": "verify", "kid": str(each["kid"])}
+            for each in said["former"]
+        ]
+    except (KeyError, TypeError):
+        return []
 
 
 def _without_greeting(detail: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from spooler.storage.sqooler.client.names import check_id, check_path, check_provider
 
@@ -33,6 +33,9 @@ class StorageCore(ABC):
     Every verb raises ValueError for an unusable name or when the storage is not active, and
     BackendUnavailable when the storage does not answer.
     """
+
+    #: Whether a document about a device or a key has that name as its id, whatever it says.
+    ids_are_names: ClassVar[bool]
 
     def __init__(
         self,
@@ -88,10 +91,14 @@ class StorageCore(ABC):
         In a signed document the field is looked for in the payload. FileNotFoundError when
         there is none. Only asked for fields that are plain names (display_name, kid).
         """
-        found = self._find(self._path(storage_path), field, check_id(value))
-        if found is None:
+        found = self.namesakes(storage_path, field, value)
+        if not found:
             raise FileNotFoundError(f"there is nothing about {value!r} in {storage_path}")
-        return found
+        return found[0]
+
+    def namesakes(self, storage_path: str, field: str, value: str) -> list[str]:
+        """The ids of all documents that `find` chooses from, the one that it takes first."""
+        return self._namesakes(self._path(storage_path), field, check_id(value))
 
     def id_for(self, value: str) -> str:
         """The id for a new document that will be found by `value`: see `find`."""
@@ -146,7 +153,7 @@ class StorageCore(ABC):
     def _exists(self, place: Place) -> bool: ...
 
     @abstractmethod
-    def _find(self, segments: tuple[str, ...], field: str, value: str) -> str | None: ...
+    def _namesakes(self, segments: tuple[str, ...], field: str, value: str) -> list[str]: ...
 
     @abstractmethod
     def _branches(self, segments: tuple[str, ...]) -> list[str]: ...

@@ -49,6 +49,8 @@ def _iso(value: object) -> str:
 class LocalCore(StorageCore):
     """Documents in files below one folder."""
 
+    ids_are_names = True
+
     def __init__(
         self,
         login_dict: LocalLoginInformation,
@@ -140,10 +142,9 @@ class LocalCore(StorageCore):
         with self._translated(place):
             return exists(self._file(place))
 
-    def _find(self, segments: tuple[str, ...], field: str, value: str) -> str | None:
-        # A local document about something has its name, whatever the field is called.
-        del field
-        return value if self._exists(Place(segments, value)) else None
+    def _namesakes(self, segments: tuple[str, ...], field: str, value: str) -> list[str]:
+        del field  # it is in the name of the file
+        return [value] if self._exists(Place(segments, value)) else []
 
     def _branches(self, segments: tuple[str, ...]) -> list[str]:
         folder = self._base.joinpath(*segments)

@@ -57,6 +57,8 @@ _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocumen
 class MongodbCore(StorageCore):
     """Documents in the collections of a MongoDB server."""
 
+    ids_are_names = False
+
     def __init__(
         self,
         login_dict: MongodbLoginInformation | MongoAddress,
@@ -169,14 +171,19 @@ class MongodbCore(StorageCore):
         with translated(self.address):
             return collection.find_one({"_id": ObjectId(place.id)}, {"_id": 1}) is not None
 
-    def _find(self, segments: tuple[str, ...], field: str, value: str) -> str | None:
-        """Of several about the same, the one that sqooler's client takes: unsigned ones first."""
+    def _namesakes(self, segments: tuple[str, ...], field: str, value: str) -> list[str]:
+        """In the order of sqooler's client: unsigned ones first."""
         signed = f"payload.{field}"
         with translated(self.address):
             found = list(
                 self.collection(segments)
                 .find({"$or": [{field: value}, {signed: value}]}, {field: 1, "_id": 1})
-                .limit(_NAMESAKES)
+                .limit(_NAMESAKES + 1)
+            )
+        if len(found) > _NAMESAKES:
+            raise ValueError(
+                f"more than {_NAMESAKES} documents in {'/'.join(segments)} are about {value!r}; "
+                "remove those that are not its own"
             )
         ids = [str(each["_id"]) for each in sorted(found, key=lambda one: field not in one)]
         if len(ids) > 1:
@@ -184,7 +191,7 @@ class MongodbCore(StorageCore):
                 "there are %d documents about %r in %s; %s is used, remove the others: %s",
                 *(len(ids), value, "/".join(segments), ids[0], ", ".join(ids[1:])),
             )
-        return ids[0] if ids else None
+        return ids
 
     def id_for(self, value: str) -> str:
         super().id_for(value)
