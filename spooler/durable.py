@@ -6,6 +6,9 @@ through the module's name for that reason.
 
 `Disk(sync=False)` leaves the fsyncs out: files stay whole for readers and for a killed
 process, but a power cut may take the last seconds. For measurements and throw-away storages.
+
+`Disk(...).beneath(folder)` is for a folder that others may write in, too: whatever lies below it
+is reached step by step from there, and no link on the way is followed.
 """
 
 from __future__ import annotations
@@ -13,12 +16,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
+import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import update_wrapper
 from pathlib import Path
-from typing import TypeAlias
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
-from spooler.errors import BackendUnavailable, Scope
+from spooler.errors import BackendUnavailable, Bug, Scope
 
 #: Where a file is. Hot paths pass text: making a Path costs as much as a system call.
 Place: TypeAlias = str | Path
@@ -32,6 +39,8 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; mount it writable",
     errno.EIO: "the disk or the file server reports an I/O error",
     errno.ESTALE: "the file server has lost the file handle",
+    errno.ELOOP: "a link in the place of a folder, and it is not followed; put a folder there",
+    errno.ENOTDIR: "no folder; put one there",
 }
 
 
@@ -61,7 +70,7 @@ def unavailable(error: OSError, where: Place, scope: Scope = Scope.STORAGE) -> B
 
 
 def exists(path: Place) -> bool:
-    """Whether something can be seen at `path`.
+    """Whether something can be seen at `path`; links are followed, so it is a hint.
 
     What may not be looked at counts as absent here; the step that follows says why it fails.
     """
@@ -72,22 +81,32 @@ def _folder_of(path: Place) -> str:
     return os.path.dirname(path) or "."
 
 
-def read(path: Place, *, limit: int | None = None) -> bytes:
-    """The whole content of a file; with `limit`, no more of it than one byte beyond that.
+def _open_file(path: Place, access: int, at: int | None) -> int:
+    """Open what is a file; anything else counts as absent (FileNotFoundError).
 
-    What is no file counts as absent (FileNotFoundError). Others write in the storage's folder: a
-    link there may lead to a secret of ours, and a pipe would keep us for ever.
+    Others write in the storage's folder: a link there may lead to a secret of ours, and a pipe
+    would keep us for ever.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        handle = os.open(path, flags)
+        handle = os.open(path, flags, dir_fd=at)
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link; a socket; a folder
             raise FileNotFoundError(errno.ENOENT, "no file", str(path)) from error
         raise
+    if not os.path.isfile(handle):
+        os.close(handle)
+        raise FileNotFoundError(errno.ENOENT, "no file", str(path))
+    return handle
+
+
+def read(path: Place, *, limit: int | None = None, at: int | None = None) -> bytes:
+    """The whole content of a file; with `limit`, no more of it than one byte beyond that.
+
+    What is no file counts as absent (FileNotFoundError). `at` is the folder that `path` starts in.
+    """
+    handle = _open_file(path, os.O_RDONLY, at)
     try:
-        if not os.path.isfile(handle):
-            raise FileNotFoundError(errno.ENOENT, "no file", str(path))
         parts, left = [], 1 << 62 if limit is None else limit + 1
         while part := os.read(handle, min(1 << 20, left)):
             parts.append(part)
@@ -103,7 +122,11 @@ _RENAME_NOREPLACE = 1
 renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
-def _rename_unless_there(source: Place, target: Place) -> None:
+def _rename(source: Place, target: Place, here: int | None, there: int | None) -> None:
+    os.rename(source, target, src_dir_fd=here, dst_dir_fd=there)
+
+
+def _rename_unless_there(source: Place, target: Place, here: int | None, there: int | None) -> None:
     """Linux's rename that refuses to replace; one step, so nothing can come in between.
 
     Where the file system (NFS) or the system does not have it, `target` is looked at first: then
@@ -112,15 +135,22 @@ def _rename_unless_there(source: Place, target: Place) -> None:
     if renameat2 is not None:
         ctypes.set_errno(0)
         if not renameat2(
-            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+            _AT_FDCWD if here is None else here,
+            os.fsencode(source),
+            _AT_FDCWD if there is None else there,
+            os.fsencode(target),
+            _RENAME_NOREPLACE,
         ):
             return
         code = ctypes.get_errno()
         if code not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
             raise OSError(code, os.strerror(code), str(source), None, str(target))
-    if os.path.lexists(target):
+    try:
+        os.lstat(target, dir_fd=there)
+    except FileNotFoundError:
+        _rename(source, target, here, there)
+    else:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    os.rename(source, target)
 
 
 def demand_writable(folder: Place) -> Path:
@@ -150,29 +180,228 @@ def staged(path: Place, mark: str) -> str:
     return f"{folder or '.'}/{beside(name, mark)}"
 
 
+#: A folder that is only passed through; it need not be readable.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_STEP = _FOLDER | os.O_NOFOLLOW
+_READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_NAMES = {"", ".", ".."}
+
+
+class _Visit(threading.local):
+    """What this thread has opened, and how many of its blocks are open."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.folders: dict[str, int] = {}
+
+
+class _Ground:
+    """The folders below `base`, each opened from the one above it, and through no link.
+
+    `with` it each folder is opened once: what was reached stays the same folder, whatever is put
+    in its place meanwhile. Nothing stays open after the block, or its disk could not be unmounted.
+    `base` itself may be reached through links: whoever wrote the settings has chosen it.
+    """
+
+    def __init__(self, base: Place) -> None:
+        self.base = os.fspath(base)
+        here = self.base == "."
+        self._start = "" if here else f"{self.base}/"
+        self._top = {self.base, ""} if here else {self.base}
+        self.visit = _Visit()
+
+    def __enter__(self) -> None:
+        self.visit.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        visit = self.visit
+        visit.depth -= 1
+        if not visit.depth:
+            folders, visit.folders = visit.folders, {}
+            for handle in folders.values():
+                os.close(handle)
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is below the base."""
+        return path.startswith(self._start) and path != self.base
+
+    def folder(self, path: str) -> int:
+        """Return the open folder at `path`.
+
+        ELOOP where a link stands in its place, or in that of a folder above it.
+        """
+        folders = self.visit.folders
+        if (handle := folders.get(path)) is not None:
+            return handle
+        if path in self._top:
+            handle = os.open(self.base, _FOLDER)
+        else:
+            above, _, name = path.rpartition("/")
+            if name in _NO_NAMES:
+                raise Bug(f"{path} is not below {self.base}")
+            at = folders.get(above) or self.folder(above)
+            try:
+                handle = os.open(name, _STEP, dir_fd=at)
+            except OSError as error:
+                raise _no_step(error, path, name, at) from None
+        folders[path] = handle
+        return handle
+
+
+def _no_step(error: OSError, path: str, name: str, at: int) -> OSError:
+    """The error for a folder at `path` that could not be opened: a link is told from a file."""
+    code = error.errno or 0
+    if code == errno.ENOTDIR and stat.S_ISLNK(os.lstat(name, dir_fd=at).st_mode):
+        code = errno.ELOOP
+    return OSError(code, os.strerror(code), path)
+
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
+
+def _placed(
+    step: Callable[Concatenate[Disk, Place, _Arguments], _Answer],
+) -> Callable[Concatenate[Disk, Place, _Arguments], _Answer]:
+    """A step of a Disk whose errors name the whole path, not only the last part of it."""
+
+    def placed(
+        disk: Disk, path: Place, /, *args: _Arguments.args, **options: _Arguments.kwargs
+    ) -> _Answer:
+        ground = disk.ground
+        if ground is None:
+            return step(disk, path, *args, **options)
+        try:
+            if ground.visit.depth:
+                return step(disk, path, *args, **options)
+            with ground:
+                return step(disk, path, *args, **options)
+        except OSError as error:
+            if error.filename is not None and "/" not in os.fsdecode(error.filename):
+                error.filename = os.fspath(path)
+            raise
+
+    update_wrapper(placed, step)
+    return placed
+
+
 class Disk:
     """The file operations of one storage or state folder, durable or not."""
 
-    def __init__(self, *, sync: bool = True, guard: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        *,
+        sync: bool = True,
+        guard: Callable[[], None] = lambda: None,
+        ground: _Ground | None = None,
+    ) -> None:
         """`guard` is called before a missing folder is made: an unmounted disk must not be."""
         self.sync = sync
+        self.ground = ground
         self._guard = guard
 
+    def beneath(self, base: Place) -> Disk:
+        """Return the same for what is below `base`, where no link to a folder is followed."""
+        return Disk(sync=self.sync, guard=self._guard, ground=_Ground(base))
+
+    @contextmanager
+    def visited(self) -> Iterator[None]:
+        """Open each folder once in this block, for all that this thread does in it."""
+        if self.ground is None:
+            yield
+            return
+        with self.ground:
+            yield
+
+    def _at(self, path: Place) -> tuple[Place, int | None]:
+        """Return what the system is to be told of a place: a name, and the folder it is in."""
+        if self.ground is None:
+            return path, None
+        folder, _, name = os.fspath(path).rpartition("/")
+        return name, self.ground.visit.folders.get(folder) or self.ground.folder(folder)
+
+    def _is_folder(self, path: Place) -> bool:
+        if self.ground is None or not self.ground.covers(os.fspath(path)):
+            return os.path.isdir(path)
+        try:
+            self.ground.folder(os.fspath(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _open_folder(self, path: Place) -> int:
+        """Open a folder to read its names, or to settle it."""
+        if self.ground is None:
+            return os.open(path, _READABLE)
+        return os.open(".", _READABLE, dir_fd=self.ground.folder(os.fspath(path)))
+
+    # Looking.
+
+    @_placed
+    def read(self, path: Place, *, limit: int | None = None) -> bytes:
+        """The whole content of a file, as the function `read` has it."""
+        name, at = self._at(path)
+        return read(name, limit=limit, at=at)
+
+    @_placed
+    def look(self, path: Place) -> os.stat_result:
+        """What the system knows of a file, or of a link itself."""
+        name, at = self._at(path)
+        return os.lstat(name, dir_fd=at)
+
+    @_placed
+    def open_file(self, path: Place, *, writing: bool = False) -> OpenFile:
+        """The file that is at `path` now, whatever stands there later."""
+        name, at = self._at(path)
+        return OpenFile(name, writing=writing, at=at)
+
+    @contextmanager
+    def entries(self, folder: Place) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """What is in a folder, in no order; nothing when there is none."""
+        with self.visited():
+            try:
+                handle = self._open_folder(folder)
+            except FileNotFoundError:
+                yield iter(())
+                return
+            try:
+                with os.scandir(handle) as found:
+                    yield found
+            finally:
+                os.close(handle)
+
+    def names(self, folder: Place) -> list[str]:
+        """The names of what is in a folder, in no order; none when there is none."""
+        with self.entries(folder) as entries:
+            return [each.name for each in entries]
+
+    # Changing.
+
+    @_placed
     def make_folder(self, path: Place, *, mode: int = 0o777) -> None:
         """Create `path` and its parents; harmless where they exist."""
-        if os.path.isdir(path):
+        if self._is_folder(path):
             return
         self._guard()
         missing = [Path(path)]
-        while not os.path.isdir(missing[-1].parent) and missing[-1].parent != missing[-1]:
-            missing.append(missing[-1].parent)
+        while (above := missing[-1].parent) != missing[-1] and not self._is_folder(above):
+            missing.append(above)
         for folder in reversed(missing):
             try:
-                os.mkdir(folder, mode)
+                self._make_one(os.fspath(folder), mode)
             except FileExistsError:
                 continue
-            self.settle(folder.parent)
+            if self.ground is None or self.ground.covers(os.fspath(folder)):
+                self.settle(folder.parent)
+            else:
+                Disk(sync=self.sync).settle(folder.parent)
 
+    def _make_one(self, folder: str, mode: int) -> None:
+        below = self.ground is not None and self.ground.covers(folder)
+        name, at = self._at(folder) if below else (folder, None)
+        os.mkdir(name, mode, dir_fd=at)
+
+    @_placed
     def stage(self, path: Place, content: bytes, *, mode: int = 0o666) -> None:
         """Write a file that nobody looks at yet, in place of what a crash has left of it.
 
@@ -182,11 +411,13 @@ class Disk:
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            handle = os.open(path, flags, mode)
+            name, at = self._at(path)
+            handle = os.open(name, flags, mode, dir_fd=at)
         except (FileNotFoundError, FileExistsError):
             if not self.remove(path):
                 self.make_folder(_folder_of(path))
-            handle = os.open(path, flags, mode)
+            name, at = self._at(path)
+            handle = os.open(name, flags, mode, dir_fd=at)
         try:
             view = memoryview(content)
             while view:
@@ -214,21 +445,25 @@ class Disk:
             except FileNotFoundError:
                 continue
 
+    @_placed
     def rename(self, source: Place, target: Place) -> None:
         """Move a file, replacing `target`. FileNotFoundError when `source` is gone.
 
         A folder in the place of a file is put aside: it must not keep a job from its end.
         """
         try:
-            self._move(os.rename, source, target)
+            self._move(_rename, source, target)
         except IsADirectoryError:
             self.put_aside(target)
-            os.rename(source, target)
+            self._move(_rename, source, target)
 
+    @_placed
     def put_aside(self, path: Place) -> None:
         """Clear a place without looking at what is there, and without losing it."""
-        os.rename(path, f"{os.fspath(path)}.aside-{uuid.uuid4().hex[:12]}")
+        name, at = self._at(path)
+        _rename(name, f"{os.fspath(name)}.aside-{uuid.uuid4().hex[:12]}", at, at)
 
+    @_placed
     def rename_new(self, source: Place, target: Place) -> None:
         """Move a file, replacing nothing.
 
@@ -237,19 +472,29 @@ class Disk:
         """
         self._move(_rename_unless_there, source, target)
 
-    def _move(self, step: Callable[[Place, Place], None], source: Place, target: Place) -> None:
+    def _move(
+        self,
+        step: Callable[[Place, Place, int | None, int | None], None],
+        source: Place,
+        target: Place,
+    ) -> None:
+        before, here = self._at(source)
         try:
-            step(source, target)
+            after, there = self._at(target)
+            step(before, after, here, there)
         except FileNotFoundError:
-            if os.path.isdir(_folder_of(target)):
+            if self._is_folder(_folder_of(target)):
                 raise
             self.make_folder(_folder_of(target))
-            step(source, target)
+            after, there = self._at(target)
+            step(before, after, here, there)
 
+    @_placed
     def keep(self, source: Place, target: Place) -> None:
         """Move a finished file to where it stays, its content on disk first."""
         if self.sync:
-            handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            name, at = self._at(source)
+            handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
             try:
                 os.fsync(handle)
             finally:
@@ -257,21 +502,28 @@ class Disk:
         self.rename(source, target)
         self.settle(_folder_of(target))
 
+    @_placed
     def link(self, source: Place, target: Place) -> bool:
         """Show a file under a second name; False where that is not possible."""
         try:
-            os.link(source, target)
+            self._link(source, target)
         except FileNotFoundError:
             self.make_folder(_folder_of(target))
-            return os.path.exists(source) and self.link(source, target)
+            return exists(source) and self.link(source, target)
         except OSError:
             return False
         return True
 
+    def _link(self, source: Place, target: Place) -> None:
+        (before, here), (after, there) = self._at(source), self._at(target)
+        os.link(before, after, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+
+    @_placed
     def remove(self, path: Place) -> bool:
         """Delete a file; False when it was not there. A folder in its place is put aside."""
         try:
-            os.unlink(path)
+            name, at = self._at(path)
+            os.unlink(name, dir_fd=at)
         except FileNotFoundError:
             return False
         except IsADirectoryError:
@@ -280,42 +532,53 @@ class Disk:
 
     def remove_empty(self, *folders: Place) -> None:
         """Delete folders that are empty, the innermost first; stop at the first that is not."""
-        for folder in folders:
-            try:
-                os.rmdir(folder)
-            except OSError:
-                return
+        with self.visited():
+            for folder in folders:
+                try:
+                    name, at = self._at(folder)
+                    os.rmdir(name, dir_fd=at)
+                except OSError:
+                    return
+
+    @_placed
+    def set_age(self, path: Place, modified_ns: int) -> None:
+        """Say when a file was written, or a link itself."""
+        name, at = self._at(path)
+        os.utime(name, ns=(modified_ns, modified_ns), dir_fd=at, follow_symlinks=False)
 
     def settle(self, *folders: Place) -> None:
         """Make the renames, creations and deletions in `folders` survive a power cut."""
         if not self.sync:
             return
-        for folder in dict.fromkeys(folders):
-            try:
-                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        with self.visited():
+            for folder in dict.fromkeys(folders):
+                try:
+                    handle = self._open_folder(folder)
+                except FileNotFoundError:
+                    continue
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
 
     def publish(self, path: Place, content: bytes, *, mark: str, mode: int = 0o666) -> None:
         """Put a whole file at `path`, replacing what was there.
 
         `mark` makes the temporary name unique among concurrent writers of the same path.
         """
-        waiting = staged(path, mark)
-        self.stage(waiting, content, mode=mode)
-        self.rename(waiting, path)
-        self.settle(_folder_of(path))
+        with self.visited():
+            waiting = staged(path, mark)
+            self.stage(waiting, content, mode=mode)
+            self.rename(waiting, path)
+            self.settle(_folder_of(path))
 
+    @_placed
     def publish_new(self, path: Place, content: bytes, *, mark: str, mode: int = 0o666) -> None:
         """Put a whole file at `path`; FileExistsError when there is one already."""
         waiting = staged(path, mark)
         self.stage(waiting, content, mode=mode)
         try:
-            os.link(waiting, path)
+            self._link(waiting, path)
         finally:
             self.remove(waiting)
         self.settle(_folder_of(path))
@@ -327,17 +590,8 @@ class OpenFile:
     What is no file counts as absent (FileNotFoundError), as for `read`.
     """
 
-    def __init__(self, path: Place, *, writing: bool = False) -> None:
-        access = os.O_RDWR if writing else os.O_RDONLY
-        try:
-            self._handle = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
-                raise FileNotFoundError(errno.ENOENT, "no file", str(path)) from error
-            raise
-        if not os.path.isfile(self._handle):
-            self.close()
-            raise FileNotFoundError(errno.ENOENT, "no file", str(path))
+    def __init__(self, path: Place, *, writing: bool = False, at: int | None = None) -> None:
+        self._handle = _open_file(path, os.O_RDWR if writing else os.O_RDONLY, at)
 
     def __enter__(self) -> OpenFile:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from spooler.storage.sqooler.client.local import LocalProviderExtended, encode
 
 #: Where waiting jobs lie that were taken out of a folder's queue.
 _MOVING = "spooler/moving"
+_CLAIMS = "spooler/claims"
 #: Nanoseconds between the ages of two files.
 _TICK = 1000
 
@@ -25,6 +25,7 @@ class FolderSide(Side):
     def __init__(self, documents: LocalProviderExtended) -> None:
         super().__init__(documents)
         self._base = Path(documents.base_path)
+        self._disk = documents.disk
         self._youngest: dict[str, int] = {}
 
     def demand_storable(self, path: str, document_id: str, content: Mapping[str, Any]) -> None:
@@ -32,7 +33,9 @@ class FolderSide(Side):
         encode(content)
 
     def claimed(self) -> int:
-        claims = sum(1 for _ in self._base.glob("spooler/claims/*/*"))
+        above = self._base / _CLAIMS
+        queues = self._disk.names(above)
+        claims = sum(len(self._disk.names(above / queue)) for queue in queues)
         return max(claims, len(self.documents.ids(RUNNING)))
 
     def queues(self) -> list[str]:
@@ -82,18 +85,19 @@ class FolderSide(Side):
                 self.write(_history(device), job_id, history)
         path = self._base / QUEUED / device
         if device not in self._youngest:
-            ages = (file.lstat().st_mtime_ns for file in path.glob("*.json"))
-            self._youngest[device] = max(ages, default=0)
+            with self._disk.entries(path) as entries:
+                ages = (each.stat(follow_symlinks=False).st_mtime_ns for each in entries)
+                self._youngest[device] = max(ages, default=0)
         self.write(f"{QUEUED}/{device}", job_id, content)
         self._grow_younger(path / f"{job_id}.json", device)
 
     def _grow_younger(self, file: Path, device: str) -> None:
         """Files of one tick of the file system's clock would have no order."""
         try:
-            age = file.stat().st_mtime_ns
+            age = self._disk.look(file).st_mtime_ns
             if age <= self._youngest[device]:
                 age = self._youngest[device] + _TICK
-                os.utime(file, ns=(age, age))
+                self._disk.set_age(file, age)
         except FileNotFoundError:
             return  # a daemon has claimed it already
         self._youngest[device] = age

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +13,11 @@ class Artifact:
     path: str
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a path that could lead out of the folder that it is in."""
+        parts = PurePosixPath(self.path).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in self.path:
+            raise ValueError(
+                f"{self.path!r} is no path of a published file; it must be relative, without '..'"
+            )

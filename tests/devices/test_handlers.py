@@ -63,6 +63,9 @@ def test_the_card_of_a_sqooler_object_is_its_configuration(bench: MakeBench) -> 
     assert (card.version, card.description, card.simulator) == ("0.3.1", "a coin", True)
     assert card.properties["supported_instructions"] == ["flip"]
     assert "display_name" not in card.properties
+    assert "sign" not in card.properties, "whether we sign is said by the storage"
+    it = bench("sqooler", options={"spooler": "sqooler_lab:signing"}, opened=False)
+    assert it.runner.open().properties["sign"] is True, "without a key it does not run"
 
 
 @pytest.mark.interop

@@ -24,7 +24,7 @@ from spooler import durable
 SILENT = {"fsencode", "fspath", "strerror"}
 #: Calls that only look. Between two changes the disk is the same, so these are points only
 #: when everything is asked for.
-LOOKS = {"access", "read", "open to read", "close"}
+LOOKS = {"access", "lstat", "scandir", "read", "open to read", "close"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 BEFORE, WITHIN, AFTER = "before", "within", "after"
@@ -111,7 +111,7 @@ class TracedOs:
     def _call(self, name: str, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.inside:
             return real(*args, **kwargs)
-        kind, label = self._label(name, args)
+        kind, label = self._label(name, self._whole(name, args, kwargs))
         if kind in LOOKS and not self._looks:
             with self.outside():
                 return self._note(name, label, args, real(*args, **kwargs))
@@ -124,6 +124,23 @@ class TracedOs:
             answer = self._note(name, label, args, real(*args, **kwargs))
         self._at(Point(label, nth, AFTER))
         return answer
+
+    def _whole(self, name: str, args: Any, folders: dict[str, Any]) -> Any:
+        """The arguments with whole places, where names in open folders are given."""
+        if name == "renameat2":
+            here, source, there, target, _ = args
+            return [self._within(here, source), self._within(there, target)]
+        if "src_dir_fd" in folders:
+            here, there = folders["src_dir_fd"], folders["dst_dir_fd"]
+            return [self._within(here, args[0]), self._within(there, args[1])]
+        if folders.get("dir_fd") is None:
+            return args
+        return [self._within(folders["dir_fd"], args[0]), *args[1:]]
+
+    def _within(self, folder: int | None, name: Any) -> Any:
+        if folder not in self._files:
+            return name
+        return f"{self._files[folder]}/{os.fsdecode(name)}".removesuffix("/.")
 
     def _label(self, name: str, args: Any) -> tuple[str, str]:
         if name == "open" and not args[1] & _WRITING:

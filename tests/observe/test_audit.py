@@ -138,6 +138,15 @@ def test_tampering_shows(trail: Trail, tamper: Callable[[list[bytes]], list[byte
     assert trail.verify().problems
 
 
+def test_a_line_that_says_something_twice_is_none(trail: Trail) -> None:
+    """Nothing signed comes after the last line; one reader sees its first `at`, one its last."""
+    trail.write(5)
+    trail.log.close()
+    lines, whole = trail.lines(), trail.verify()
+    trail.put([*lines[:-1], lines[-1].replace(b"{", b'{"at":"2020-01-01T00:00:00Z",', 1)])
+    assert trail.verify().lines == whole.lines - 1
+
+
 def test_what_is_taken_off_the_end_shows_as_far_as_it_was_signed(trail: Trail) -> None:
     """The one thing that does not show; that is why the number of unsigned lines is told."""
     trail.write(5)

@@ -80,6 +80,12 @@ def _hmac_with_public_key() -> str:
     return str(token.serialize(compact=True))
 
 
+def _signed(header: bytes) -> str:
+    """A token that is right but for its header."""
+    signed = f"{b64encode(header)}.{b64encode(b'x')}"
+    return f"{signed}.{b64encode(KEY.sign(signed.encode()))}"
+
+
 def _unencoded_payload() -> str:
     """A token with the extension of RFC 7797, which jwcrypto alone takes for a signed one."""
     header = b64encode(b'{"alg":"EdDSA","kid":"lab-1","b64":false,"crit":["b64"]}')
@@ -100,6 +106,7 @@ BAD_TOKENS = {
     "header no object": f"{b64encode(b'[1]')}.{BODY}.{SIGNATURE}",
     "not ascii": f"{HEAD}.{BODY}.{SIGNATURE}\u00e9",
     "deep header": f"{b64encode(b'[' * 100_000)}.{BODY}.{SIGNATURE}",
+    "kid twice": _signed(b'{"alg":"EdDSA","kid":"lab-2","kid":"lab-1"}'),
     "no kid": _token({"alg": "EdDSA"}),
     "kid a list": _token({"alg": "EdDSA", "kid": ["lab-1"]}),
     "unknown kid": _token({"alg": "EdDSA", "kid": "lab-2"}),

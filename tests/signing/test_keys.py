@@ -81,10 +81,10 @@ def test_private_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.Monke
     modes = []
     real = os.open
 
-    def spy(path: object, flags: int, mode: int = 0o777) -> int:
+    def spy(path: object, flags: int, mode: int = 0o777, **folder: object) -> int:
         if flags & os.O_CREAT:
             modes.append(mode)
-        return real(path, flags, mode)  # type: ignore[call-overload]
+        return real(path, flags, mode, **folder)  # type: ignore[call-overload]
 
     monkeypatch.setattr(durable.os, "open", spy)
     write_file(generate(), tmp_path / "key.json")

@@ -236,10 +236,10 @@ def wants_the_newest_handle(_: Any, base: Path) -> Any:
     return lambda self, name: []
 
 
-@fault(endings, "OpenFile", "test_progress_of_who_stood_still_leaves_a_final_status")
-def shows_by_rename(_: Any, base: Path) -> Any:
+@fault(Disk, "open_file", "test_progress_of_who_stood_still_leaves_a_final_status")
+def shows_by_rename(real: Any, base: Path) -> Any:
     """Puts progress at a place, whatever stands there by then."""
-    return _ByName
+    return lambda disk, place, **how: _ByName(place) if how else real(disk, place)
 
 
 class _ByName:
@@ -247,8 +247,7 @@ class _ByName:
 
     names = 1
 
-    def __init__(self, place: str, *, writing: bool) -> None:
-        assert writing
+    def __init__(self, place: str) -> None:
         self._place = place
 
     def __enter__(self) -> _ByName:

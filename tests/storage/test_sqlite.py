@@ -618,8 +618,10 @@ def test_the_result_of_another_job_does_not_verify(place: Place) -> None:
     assert verdict(place, other)[0]
     assert verdict(place, job_id) == (
         False,
-        f"the signed report is about job {other!r} of 'spins'",
+        f"the stored report is about job {other!r} of device 'spins'",
     )
+    with pytest.raises(UnknownJob, match=f"has no result: the stored report is about .*{other}"):
+        place.submitter.result(DEVICE, job_id)
 
 
 def test_the_result_of_the_same_job_of_another_queue_does_not_verify(place: Place) -> None:
@@ -630,7 +632,7 @@ def test_the_result_of_the_same_job_of_another_queue_does_not_verify(place: Plac
     said = place.submitter.verify("fridge", job_id)
     assert (said.ok, said.detail) == (
         False,
-        f"the signed report is about job {job_id!r} of 'spins'",
+        f"the stored report is about job {job_id!r} of device 'spins'",
     )
 
 

@@ -235,7 +235,10 @@ def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:
         data = decode(body)
     except NotJson as error:
         return Outcome(State.ERROR, f"the result's data {error}")
-    artifacts = tuple(Artifact(path, size, sha256) for path, size, sha256 in head["artifacts"])
+    try:
+        artifacts = tuple(Artifact(path, size, sha256) for path, size, sha256 in head["artifacts"])
+    except ValueError as error:
+        return Outcome(State.ERROR, str(error))
     return Outcome(State.DONE, "", Result(data, artifacts))
 
 

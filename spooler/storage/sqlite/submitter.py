@@ -19,7 +19,7 @@ from spooler.errors import (
 from spooler.model.device import DeviceCard
 from spooler.model.json import JsonObject
 from spooler.model.records import report_from_json
-from spooler.model.result import Result
+from spooler.model.result import Report, Result
 from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.model.storage import Verification
@@ -85,7 +85,9 @@ class SqliteSubmitter:
 
     def result(self, device: str, job_id: str) -> Result:
         with self._database.reading() as connection:
-            _, result = _report(connection, device, job_id)
+            _, report, result = _report(connection, device, job_id)
+        if misplaced := _misplaced(report, device, job_id):
+            raise UnknownJob(f"job {job_id!r} of device {device!r} has no result: {misplaced}")
         return result
 
     def verify(self, device: str, job_id: str) -> Verification:
@@ -94,7 +96,7 @@ class SqliteSubmitter:
         Whoever may write the file may announce another key: pin the kid that you know.
         """
         with self._database.reading() as connection:
-            row, _ = _report(connection, device, job_id)
+            row, _, _ = _report(connection, device, job_id)
             keys = [
                 json.loads(each["jwk"]) for each in connection.execute(KEYS, {"device": device})
             ]
@@ -109,9 +111,8 @@ class SqliteSubmitter:
             detail = "the stored report is not the one that was signed"
             return Verification(ok=False, detail=detail, kid=kid)
         report = report_from_json(signed)
-        if (report.queue, report.job_id) != (device, job_id):
-            detail = f"the signed report is about job {report.job_id!r} of {report.queue!r}"
-            return Verification(ok=False, detail=detail, kid=kid)
+        if misplaced := _misplaced(report, device, job_id):
+            return Verification(ok=False, detail=misplaced, kid=kid)
         detail = f"signed by the key {kid!r} of device {device!r}"
         return Verification(ok=True, detail=detail, kid=kid)
 
@@ -143,18 +144,27 @@ def _job(connection: sqlite3.Connection, device: str, job_id: str) -> sqlite3.Ro
     return row
 
 
-def _report(connection: sqlite3.Connection, device: str, job_id: str) -> tuple[sqlite3.Row, Result]:
+def _report(
+    connection: sqlite3.Connection, device: str, job_id: str
+) -> tuple[sqlite3.Row, Report, Result]:
     """Return the stored report of a job and its result; UnknownJob where there is none."""
     row = connection.execute(REPORT, {"queue": device, "id": job_id}).fetchone()
     try:
-        result = report_from_json(row["report"]).result if row is not None else None
+        report = report_from_json(row["report"]) if row is not None else None
     except (ValueError, KeyError, TypeError):
         raise UnknownJob(
             f"the stored report of job {job_id!r} cannot be read; somebody else has changed it"
         ) from None
-    if result is None:
+    if report is None or report.result is None:
         raise UnknownJob(f"job {job_id!r} on device {device!r} has no result (yet)")
-    return row, result
+    return row, report, report.result
+
+
+def _misplaced(report: Report, device: str, job_id: str) -> str:
+    """What is wrong with a report that is about another job, or another device, than its row."""
+    if (report.queue, report.job_id) == (device, job_id):
+        return ""
+    return f"the stored report is about job {report.job_id!r} of device {report.queue!r}"
 
 
 def _user() -> str:

@@ -241,10 +241,13 @@ class SqoolerSubmitter:
         return [each for each in found if each is not None and payload_of(each).get(field) == value]
 
     def _result(self, device: str, job_id: str) -> dict[str, Any]:
-        content = self._read(f"results/{device}", job_id)
-        if content is None:
-            raise UnknownJob(f"job {job_id} on device {device!r} has no result (yet)")
-        return content
+        try:
+            with self._translated():
+                return self.documents.get(f"results/{device}", job_id)
+        except FileNotFoundError:
+            raise UnknownJob(f"job {job_id} on device {device!r} has no result (yet)") from None
+        except ValueError as error:  # unreadable, or a name that no document can have
+            raise UnknownJob(str(error)) from None
 
     def _read(self, path: str, document_id: str) -> dict[str, Any] | None:
         with self._translated():

@@ -39,3 +39,5 @@ spooler = Spooler(
     version="0.3.1",
 )
 spooler.gen_circuit = circuit
+
+signing = Spooler(ins_schema_dict={"flip": Flip}, device_config=Experiment, n_wires=1, sign=True)

@@ -61,9 +61,9 @@ class _Recorded:
         if name not in {"fsync", "rename"}:
             return real
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **folders: int) -> Any:
             self._seen(name, args)
-            return real(*args)
+            return real(*args, **folders)
 
         return call
 

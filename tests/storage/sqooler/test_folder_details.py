@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooler.clock import SystemClock, moment
+from spooler.durable import Disk
 from spooler.errors import BackendUnavailable, KeyRefused, PushUnavailable, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
@@ -187,14 +188,14 @@ def test_one_listing_serves_many_claims(bench: Bench, monkeypatch: pytest.Monkey
     bench.submit(120)
     backend = bench.backend()
     listings = 0
-    real = os.scandir
+    real = Disk.entries
 
-    def scandir(path: str) -> object:
+    def entries(self: Disk, folder: str) -> object:
         nonlocal listings
-        listings += "queued" in str(path)
-        return real(path)
+        listings += "queued" in folder
+        return real(self, folder)
 
-    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Disk, "entries", entries)
     for _ in range(120):
         take(backend)
     assert listings == 1

@@ -206,10 +206,10 @@ def test_a_claimed_file_that_may_not_be_read_does_not_stop_recovery(
     bench.submit()
     bench.backend().claim(QUEUE, new_lease())
 
-    def closed(place: str, **_: object) -> bytes:
-        raise PermissionError(13, "Permission denied", str(place))
+    def closed(_: Disk, place: str, **how: object) -> bytes:
+        raise PermissionError(13, "Permission denied", place)
 
-    monkeypatch.setattr(reading, "read", closed)
+    monkeypatch.setattr(Disk, "read", closed)
     other = bench.backend()
     other.reclaim(QUEUE, new_lease(), leased)
     bench.clock.advance(TTL + 1)
@@ -223,10 +223,10 @@ def test_a_waiting_file_that_may_not_be_read_is_logged_once(
 ) -> None:
     (job_id,) = bench.submit()
 
-    def closed(place: str, **_: object) -> bytes:
-        raise PermissionError(13, "Permission denied", str(place))
+    def closed(_: Disk, place: str, **how: object) -> bytes:
+        raise PermissionError(13, "Permission denied", place)
 
-    monkeypatch.setattr(reading, "read", closed)
+    monkeypatch.setattr(Disk, "read", closed)
     backend = bench.backend()
     for _ in range(3):
         assert backend.claim(QUEUE, new_lease()) is None
@@ -329,6 +329,14 @@ def test_an_owner_that_cannot_be_has_no_estate(
 @pytest.mark.parametrize("junk", JUNK)
 def test_junk_in_the_place_of_an_owner_is_nobody(bench: Bench, base: Path, junk: bytes) -> None:
     assert owner_seen(bench, base, junk) == Owner("", 0, "123-ab")
+
+
+def test_a_document_that_says_something_twice_says_nothing(tmp_path: Path) -> None:
+    """One reader takes the first of two values, another the last."""
+    place = tmp_path / "card.json"
+    for text, said in (('{"kid": "lab"}', {"kid": "lab"}), ('{"kid": "a", "kid": "lab"}', {})):
+        place.write_text(text)
+        assert reading.document(Disk(), place) == said
 
 
 def test_an_owner_of_the_first_edition_has_no_estate(bench: Bench, base: Path) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from spooler import durable
+from spooler.durable import Disk
 from spooler.errors import BackendUnavailable, Bug, JobGone, LeaseLost, Scope
 from spooler.model.claim import Claim, Lease, Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
 from spooler.model.state import State
-from spooler.storage.sqooler.folder import endings, reading
 from spooler.storage.sqooler.folder.backend import FolderBackend
 from spooler.storage.sqooler.folder.notes import FORGOTTEN_AFTER
 from spooler.testing.bench import (
@@ -140,11 +140,11 @@ def test_a_status_that_we_may_not_write_is_told_of_once(
     backend = bench.backend()
     claim = take(backend)
 
-    def closed(place: str, **_: object) -> durable.OpenFile:
+    def closed(_: Disk, place: str, **how: object) -> durable.OpenFile:
         raise PermissionError(13, "Permission denied", place)
 
     with monkeypatch.context() as patch:
-        patch.setattr(endings, "OpenFile", closed)
+        patch.setattr(Disk, "open_file", closed)
         backend.show(claim, "one")
         backend.show(claim, "two")
     assert len(said(caplog, "progress is not shown")) == 1
@@ -235,15 +235,15 @@ def test_a_job_whose_history_cannot_be_read_holds_no_other_up(
     first, second = bench.submit(2)
     backend = bench.backend()
     backend.release(take(backend), "once", refund=False)
-    real = reading.read
+    real = Disk.read
 
-    def closed(place: str, **how: int) -> bytes:
-        if "/history/" in str(place):
-            raise PermissionError(13, "Permission denied", str(place))
-        return real(place, **how)
+    def closed(self: Disk, place: str, **how: int) -> bytes:
+        if "/history/" in place:
+            raise PermissionError(13, "Permission denied", place)
+        return real(self, place, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reading, "read", closed)
+        patch.setattr(Disk, "read", closed)
         assert take(backend).job.id == second
         assert backend.claim(QUEUE, new_lease()) is None
     assert len(said(caplog, first)) == 1
@@ -260,9 +260,9 @@ class FailingOs:
     def __getattr__(self, name: str) -> Any:
         return self._fail if name == "rename" else getattr(os, name)
 
-    def _fail(self, source: str, target: str) -> None:
+    def _fail(self, source: str, target: str, **folders: int | None) -> None:
         if self._after:
-            Path(source).rename(target)
+            os.rename(source, target, **folders)  # noqa: PTH104 - in open folders
         raise OSError(self._code, os.strerror(self._code), source)
 
 

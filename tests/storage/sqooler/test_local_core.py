@@ -78,7 +78,8 @@ def test_a_file_that_is_still_growing_is_looked_at_again(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1]", b"null", b"\xff", b'{"a":' * 100_000, b'{"a": 1} x']
+    "content",
+    [b"", b"{", b"[1]", b"null", b"\xff", b'{"a":' * 100_000, b'{"a": 1} x', b'{"a": 1, "a": 2}'],
 )
 def test_a_damaged_file_is_one_sentence_soon(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p").mkdir()

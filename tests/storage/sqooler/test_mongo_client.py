@@ -364,6 +364,9 @@ def test_pymongo_is_what_it_was() -> None:
     [
         ("mongodb://u:{}@db.lab:27017/", None),
         ("mongodb://u:{}@localhost:27017,db.lab:27017/?replicaSet=r", None),
+        ("mongodb://u:{}@127.evil.example:27017/", None),
+        ("mongodb://u:{}@127.0.0.1.evil.example/", None),
+        ("mongodb://u:{}@[::2]:27017/", None),
     ],
 )
 def test_a_password_does_not_cross_a_network_in_clear(uri: str, tls: bool | None) -> None:
@@ -389,7 +392,17 @@ def test_what_was_chosen_or_stays_on_this_machine_is_taken(uri: str, tls: bool |
     open_client(MongoAddress(uri=uri, tls=tls)).close()
 
 
-def test_what_decides_is_read_from_the_primary_whatever_the_uri_says() -> None:
-    client = open_client(MongoAddress(uri="mongodb://localhost/?readPreference=secondary"))
+@pytest.mark.parametrize(
+    "said",
+    [
+        "readPreference=secondary",
+        "readPreference=nearest&maxStalenessSeconds=120&readPreferenceTags=dc:ny&readPreferenceTags=",
+        "readpreference=secondary;readConcernLevel=available",
+    ],
+)
+def test_what_decides_is_read_from_the_primary_whatever_the_uri_says(said: str) -> None:
+    client = open_client(MongoAddress(uri=f"mongodb://localhost/?{said}&appName=x"))
     assert client.read_preference == ReadPreference.PRIMARY
+    assert client.read_concern.level is None
     client.close()
+    open_client(MongoAddress(uri=f"mongodb://localhost/?{said}")).close()

@@ -7,7 +7,7 @@ supplies the verbs with an underscore, and is never asked about a name that was 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from spooler.storage.sqooler.client.names import check_id, check_path, check_provider
@@ -53,7 +53,7 @@ class StorageCore(ABC):
         """Read a document; FileNotFoundError when there is none, NotADocument when damaged."""
         place = self._place(storage_path, job_id)
         document = self._read(place)
-        if _is_private_key(document):
+        if _holds_private_key(document):
             # Whoever put it there, by mistake or by a link: it is shown and copied nowhere.
             raise NotADocument(
                 f"{place}: contains a private key; remove it, and generate a new key"
@@ -171,7 +171,14 @@ class StorageCore(ABC):
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
-def _is_private_key(document: Mapping[str, Any]) -> bool:
-    """Whether a document is a JWK with a part that only its owner should know."""
-    # sqooler writes `"d": null` into public ones.
-    return "kty" in document and any(document.get(member) for member in _PRIVATE)
+def _holds_private_key(document: object) -> bool:
+    """Whether there is, however deep, a JWK with a part that only its owner should know."""
+    inside: Iterable[object] = ()
+    if isinstance(document, Mapping):
+        # sqooler writes `"d": null` into public ones.
+        if "kty" in document and any(document.get(member) for member in _PRIVATE):
+            return True
+        inside = document.values()
+    elif isinstance(document, list):
+        inside = document
+    return any(_holds_private_key(each) for each in inside if isinstance(each, Mapping | list))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spooler.clock import SystemClock
-from spooler.durable import Disk, exists, read, unavailable
+from spooler.durable import Disk, exists, unavailable
 from spooler.model.json import unique
 from spooler.protocols import Clock
 from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
@@ -68,14 +68,15 @@ class LocalCore(StorageCore):
         super().__init__(name, is_active)
         self.base_path = login_dict.base_path
         self._base = Path(login_dict.base_path)
-        self._disk = disk if disk is not None else Disk()
+        #: The files below the folder; no link on the way to one is followed.
+        self.disk = (disk if disk is not None else Disk()).beneath(self._base)
         self._pause = pause
 
     def _create(self, place: Place, content: Mapping[str, Any]) -> None:
         data = encode(content)
         with self._translated(place):
             try:
-                self._disk.publish_new(self._file(place), data, mark=_mark())
+                self.disk.publish_new(self._file(place), data, mark=_mark())
             except FileExistsError:
                 raise FileExistsError(f"{place}: there is a document already") from None
 
@@ -83,7 +84,7 @@ class LocalCore(StorageCore):
         file = self._file(place)
         for pause in (*_LOOKS, None):
             with self._translated(place):
-                data = read(file, limit=LARGEST)
+                data = self.disk.read(file, limit=LARGEST)
             if len(data) > LARGEST:
                 raise NotADocument(f"{place}: the file has more than {LARGEST} bytes")
             try:
@@ -95,7 +96,8 @@ class LocalCore(StorageCore):
             if pause is not None:
                 self._pause(pause)
         raise NotADocument(
-            f"{place}: the file does not hold a whole JSON object; have it written again"
+            f"{place}: the file does not hold a whole JSON object, or a name in it is there "
+            "twice; have it written again"
         )
 
     def _replace(self, place: Place, content: Mapping[str, Any]) -> None:
@@ -104,38 +106,36 @@ class LocalCore(StorageCore):
         with self._translated(place):
             if not exists(file):
                 raise FileNotFoundError
-            self._disk.publish(file, data, mark=_mark())
+            self.disk.publish(file, data, mark=_mark())
 
     def _move(self, source: Place, target: Place) -> None:
         start, final = self._file(source), self._file(target)
         with self._translated(source):
             try:
-                self._disk.rename_new(start, final)
+                self.disk.rename_new(start, final)
             except FileExistsError:
                 raise FileExistsError(f"{target}: there is a document already") from None
             # The new name first: after a power cut a job may lie in two places, never in none.
-            self._disk.settle(final.parent, start.parent)
+            self.disk.settle(final.parent, start.parent)
 
     def _remove(self, place: Place) -> None:
         file = self._file(place)
         with self._translated(place):
-            if not self._disk.remove(file):
+            if not self.disk.remove(file):
                 raise FileNotFoundError
-            self._disk.settle(file.parent)
+            self.disk.settle(file.parent)
 
     def _ids(self, segments: tuple[str, ...]) -> list[str]:
         folder = self._base.joinpath(*segments)
         aged: list[tuple[int, str]] = []
         try:
-            with os.scandir(folder) as entries:
+            with self.disk.entries(folder) as entries:
                 for entry in entries:
                     found = _document_age(entry)
                     if found is not None:
                         aged.append(found)
-        except FileNotFoundError:
-            return []
         except OSError as error:
-            raise unavailable(error, folder) from error
+            raise unavailable(error, error.filename or folder) from error
         return [name for _, name in sorted(aged)]
 
     def _exists(self, place: Place) -> bool:
@@ -149,14 +149,12 @@ class LocalCore(StorageCore):
     def _branches(self, segments: tuple[str, ...]) -> list[str]:
         folder = self._base.joinpath(*segments)
         try:
-            with os.scandir(folder) as entries:
+            with self.disk.entries(folder) as entries:
                 return sorted(
                     each.name for each in entries if _is_folder(each) and is_id(each.name)
                 )
-        except FileNotFoundError:
-            return []
         except OSError as error:
-            raise unavailable(error, folder) from error
+            raise unavailable(error, error.filename or folder) from error
 
     def _file(self, place: Place) -> Path:
         return self._base.joinpath(*place.segments, place.id + _SUFFIX)
@@ -164,13 +162,14 @@ class LocalCore(StorageCore):
     @contextmanager
     def _translated(self, place: Place) -> Iterator[None]:
         try:
-            yield
+            with self.disk.visited():
+                yield
         except FileExistsError:
             raise
         except FileNotFoundError:
             raise FileNotFoundError(f"{place}: there is no such document") from None
         except OSError as error:
-            raise unavailable(error, self._file(place)) from error
+            raise unavailable(error, error.filename or self._file(place)) from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

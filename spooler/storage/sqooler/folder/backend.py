@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from spooler.durable import Disk, demand_writable, unavailable
+from spooler.durable import demand_writable, unavailable
 from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim, Lease
 from spooler.model.job import Job, Queue
@@ -54,10 +54,10 @@ class FolderBackend:
         self.address = f"sqooler-local:{os.path.realpath(base)}"
         self._clock = clock
         self._layout = layout = Layout(base)
-        self._presence = FolderPresence(layout)
-        self._disk = disk = Disk(sync=sync, guard=self._presence.demand)
+        self._presence = FolderPresence(layout, sync=sync)
+        self._disk = disk = self._presence.disk
         self._notices, self._settling = Notices(), Settling(clock, upload_pause)
-        self._reader = JobReader(max_payload)
+        self._reader = JobReader(disk, max_payload)
         self._owners = FolderOwners(layout, disk, clock)
         self._history = FolderHistory(layout, disk, clock)
         self._claims = FolderClaims(layout, disk, self._reader, self._history, self._notices)
@@ -69,7 +69,7 @@ class FolderBackend:
         self.catalogue = FolderCatalogue(layout, disk, self._presence, renderer, former_keys)
         self._queues = PerQueue(
             lambda name: FolderQueue(
-                layout.queues[name].queued, clock.monotonic, partial(self._strange, name)
+                disk, layout.queues[name].queued, clock.monotonic, partial(self._strange, name)
             )
         )
         self._watched: Watched[ClaimName] = Watched(clock.monotonic)
@@ -80,7 +80,7 @@ class FolderBackend:
 
     def claim(self, queue: Queue, lease: Lease) -> Claim | None:
         def find() -> Claim | None:
-            self._presence.mark(self._disk)
+            self._presence.mark()
             self._owners.introduce(lease.owner)
             return self._queues[queue.name].first(partial(self._take, queue.name, lease))
 
@@ -204,13 +204,11 @@ class FolderBackend:
         """Ask about one job: its trouble reaches no further, and a lost claim is forgotten."""
         self._presence.seen = True  # there is a claim, so the folder has been used
         try:
-            yield
+            with self._presence.asked(Scope.JOB):
+                yield
         except LeaseLost:
-            self._presence.demand()  # in a folder that is away, every claim looks lost
             self._forget(claim)
             raise
-        except OSError as error:
-            raise self._presence.trouble(error, Scope.JOB) from error
 
     def _forget(self, claim: Claim) -> None:
         self._tokens.drop(claim.lease.token)
@@ -240,7 +238,7 @@ class FolderBackend:
     def _waiting(self, queue: Queue) -> list[Waiting]:
         with self._presence.asked(Scope.QUEUE):
             self._presence.demand()
-            return list_queue(self._layout.queues[queue.name].queued)
+            return list_queue(self._disk, self._layout.queues[queue.name].queued)
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
         base, file = f"{self._layout.base}/", f"{claim.job.id}.json"

@@ -49,7 +49,7 @@ class FolderCatalogue:
         another key, while this process went on.
         """
         with self._presence.asked(Scope.QUEUE), self._lock:
-            self._presence.mark(self._disk)
+            self._presence.mark()
             self._presence.demand()
             standing = self._approve(queue.name)
             if not standing or queue.name not in self._approved:
@@ -66,7 +66,7 @@ class FolderCatalogue:
     def _approve(self, name: str) -> dict[str, Any]:
         """Return the configuration that stands there; KeyRefused when it is another key's."""
         # A card half written by a program that does not write whole files is none to keep.
-        standing = document(self._layout.queues[name].config)
+        standing = document(self._disk, self._layout.queues[name].config)
         demand_ours(standing, name, self._renderer.signer, self._former_keys)
         return standing
 
@@ -76,7 +76,7 @@ class FolderCatalogue:
             return
         place = f"{self._layout.public_keys}/{signer.kid}.json"
         key = public_jwk_of(signer).model_dump(mode="json")
-        if not same_public_key(document(place) or None, key):
+        if not same_public_key(document(self._disk, place) or None, key):
             raise KeyRefused(
                 f"another public key is already published under the kid {signer.kid!r}; "
                 "make a key with a kid of its own: spooler keys generate"

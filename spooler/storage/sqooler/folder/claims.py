@@ -6,22 +6,20 @@ So a name that somebody knows is a hint; the claim is found by its token under a
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from spooler.durable import Disk, OpenFile, exists
+from spooler.durable import Disk, exists
 from spooler.errors import BackendUnavailable, JobGone, LeaseLost, Scope
 from spooler.model.claim import Attempt, Claim, Lease
 from spooler.model.job import Job
 from spooler.storage.kit.notices import Notices
 from spooler.storage.sqooler.folder.layout import COMMITTED, ClaimName, Layout, Phase
-from spooler.storage.sqooler.folder.notes import FolderHistory, Past
+from spooler.storage.sqooler.folder.notes import FolderHistory, Past, claim_names
 from spooler.storage.sqooler.folder.queue import Not
 from spooler.storage.sqooler.folder.reading import JobReader
 
@@ -86,8 +84,8 @@ class FolderClaims:
         if not exists(link):
             return False
         for _ in range(2):  # a listing may miss a file that is renamed meanwhile
-            names = Path(self._layout.claims).glob(f"*/{job_id}.*")
-            others = {each.parent.name for each in names if ClaimName.parse(each.name)}
+            names = claim_names(self._disk, self._layout)
+            others = {where for where, name in names if name.job_id == job_id}
             if not others <= {queue}:
                 where = ", ".join(sorted(others))
                 text = f"job {job_id} waits: a job of that id is claimed in another queue: {where}"
@@ -119,7 +117,7 @@ class FolderClaims:
         """Make the job durable, then say in the claim's name that it has started."""
         if self._disk.sync:
             with self._lock:
-                file = self._by_name(claim, lambda place, _: OpenFile(place))
+                file = self._by_name(claim, lambda place, _: self._disk.open_file(place))
             with file:
                 file.settle()
         started = self.renew(claim, Phase.STARTED)
@@ -246,10 +244,7 @@ class FolderClaims:
 
     def names(self, queue: str) -> list[ClaimName]:
         """Return the names of all claims of a queue."""
-        folder = self._layout.queues[queue].claims
-        if not exists(folder):
-            return []
-        with os.scandir(folder) as entries:
+        with self._disk.entries(self._layout.queues[queue].claims) as entries:
             files = [each.name for each in entries if each.is_file(follow_symlinks=False)]
         return [name for name in map(ClaimName.parse, files) if name is not None]
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from spooler.durable import Disk, OpenFile, beside, exists, read
+from spooler.durable import Disk, beside, exists
 from spooler.errors import BackendUnavailable, LeaseLost, Scope
 from spooler.model.claim import Claim
 from spooler.model.result import SignedReport
@@ -74,7 +74,7 @@ class FolderEndings:
         """Show progress where there is a status already: the first is the client's."""
         place = f"{self._layout.queues[claim.job.queue].status}/{claim.job.id}.json"
         try:
-            status = OpenFile(place, writing=True)
+            status = self._disk.open_file(place, writing=True)
         except FileNotFoundError:
             return
         except PermissionError:
@@ -179,7 +179,8 @@ class FolderEndings:
         """Raise LeaseLost unless the report in the storage is the one of this claim."""
         folder, mine = self._layout.queues[claim.job.queue].reports, report_beginning(claim)
         try:
-            if read(f"{folder}/{claim.job.id}.json", limit=len(mine)).startswith(mine + b","):
+            said = self._disk.read(f"{folder}/{claim.job.id}.json", limit=len(mine))
+            if said.startswith(mine + b","):
                 return
         except FileNotFoundError:
             pass

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from spooler.durable import Disk, exists
@@ -53,7 +54,7 @@ class FolderHistory:
         if not exists(place):
             return _NO_PAST
         try:
-            return self._read(document(place))
+            return self._read(document(self._disk, place))
         except (ValueError, KeyError, TypeError, OverflowError):
             return _NO_PAST  # the job has ended meanwhile, or it is not our writing: ours is whole
 
@@ -92,6 +93,15 @@ class FolderHistory:
         self._disk.publish(place, json.dumps(content).encode(), mark=claim.lease.token)
 
 
+def claim_names(disk: Disk, layout: Layout) -> Iterator[tuple[str, ClaimName]]:
+    """The claims of all queues, each with its queue; what is no folder of claims holds none."""
+    for queue in disk.names(layout.claims):
+        with suppress(OSError):
+            for each in disk.names(f"{layout.claims}/{queue}"):
+                if (name := ClaimName.parse(each)) is not None:
+                    yield queue, name
+
+
 class FolderOwners:
     """The files below `spooler/owners`."""
 
@@ -123,7 +133,7 @@ class FolderOwners:
     def named(self, process: str) -> Owner:
         """Return who a process in a claim name says it is; without an estate when unknown."""
         try:
-            said = document(self._place(process), limit=_FILE)
+            said = document(self._disk, self._place(process), limit=_FILE)
         except PermissionError:
             said = {}
         match said:
@@ -155,19 +165,19 @@ class FolderOwners:
         """Remove what is a day old and needed by no claim: a living process says it again."""
         now = self._clock.now().timestamp()
         old = []
-        for place in Path(self._layout.owners).glob("*.json"):
-            try:
-                modified = place.lstat().st_mtime
-            except FileNotFoundError:
-                continue  # another daemon sweeps too
-            if now - modified > FORGOTTEN_AFTER:
-                old.append(place)
+        with self._disk.entries(self._layout.owners) as entries:
+            for entry in entries:
+                try:
+                    modified = entry.stat(follow_symlinks=False).st_mtime
+                except FileNotFoundError:
+                    continue  # another daemon sweeps too
+                if entry.name.endswith(".json") and now - modified > FORGOTTEN_AFTER:
+                    old.append(entry.name)
         holders = self._holders() if old else set()
-        for place in old:
-            if place.stem not in holders:
-                self._disk.remove(place)
+        for name in old:
+            if name.removesuffix(".json") not in holders:
+                self._disk.remove(f"{self._layout.owners}/{name}")
 
     def _holders(self) -> set[str]:
         """The processes that have claims."""
-        names = Path(self._layout.claims).glob("*/*")
-        return {name.process for name in (ClaimName.parse(each.name) for each in names) if name}
+        return {name.process for _, name in claim_names(self._disk, self._layout)}

@@ -18,20 +18,24 @@ from spooler.storage.sqooler.folder.layout import Layout
 
 
 class FolderPresence:
-    """Knows whether the storage's folder has been seen, and whether it is there."""
+    """Knows whether the storage's folder has been seen, and whether it is there.
 
-    def __init__(self, layout: Layout) -> None:
+    `disk` makes no folder in the place of one that is away, and follows no link below it.
+    """
+
+    def __init__(self, layout: Layout, *, sync: bool) -> None:
         self._layout = layout
+        self.disk = Disk(sync=sync, guard=self.demand).beneath(layout.base)
         #: Whether the folder has been used: from then on it must be there.
         self.seen = False
 
-    def mark(self, disk: Disk) -> None:
+    def mark(self) -> None:
         """Leave the marker where there is none yet, before anything else is written."""
         if not self.seen:
             if not exists(self._layout.marker):
                 # Two daemons may begin at once.
                 mark = uuid.uuid4().hex[:12]
-                disk.publish(self._layout.marker, b'{"storage": "sqooler folder"}', mark=mark)
+                self.disk.publish(self._layout.marker, b'{"storage": "sqooler folder"}', mark=mark)
             self.seen = True
 
     def demand(self) -> None:
@@ -47,7 +51,8 @@ class FolderPresence:
     def asked(self, scope: Scope) -> Iterator[None]:
         """Turn errors of the operating system into the daemon's, around a verb of that scope."""
         try:
-            yield
+            with self.disk.visited():
+                yield
         except LeaseLost:
             self.demand()  # what is missing proves nothing while the folder itself is missing
             raise

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
+from spooler.durable import Disk
 from spooler.model.claim import Claim
 from spooler.storage.sqooler.folder.layout import JOB_FILE
 
@@ -41,12 +41,14 @@ class FolderQueue:
 
     def __init__(
         self,
+        disk: Disk,
         folder: str,
         monotonic: Callable[[], float],
         strange: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`strange` is told at each look of a file that is called like a job file, and is none."""
         self._strange = strange
+        self._disk = disk
         self._folder = folder
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -80,7 +82,7 @@ class FolderQueue:
         if self._waiting and age < max(_YOUNG, _AGE_PER_COST * self._cost):
             return
         started = self._monotonic()
-        self._waiting = deque(sorted(list_queue(self._folder, self._strange)))
+        self._waiting = deque(sorted(list_queue(self._disk, self._folder, self._strange)))
         self._listed_at = self._monotonic()
         self._cost = self._listed_at - started
 
@@ -90,17 +92,15 @@ class FolderQueue:
             self._waiting.clear()
 
 
-def list_queue(folder: str, strange: Callable[[str], None] = lambda _: None) -> list[Waiting]:
+def list_queue(
+    disk: Disk, folder: str, strange: Callable[[str], None] = lambda _: None
+) -> list[Waiting]:
     """List the job files of `folder`, in no order, without foreign files, folders and links.
 
     `strange` is told of each file that somebody may have taken for a job file.
     """
     found = []
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return []
-    with entries:
+    with disk.entries(folder) as entries:
         for entry in entries:
             name = JOB_FILE.match(entry.name)
             if name is None or not entry.is_file(follow_symlinks=False):

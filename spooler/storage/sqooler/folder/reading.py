@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from pathlib import Path
 from typing import Any
 
 from spooler.clock import moment
-from spooler.durable import Place, read, unavailable
+from spooler.durable import Disk, Place, unavailable
 from spooler.model.job import Job
+from spooler.model.json import unique
 from spooler.protocols import Clock
 from spooler.storage.kit.payloads import Decoded, decode, too_large
 from spooler.storage.sqooler.folder.layout import JOB_ID
@@ -27,11 +27,12 @@ UPLOAD_PAUSE = 30.0
 _OLD = 3600.0
 
 
-def document(place: Place, *, limit: int = _LARGEST) -> dict[str, Any]:
+def document(disk: Disk, place: Place, *, limit: int = _LARGEST) -> dict[str, Any]:
     """Return the JSON object at a place; empty when there is none, or something else."""
     try:
-        content = read(place, limit=limit)
-        found = json.loads(content) if len(content) <= limit else None
+        content = disk.read(place, limit=limit)
+        whole = len(content) <= limit
+        found = json.loads(content, object_pairs_hook=unique) if whole else None
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -40,12 +41,15 @@ def document(place: Place, *, limit: int = _LARGEST) -> dict[str, Any]:
 class JobReader:
     """Reads job files, at most `max_payload` bytes of each."""
 
-    def __init__(self, max_payload: int) -> None:
+    def __init__(self, disk: Disk, max_payload: int) -> None:
+        self._disk = disk
         self._max_payload = max_payload
 
     def waiting(self, queue: str, job_id: str, place: str, size: int, modified_ns: int) -> Job:
         """Return the job in a file; FileNotFoundError when it is gone."""
-        content = read(place, limit=self._max_payload) if size <= self._max_payload else b""
+        content = (
+            self._disk.read(place, limit=self._max_payload) if size <= self._max_payload else b""
+        )
         size = max(size, len(content))
         whole = size <= self._max_payload
         decoded = self._decoded(job_id, content) if whole else too_large(size, self._max_payload)
@@ -55,7 +59,7 @@ class JobReader:
 
     def claimed(self, queue: str, job_id: str, place: str) -> Job:
         """Return the job in a claim. Its submitter owns the file, and may have closed it to us."""
-        found = Path(place).lstat()
+        found = self._disk.look(place)
         try:
             return self.waiting(queue, job_id, place, found.st_size, found.st_mtime_ns)
         except PermissionError as error:

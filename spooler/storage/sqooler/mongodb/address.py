@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -14,6 +15,10 @@ from spooler.storage.sqooler.client.documents import MongodbLoginInformation
 _SCHEME = re.compile(r"mongodb(\+srv)?://")
 #: A name that stands for a cluster has no port, and is no list.
 _NO_CLUSTER = re.compile(r"[^A-Za-z0-9._-]")
+#: Options of a URI that let another member than the primary answer, or an older state be read.
+_READS = re.compile(
+    r"(readPreference|readPreferenceTags|maxStalenessSeconds|readConcernLevel)=", re.I
+)
 _NO_HOST = re.compile(r"[^A-Za-z0-9.:,_\[\]-]")
 
 
@@ -153,7 +158,7 @@ class MongoAddress:
                     "mongodb+srv://HOST/"
                 )
             self._demand_privacy()
-            return self.uri
+            return _without_reads(self.uri)
         if _SCHEME.match(self.host):
             raise ConfigError(
                 "the MongoDB host is a whole URI; give it as uri, or the name alone as host"
@@ -174,9 +179,19 @@ def _here(host: str) -> bool:
     """Whether a host is this machine, perhaps by a socket file: then nothing crosses a network."""
     name = host.rpartition(":")[0] if re.search(r":\d+\Z", host) else host
     name = name.strip("[]").lower()
-    return (
-        name in {"localhost", "::1"} or name.startswith(("127.", "%2f")) or name.endswith(".sock")
-    )
+    if name == "localhost" or name.startswith("%2f") or name.endswith(".sock"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False  # the name of another machine, and be it 127.example.org
+
+
+def _without_reads(uri: str) -> str:
+    """The URI without what it says on how to read: that is ours to say, see `connect`."""
+    before, mark, options = uri.partition("?")
+    kept = [each for each in re.split("[&;]", options) if not _READS.match(each)]
+    return f"{before}{mark}{'&'.join(kept)}" if kept else before
 
 
 def _file(path: Path | None) -> str:
