@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from spooler.devices.forms import Forms, NotJson, demand_distinct_keys, is_plain, leaves
 from spooler.devices.sentences import DEPTH, one_line
 
-
-class NotJson(ValueError):
-    """A value that JSON cannot carry; the message names the place and the problem."""
+__all__ = ["NotJson", "decode", "encode"]
 
 
 def encode(value: object) -> bytes:
-    """`value` as JSON (UTF-8).
+    """`value` as JSON (UTF-8), each type in its form (spooler.devices.forms).
 
-    Whatever pydantic writes as JSON is taken, other mappings become objects, and what has a
-    `tolist()` (numpy) becomes lists and numbers. Raises NotJson for the rest, NaN and
-    infinities included.
+    Nothing is lost on the way: NotJson is raised for what has no form, for NaN and infinities, and
+    for two keys that become one text.
     """
+    forms = None if is_plain(value) else Forms()
     try:
-        text = to_json(value, inf_nan_mode="constants", fallback=_plain)
+        if forms is not None:
+            value = forms.of(value)
+        fallback = None if forms is None else forms.fallback
+        text = to_json(value, inf_nan_mode="constants", fallback=fallback)
     except (PydanticSerializationError, RecursionError) as error:
+        if forms is not None and forms.refused is not None:
+            raise forms.refused from None
         raise NotJson(_why(value, error)) from None
     if (b"NaN" in text or b"Infinity" in text) and (place := _not_finite(value)) is not None:
         raise NotJson(f"{place}is not a finite number, which JSON cannot carry")
+    if forms is not None and forms.doubtful:
+        demand_distinct_keys(text)
     return text
 
 
@@ -41,21 +46,13 @@ def decode(text: bytes) -> Any:
         raise NotJson(f"is not JSON: {one_line(str(error))}") from None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if callable(turned := getattr(value, "tolist", None)):
-        return turned()
-    raise TypeError(f"Unable to serialize unknown type: {type(value)}")
-
-
 def _why(value: object, error: Exception) -> str:
     text = str(error)
     if "depth" in text or "recursion" in text.lower() or "ircular" in text:
         return f"is nested more than {DEPTH} levels deep, or contains itself"
-    for place, item in _leaves(value):
+    for place, item in _places(value):
         try:
-            to_json(item, fallback=_plain)
+            to_json(item, fallback=Forms().fallback)
         except PydanticSerializationError:
             kind = type(item)
             if isinstance(item, str | bytes):
@@ -66,12 +63,12 @@ def _why(value: object, error: Exception) -> str:
 
 def _not_finite(value: object) -> str | None:
     """The place of the first NaN or infinity, or None where the words stood in a string."""
-    for place, item in _leaves(value):
+    for place, item in _places(value):
         if isinstance(item, float) and not math.isfinite(item):
             return place
-        # Arrays and models are leaves here; their JSON shows whether one hides inside.
+        # Models are leaves here; their JSON shows whether one hides inside.
         if not isinstance(item, str | int | float | None):
-            text = to_json(item, inf_nan_mode="constants", fallback=_plain)
+            text = to_json(item, inf_nan_mode="constants", fallback=Forms().fallback)
             try:
                 from_json(text, allow_inf_nan=False, cache_strings="keys")
             except ValueError:
@@ -79,14 +76,5 @@ def _not_finite(value: object) -> str | None:
     return None
 
 
-def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Everything in mappings and lists with its place; only asked when something is wrong."""
-    stack = [(path, value)]
-    while stack:
-        place, item = stack.pop()
-        if isinstance(item, Mapping):
-            stack += [(f"{place}.{key}", inner) for key, inner in reversed(list(item.items()))]
-        elif isinstance(item, list | tuple):
-            stack += [(f"{place}.{index}", item[index]) for index in reversed(range(len(item)))]
-        else:
-            yield (f"{place.lstrip('.')} " if place else ""), item
+def _places(value: object) -> list[tuple[str, object]]:
+    return [(f"{at.lstrip('.')} " if at else "", item) for at, item in leaves(value)]

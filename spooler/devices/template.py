@@ -65,7 +65,12 @@ class @Class@:
         """Connect. An exception rests the device; its jobs stay queued."""
 
     def run(self, params: Parameters, context: JobContext) -> Mapping[str, Any]:
-        """Run one job; return plain JSON values.
+        """Run one job; return a mapping: numbers, text, lists, numpy arrays, pydantic models.
+
+        Each type has one form in the result: a complex number becomes [real, imaginary], a
+        datetime64 (and any other time) ISO 8601 text, an Enum its value, a set a list. bytes,
+        longdouble, timedelta64, NaT, NaN and infinities fail the job, and so do two keys that are
+        one text in JSON, such as 0 and "0". What was returned is then kept on the daemon's disk.
 
         Raise ValueError("...") to fail the job with a reason for its submitter. Anything else
         that is raised fails it too, and the traceback goes to the log.

@@ -55,6 +55,10 @@ def test_standard_error_goes_to_the_log(bench: MakeBench) -> None:
         ("print('[1]')", "the program's standard output is JSON, but no object"),
         ("print('{} {}')", "the program's standard output is not JSON: trailing characters"),
         ("print('{\"a\": NaN}')", "the program's standard output is not JSON"),
+        (
+            'print(\'{"n": {"a": 1, "a": 2}}\')',
+            'the program\'s standard output n has two keys that are both "a"',
+        ),
         ("pass", "the program wrote no result to its standard output"),
         ("print('x' * 2_000_000)", "the program wrote more than 1000000 bytes"),
     ],

@@ -55,7 +55,7 @@ def test_progress_is_passed_on_as_one_line(bench: MakeBench, isolation: str) -> 
         ("none", "the handler returned None; it must return a mapping"),
         ("list", "the handler returned a list; it must return a mapping"),
         ("nan", "the result's data fit.width.1 is not a finite number"),
-        ("nan_array", "the result's data fit is not a finite number"),
+        ("nan_array", "the result's data fit.0 is not a finite number"),
         ("object", "the result's data camera.handle is a builtins.object, which JSON cannot"),
         ("surrogate", "the result's data text is text that is not valid Unicode"),
         ("recursion", "RecursionError: maximum recursion depth exceeded"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from spooler.devices.encoding import NotJson, decode, encode
+from spooler.devices.forms import demand_distinct_keys
 from spooler.devices.output import OutputLog
 from spooler.devices.runners.sessions import End, end_of
 from spooler.devices.sentences import one_line, without_paths
@@ -275,6 +276,7 @@ def _answer(end: End, written: bytes, last_line: str) -> dict[str, Any]:
         raise ValueError("the program wrote no result to its standard output")
     try:
         value = decode(written)
+        demand_distinct_keys(written)
     except NotJson as error:
         begin = ascii(written[:_SHOWN].decode("utf-8", "backslashreplace"))
         raise ValueError(
