@@ -19,9 +19,9 @@ from spooler.signing.sqooler_form import payload_of
 from spooler.storage.sqooler.client.core import NotADocument, Place
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
 from spooler.storage.sqooler.client.names import check_path
+from spooler.storage.sqooler.envelope import STORED
 from spooler.storage.sqooler.mongodb.client import Document, translated
 from spooler.storage.sqooler.mongodb.documents import as_json, encode
-from spooler.storage.sqooler.mongodb.large import STORED
 from spooler.storage.sqooler.mongodb.layout import TAKEN, MongoLayout, Phase
 from spooler.storage.sqooler.mongodb.places import new_id
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from spooler.errors import NotCancellable, UnknownJob
+from spooler.model.artifact import Artifact
 from spooler.model.device import DeviceCard
+from spooler.model.json import Json, JsonObject
+from spooler.model.result import Result
 from spooler.model.state import State
 from spooler.testing.bench import (
     DEVICE,
@@ -18,6 +23,33 @@ from spooler.testing.bench import (
     take,
     take_over,
 )
+
+_FILES: Json = [{"path": "a.txt", "size": 1, "sha256": "0" * 64}]
+_GOOD: dict[str, Json] = {"header": {}, "shots": 2, "success": True, "data": {"memory": ["0", "1"]}}
+#: Data with keys that sqooler's form of a result uses too, or that spooler adds to it.
+RETURNED: list[JsonObject] = [
+    {},
+    {"mean": 3.5},
+    {"artifacts": ["none today"], "mean": 3.5},
+    {"artifacts": {"dust": 3}},
+    {"artifacts": []},
+    {"artifacts": None},
+    {"artifacts": _FILES},
+    {"results": {"mean": 3.5}},
+    {"results": None, "mean": 3.5},
+    {"results": []},
+    {"results": [1, 2]},
+    {"results": "none"},
+    {"results": [_GOOD], "artifacts": 1},
+    {"results": [_GOOD], "mean": 3.5},
+    {"results": [{**_GOOD, "data": {}}]},
+    {"spooler": {"data": {"a": 1}, "artifacts": []}},
+    {"spooler": {"data": {"a": 1}, "artifacts": _FILES}},
+    {"spooler": 3},
+    {"stored": {"bucket": "large", "file": "x", "size": 1, "sha256": "0"}},
+    {"error": "no", "stored": {"file": "x"}, "results": []},
+    {"header": {"results": 1}, "success": False, "status": "ERROR", "job_id": "x", "data": 1},
+]
 
 
 class OutsideChecks:
@@ -52,6 +84,34 @@ class OutsideChecks:
         new = take_over(bench, other)
         assert new is not None
         assert new.cancelled
+
+    def test_results_come_back_as_they_were(self, bench: Bench) -> None:
+        """Whatever keys a handler uses: a storage's own names must not meet them."""
+        file = Artifact("a.txt", 1, "0" * 64)
+        results = [Result(data, files) for data in RETURNED for files in ((), (file,))]
+        bench.submit(len(results))
+        backend = bench.backend()
+        for result in results:
+            claim = take(backend)
+            signed = signed_report(claim)
+            backend.ack(claim, replace(signed, report=replace(signed.report, result=result)))
+            assert bench.submitter.result(DEVICE, claim.job.id) == result
+
+    @pytest.mark.parametrize("state", [State.DONE, State.ERROR, State.CANCELLED])
+    def test_a_status_says_when_the_run_started_and_finished(
+        self, bench: Bench, state: State
+    ) -> None:
+        (job_id,) = bench.submit()
+        backend = bench.backend()
+        claim = backend.start(take(backend), 600.0)
+        signed, began = signed_report(claim, state, reason="so"), bench.clock.now()
+        status = replace(
+            signed.report.status,
+            started_at=began + timedelta(microseconds=1),
+            finished_at=began + timedelta(seconds=5, microseconds=3),
+        )
+        backend.ack(claim, replace(signed, report=replace(signed.report, status=status)))
+        assert bench.submitter.status(DEVICE, job_id) == status
 
     def test_unknown_jobs_are_said_to_be_unknown(self, bench: Bench) -> None:
         for ask in (bench.submitter.status, bench.submitter.cancel, bench.submitter.result):

@@ -14,10 +14,11 @@ from pydantic_core import to_json
 from spooler.model.claim import Claim
 from spooler.model.device import DeviceCard
 from spooler.model.json import Json
-from spooler.model.result import Report, SignedReport
+from spooler.model.result import Report, Result, SignedReport
 from spooler.model.state import State
 from spooler.protocols import Signer
 from spooler.signing.sqooler_form import signed_text
+from spooler.storage.sqooler.envelope import STORED, Parts, put_in
 
 #: The words that sqooler's readers know; any other makes them raise.
 WIRE_STATUS = {
@@ -69,13 +70,14 @@ class Renderer:
 
     def result(self, report: Report) -> bytes:
         """The result document of a report that has a result."""
-        data: Mapping[str, Json] = report.result.data if report.result is not None else {}
-        header = {key: value for key, value in data.items() if key != "results"}
-        if report.result is not None and report.result.artifacts:
-            header["artifacts"] = [
-                {"path": each.path, "size": each.size, "sha256": each.sha256}
-                for each in report.result.artifacts
-            ]
+        result = report.result or Result()
+        return self._result(report, put_in(result.data, result.artifacts))
+
+    def result_elsewhere(self, report: Report, stored: dict[str, Json]) -> bytes:
+        """The result document that says where the data lies."""
+        return self._result(report, Parts({"error": report.status.reason, STORED: stored}, []))
+
+    def _result(self, report: Report, parts: Parts) -> bytes:
         return self.sealed(
             {
                 "backend_name": None,
@@ -85,8 +87,8 @@ class Renderer:
                 "qobj_id": None,
                 "success": True,
                 "status": "DONE",
-                "header": header,
-                "results": data.get("results", []),
+                "header": parts.header,
+                "results": parts.results,
             }
         )
 
@@ -124,7 +126,10 @@ class Renderer:
 
 def report_document(claim: Claim, signed: SignedReport) -> bytes:
     """Make the report as a compact JWS, after what tells a repeated `ack` from a late one."""
-    return report_beginning(claim) + b',"jws":' + to_json(signed.jws or None) + b"}"
+    status = signed.report.status
+    times = {"started_at": status.started_at, "finished_at": status.finished_at}
+    rest = to_json({**times, "jws": signed.jws or None}).removeprefix(b"{")
+    return report_beginning(claim) + b"," + rest
 
 
 def report_beginning(claim: Claim) -> bytes:

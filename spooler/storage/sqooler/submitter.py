@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from spooler.durable import unavailable
 from spooler.errors import (
@@ -16,20 +17,25 @@ from spooler.errors import (
     UnknownDevice,
     UnknownJob,
 )
-from spooler.model.artifact import Artifact
 from spooler.model.device import DeviceCard
 from spooler.model.json import JsonObject
+from spooler.model.records import report_from_json
 from spooler.model.result import Result
 from spooler.model.state import State
 from spooler.model.status import Status
 from spooler.model.storage import Verification
+from spooler.signing.jws import b64decode
 from spooler.signing.sqooler_form import is_signed, payload_of, verify_document
 from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.envelope import take_out
 from spooler.storage.sqooler.rendering import CANCELLED, RECEIVED
 
 _CONFIGS, _KEYS = "backends/configs", "backends/public_keys"
 #: Which keys a device had before: written and signed by the daemon (Renderer.succession).
 _SUCCESSIONS = "spooler/keys"
+
+#: When a job started and when it finished, as far as that is known.
+Times: TypeAlias = tuple[datetime | None, datetime | None]
 
 
 class Documents(Protocol):
@@ -108,13 +114,20 @@ class SqoolerSubmitter:
             raise UnknownJob(f"no job {job_id!r} is known on device {device!r}")
         said = payload_of(content)
         error, detail = str(said.get("error_message", "")), str(said.get("detail", ""))
+        ended: Status | None = None
         match said.get("status"):
             case "DONE":
-                return Status(State.DONE, _without_greeting(detail))
+                ended = Status(State.DONE, _without_greeting(detail))
             case "ERROR" if error.startswith(f"{CANCELLED}: "):
-                return Status(State.CANCELLED, error.removeprefix(f"{CANCELLED}: "))
+                ended = Status(State.CANCELLED, error.removeprefix(f"{CANCELLED}: "))
             case "ERROR":
-                return Status(State.ERROR, error.removeprefix("None; "))
+                ended = Status(State.ERROR, error.removeprefix("None; "))
+        if ended is not None:
+            try:
+                started, finished = self._times(device, job_id)
+            except (BackendUnavailable, OSError, ValueError):  # not readable for everyone
+                return ended
+            return replace(ended, started_at=started, finished_at=finished)
         with self._translated():
             waiting, withdrawn = self._stands(device, job_id)
         if withdrawn:
@@ -122,19 +135,15 @@ class SqoolerSubmitter:
         return Status(State.QUEUED if waiting else State.RUNNING, _without_greeting(detail))
 
     def result(self, device: str, job_id: str) -> Result:
-        said = payload_of(self._result(device, job_id))
-        if misplaced := _misplaced(said, device, job_id):
-            raise UnknownJob(f"job {job_id!r} of device {device!r} has no result: {misplaced}")
+        said = self._said(device, job_id)
         try:
-            header = dict(said.get("header") or {})
-            artifacts = tuple(Artifact(**each) for each in header.pop("artifacts", []))
-        except (TypeError, ValueError):
+            data, artifacts = take_out(said.get("header") or {}, said.get("results"))
+        except (TypeError, ValueError, AttributeError):
             raise UnknownJob(
                 f"the result of job {job_id} on device {device!r} has not the form of one; "
                 "somebody else has written it"
             ) from None
-        data = {**header, "results": said["results"]} if said.get("results") else header
-        return Result(data, artifacts)
+        return Result(data, tuple(artifacts))
 
     def verify(self, device: str, job_id: str) -> Verification:
         """Check a result with the key that the device is announced under, or a former one of it.
@@ -228,6 +237,10 @@ class SqoolerSubmitter:
             self.documents.upload({"job_id": job_id}, f"spooler/cancels/{device}", job_id)
         return self.documents.exists(f"jobs/queued/{device}", job_id)
 
+    def _times(self, device: str, job_id: str) -> Times:
+        """When an ended job started and finished: what is kept with its report says so."""
+        return times_in(self.documents.get(f"spooler/reports/{device}", job_id))
+
     # The documents.
 
     def _about(self, path: str, field: str, value: str) -> list[dict[str, Any]]:
@@ -239,6 +252,13 @@ class SqoolerSubmitter:
                 return []
         found = (self._read(path, each) for each in ids)
         return [each for each in found if each is not None and payload_of(each).get(field) == value]
+
+    def _said(self, device: str, job_id: str) -> dict[str, Any]:
+        """What the result of a job says, which is about that job and no other."""
+        said = payload_of(self._result(device, job_id))
+        if misplaced := _misplaced(said, device, job_id):
+            raise UnknownJob(f"job {job_id!r} of device {device!r} has no result: {misplaced}")
+        return said
 
     def _result(self, device: str, job_id: str) -> dict[str, Any]:
         try:
@@ -295,6 +315,26 @@ def _former_keys(said: dict[str, Any]) -> list[dict[str, Any]]:
         ]
     except (KeyError, TypeError):
         return []
+
+
+def times_in(said: Mapping[str, Any]) -> Times:
+    """Return when a job started and finished, from what was kept with its report."""
+    if "started_at" in said:
+        return _moment(said["started_at"]), _moment(said.get("finished_at"))
+    try:  # kept by spooler before it wrote the times beside the signature
+        status = report_from_json(b64decode(str(said["jws"]).split(".")[1])).status
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None, None
+    return status.started_at, status.finished_at
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return a moment that a storage has kept; others may have written there."""
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _without_greeting(detail: str) -> str:

@@ -25,6 +25,7 @@ from bson.raw_bson import RawBSONDocument
 
 from spooler.errors import BackendUnavailable, LeaseLost, ReportRefused, Scope
 from spooler.model.claim import Claim
+from spooler.model.json import Json
 from spooler.model.records import report_to_json
 from spooler.model.result import SignedReport
 from spooler.model.state import State
@@ -64,6 +65,20 @@ _NO_LONGER = dict.fromkeys(("end", "until", "since", "ttl", "started", "cancelle
 _OPEN = [Phase.HELD.value, Phase.COMMITTED.value]
 
 
+class Times(NamedTuple):
+    """When a run started and finished: text, as a date of MongoDB's has only milliseconds."""
+
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+_UNKNOWN = Times()
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """How one job ends: what is written about it, besides its own body."""
@@ -74,6 +89,7 @@ class End:
     status: RawBSONDocument
     result: RawBSONDocument | None
     jws: str
+    times: Times = _UNKNOWN
 
     @property
     def done(self) -> bool:
@@ -86,17 +102,23 @@ class End:
         return result + len(self.status.raw) + len(self.jws)
 
 
-def render(renderer: Renderer, signed: SignedReport) -> End:
-    """Make the documents of a report; NotStorable when MongoDB cannot hold them."""
+def render(renderer: Renderer, signed: SignedReport, stored: dict[str, Json] | None = None) -> End:
+    """Make the documents of a report; NotStorable when MongoDB cannot hold them.
+
+    `stored` says where the data is that no document can hold.
+    """
     report = signed.report
     # A handler's text may be anything.
     reason = report.status.reason.encode("utf-8", "replace").decode()
     report = replace(report, status=replace(report.status, reason=reason))
     number, state = number_of(report.job_id), report.status.state
     status = encode(json.loads(renderer.final_status(report)), number)
-    done = state is State.DONE
-    result = encode(json.loads(renderer.result(report)), number) if done else None
-    return End(report.queue, number, state, status, result, signed.jws)
+    result: RawBSONDocument | None = None
+    if state is State.DONE:
+        made = renderer.result_elsewhere(report, stored) if stored else renderer.result(report)
+        result = encode(json.loads(made), number)
+    times = Times(_text(report.status.started_at), _text(report.status.finished_at))
+    return End(report.queue, number, state, status, result, signed.jws, times)
 
 
 def _fitting(end: End) -> End:
@@ -244,9 +266,10 @@ class MongoEndings:
             if report.status.state is not State.DONE:
                 raise _refused(claim, error) from None
             content = report_to_json(report)
-            short = pointing(claim, report, content)
+            short, stored = pointing(claim, report, content)
+            short_signed = SignedReport(short, detached(signed.jws))
             try:
-                end = _fitting(render(self._renderer, SignedReport(short, detached(signed.jws))))
+                end = _fitting(render(self._renderer, short_signed, stored))
             except NotStorable as really:
                 raise _refused(claim, really) from None
         self._large.keep(claim, content or report_to_json(report))
@@ -325,6 +348,7 @@ class MongoEndings:
         kept = {"state": end.state.value, "status": end.status, "result": end.result}
         said: Document = {"state": end.state.value, "jws": end.jws or None}
         said |= {"phase": Phase.COMMITTED.value, "end": kept}
+        said |= end.times._asdict()
         # Only where somebody has removed the ledger: the end can be found all the same.
         how = {"$set": said, "$setOnInsert": {"until": EPOCH}}
         wanted = {**fence(claim), "phase": {"$in": _OPEN}}

@@ -20,14 +20,12 @@ from gridfs.errors import CorruptGridFile, NoFile
 
 from spooler.errors import UnknownJob
 from spooler.model.claim import Claim
-from spooler.model.json import Json, JsonObject
+from spooler.model.json import Json
 from spooler.model.records import report_from_json
 from spooler.model.result import Report, Result
 from spooler.storage.sqooler.mongodb.layout import MongoLayout
 
 BUCKET = "large"
-#: The key of a result's header that says where the data is.
-STORED = "stored"
 
 
 class LargeResults:
@@ -80,8 +78,8 @@ def detached(jws: str) -> str:
     return f"{jws.partition('.')[0]}..{jws.rpartition('.')[2]}" if jws else ""
 
 
-def pointing(claim: Claim, report: Report, content: bytes) -> Report:
-    """Return the report with the place of its data instead of the data."""
+def pointing(claim: Claim, report: Report, content: bytes) -> tuple[Report, dict[str, Json]]:
+    """Return the report without its data, and where that is kept."""
     text = (
         f"The result has {len(content)} bytes, more than one document can hold. It is kept beside "
         f"them; read it with: spooler result {report.job_id} --device {report.device}"
@@ -92,5 +90,4 @@ def pointing(claim: Claim, report: Report, content: bytes) -> Report:
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    data: JsonObject = {"error": text, STORED: stored, "results": []}
-    return replace(report, status=replace(report.status, reason=text), result=Result(data))
+    return replace(report, status=replace(report.status, reason=text), result=Result()), stored

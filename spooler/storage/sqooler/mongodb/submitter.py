@@ -8,10 +8,11 @@ from pymongo.errors import DuplicateKeyError
 from spooler.errors import NotCancellable
 from spooler.model.result import Result
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.envelope import STORED
 from spooler.storage.sqooler.mongodb.client import translated
-from spooler.storage.sqooler.mongodb.large import STORED, LargeResults
+from spooler.storage.sqooler.mongodb.large import LargeResults
 from spooler.storage.sqooler.mongodb.layout import TAKEN, MongoLayout, Phase
-from spooler.storage.sqooler.submitter import SqoolerSubmitter
+from spooler.storage.sqooler.submitter import SqoolerSubmitter, Times, times_in
 
 _DECIDED = [Phase.COMMITTED.value, Phase.ENDED.value]
 
@@ -26,10 +27,10 @@ class MongoSubmitter(SqoolerSubmitter):
 
     def result(self, device: str, job_id: str) -> Result:
         """A result too large for a document is read from beside it, and its digest checked."""
-        found = super().result(device, job_id)
-        stored = found.data.get(STORED)
+        header = self._said(device, job_id).get("header")
+        stored = header.get(STORED) if isinstance(header, dict) else None
         if not isinstance(stored, dict):
-            return found
+            return super().result(device, job_id)
         with translated(self._provider.address):
             return LargeResults(self._layout).fetch(stored)
 
@@ -42,6 +43,13 @@ class MongoSubmitter(SqoolerSubmitter):
             )
         said = said or {}
         return waits and said.get("phase") not in TAKEN, bool(said.get("cancelled"))
+
+    def _times(self, device: str, job_id: str) -> Times:
+        with translated(self._provider.address):
+            said = self._layout.ledger(device).find_one(
+                {"_id": ObjectId(job_id)}, {"started_at": 1, "finished_at": 1, "jws": 1}
+            )
+        return times_in(said or {})
 
     def _withdraw(self, device: str, job_id: str) -> bool:
         """Of a job that has ended there is an entry that the condition does not meet."""
