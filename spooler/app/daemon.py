@@ -40,8 +40,8 @@ from spooler.storage.wrapped.metered import Metered
 
 logger = get_logger("spooler.records")
 
-#: Seconds that the service manager should grant for opening one device.
-_OPENING = 120.0
+#: Seconds that the service manager should grant beyond what a device may take to open.
+_BEYOND_OPENING = 60.0
 #: Seconds between two status lines to the service manager, and two looks at our state folder.
 _STATUS_EVERY, _LOOK_EVERY = 10.0, 1.0
 #: A tick that is this many poll intervals late, and this many seconds beyond, is taken for lost.
@@ -173,7 +173,8 @@ class Daemon:
         self._take_over_the_first_edition()
         self._check_keys()
         for worker in self.workers.values():
-            service.extend(_OPENING)
+            patience = self.settings.devices[worker.rules.name].open_timeout
+            service.extend(patience + _BEYOND_OPENING)
             self._open(worker)
         for each in self.feeds:
             each.housekeeper.begin()

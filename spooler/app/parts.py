@@ -169,6 +169,7 @@ def device_rules(name: str, device: DeviceSettings, settings: Settings) -> Devic
         rerun=device.rerun,
         max_attempts=device.max_attempts,
         poll_interval=settings.daemon.poll_interval,
+        rests_uncalibrated=device.on_failed_calibration == "rest",
         windows=tuple(
             Window.of(each.kind, each.cron, each.duration, each.note, each.timezone)
             for each in device.windows

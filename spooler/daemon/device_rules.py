@@ -18,6 +18,8 @@ class DeviceRules:
     max_attempts: int = 3
     poll_interval: float = 1.0
     windows: tuple[Window, ...] = ()
+    #: Whether it takes no jobs after a calibration that failed, until one succeeds.
+    rests_uncalibrated: bool = False
     description: str | None = None
     simulator: bool | None = None
 

@@ -36,7 +36,7 @@ from spooler.errors import (
     PayloadInvalid,
     RunStopped,
 )
-from spooler.model.artifact import Artifact
+from spooler.model.artifact import REFUSED, Artifact
 from spooler.model.claim import Claim
 from spooler.model.device import Rerun
 from spooler.model.job import key_of
@@ -279,6 +279,8 @@ class Executor:
         gone costs its own place in the result, and not the data that were measured with it.
         """
         result = work.outcome.result
+        if work.outcome.state is State.ERROR:
+            self._keep_refused(work)
         if result is None or not result.artifacts:
             return
         folder = self._kept_at(work)
@@ -292,6 +294,15 @@ class Executor:
         names = ", ".join(each.path for each in lost)
         reason = f"Done, without files that were published and then not there any more: {names}"
         work.end = replace(work.outcome, reason=reason, result=Result(result.data, tuple(kept)))
+
+    def _keep_refused(self, work: Work) -> None:
+        """Keep what was measured though no report can carry it, and say where it is."""
+        source, target = f"{work.scratch}/{REFUSED}", f"{self._kept_at(work)}/{REFUSED}"
+        if not (exists(source) or exists(target)) or not self._move(source, target, work):
+            return
+        place = "/".join(Path(target).parts[-4:])
+        reason = f"{work.outcome.reason}; what the handler returned is kept on its machine: {place}"
+        work.end = replace(work.outcome, reason=reason)
 
     def _kept_at(self, work: Work) -> str:
         job = work.held.claim.job

@@ -7,11 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 from spooler.devices.sentences import one_line
-from spooler.model.artifact import Artifact
+from spooler.durable import Disk
+from spooler.model.artifact import REFUSED, Artifact
 
 #: Seconds between two words of progress that leave the handler; what comes sooner is dropped.
 PROGRESS_INTERVAL = 0.05
@@ -77,6 +79,13 @@ class HostContext:
         artifact = Artifact(path=name, size=size, sha256=digest)
         self.artifacts[name] = artifact
         return artifact
+
+    def keep_refused(self, content: bytes) -> None:
+        """Put aside what was measured and cannot be reported; the daemon says where it is kept."""
+        if not content:
+            return
+        with suppress(OSError):
+            Disk(sync=False).stage(self.scratch / REFUSED, content)
 
     def end(self) -> None:
         """The run is over: a thread that the handler left behind changes nothing any more."""

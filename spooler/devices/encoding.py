@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -10,7 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from spooler.devices.forms import Forms, NotJson, demand_distinct_keys, is_plain, leaves
 from spooler.devices.sentences import DEPTH, one_line
 
-__all__ = ["NotJson", "decode", "encode"]
+__all__ = ["NotJson", "as_it_is", "decode", "encode"]
 
 
 def encode(value: object) -> bytes:
@@ -44,6 +46,27 @@ def decode(text: bytes) -> Any:
         if "recursion" in str(error):
             raise NotJson(f"is nested more than {DEPTH} levels deep") from None
         raise NotJson(f"is not JSON: {one_line(str(error))}") from None
+
+
+def as_it_is(value: object) -> bytes:
+    """`value` as text for people to mend: JSON with NaN and Infinity, Python's words for the rest.
+
+    For what `encode` has refused. Empty when it cannot be written in any way.
+    """
+    try:
+        return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=_in_words)
+    except Exception:  # noqa: BLE001 - whatever is in it
+        with suppress(Exception):
+            return repr(value).encode("utf-8", "backslashreplace")
+    return b""
+
+
+def _in_words(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    lists = getattr(value, "tolist", None)
+    turned = lists() if callable(lists) else value
+    return turned if isinstance(turned, list | int | float | str) else repr(value)
 
 
 def _why(value: object, error: Exception) -> str:

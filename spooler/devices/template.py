@@ -70,7 +70,8 @@ class @Class@:
         Each type has one form in the result: a complex number becomes [real, imaginary], a
         datetime64 (and any other time) ISO 8601 text, an Enum its value, a set a list. bytes,
         longdouble, timedelta64, NaT, NaN and infinities fail the job, and so do two keys that are
-        one text in JSON, such as 0 and "0". What was returned is then kept on the daemon's disk.
+        one text in JSON, such as 0 and "0". What was returned is then kept on this machine, and
+        the reason says where.
 
         Raise ValueError("...") to fail the job with a reason for its submitter. Anything else
         that is raised fails it too, and the traceback goes to the log.
@@ -93,7 +94,11 @@ class @Class@:
         """Check a job without touching hardware (optional; the device may not be open)."""
 
     def calibrate(self, context: JobContext) -> None:
-        """Runs in the device's calibration windows (optional)."""
+        """Runs in the device's calibration windows (optional).
+
+        Raise, or return False, when it fails; the setting on_failed_calibration says whether the
+        device then takes jobs.
+        """
 
     def close(self) -> None:
         """Leave the instrument safe, also when open() or run() has failed half way."""

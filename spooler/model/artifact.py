@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+#: The file in a run's scratch folder with what its handler returned and no report can carry.
+REFUSED = "refused-result.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -51,6 +51,11 @@ def _timezone(name: str) -> str:
         if name != "UTC":  # known even where the system has no time zone database
             ZoneInfo(name)
     except (OSError, ValueError, KeyError):
+        if not available_timezones():
+            raise ValueError(
+                f"{name!r} cannot be looked up: this machine has no time zone database; install "
+                "the package tzdata (apt install tzdata, pip install tzdata)"
+            ) from None
         raise ValueError(
             f'expected the name of a time zone such as "UTC" or "Europe/Berlin", and got {name!r}'
         ) from None
@@ -258,6 +263,10 @@ class DeviceSettings(BaseModel):
     )
     windows: tuple[WindowSettings, ...] = Field(
         default=(), description="times in which the device takes no jobs"
+    )
+    on_failed_calibration: Literal["rest", "go-on"] = Field(
+        default="go-on",
+        description="after a calibrate() that failed: rest until one succeeds, or go-on with jobs",
     )
 
     @model_validator(mode="after")

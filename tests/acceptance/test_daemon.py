@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from pathlib import Path
@@ -44,6 +45,21 @@ def test_a_handler_may_raise_or_exit_and_the_loop_lives_on(lab: Lab) -> None:
     for job_id in (bad, gone, good):
         assert lab.status_document("counter", job_id)["job_id"] == job_id  # type: ignore[index]
     assert process.stop() == 0
+
+
+def test_the_service_manager_is_patient_as_long_as_the_device(lab: Lab, tmp_path: Path) -> None:
+    """systemd ends a start after 90 s unless it is asked for more; a laser may warm up longer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60.0)
+        lab.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        process = lab.run(lab.counting(extra='open_timeout = "30m"'))
+        said = []
+        while "READY=1" not in (last := manager.recv(4096).decode()):
+            said.append(last)
+        assert process.stop() == 0
+    granted = [int(each.partition("=")[2]) / 1e6 for each in said if each.startswith("EXTEND")]
+    assert max(granted) >= 30 * 60
 
 
 @pytest.mark.parametrize(("isolation", "dumpable"), [("thread", 0), ("process", 1)])

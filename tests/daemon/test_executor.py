@@ -9,7 +9,7 @@ import pytest
 
 from spooler.durable import Disk, Place
 from spooler.errors import BackendUnavailable, DeviceUnusable, PayloadInvalid, RunStopped, Scope
-from spooler.model.artifact import Artifact
+from spooler.model.artifact import REFUSED, Artifact
 from spooler.model.device import Rerun
 from spooler.model.result import Outcome, Result
 from spooler.model.run import RunRequest, StopReason
@@ -253,6 +253,23 @@ def test_published_files_are_kept_and_the_rest_is_gone(parts: Parts) -> None:
     assert kept.read_text() == "data"
     assert not list((parts.state / "scratch").iterdir())
     assert parts.submitter.result(DEVICE, job_id).artifacts[0].path == "traces/one.h5"
+
+
+def test_what_no_report_can_carry_is_kept_and_named(parts: Parts) -> None:
+    def act(request: RunRequest, _: RunControl) -> Outcome:
+        Path(request.scratch).mkdir(parents=True)
+        (Path(request.scratch) / REFUSED).write_text('{"counts": NaN}')
+        return Outcome(State.ERROR, "the result's data counts is not a finite number")
+
+    parts.runner.act = act
+    job_id = parts.submit()
+    parts.execute()
+    place = f"files/{DEVICE}/{job_id}.1/{REFUSED}"
+    assert (parts.state / place).read_text() == '{"counts": NaN}'
+    said = parts.submitter.status(DEVICE, job_id)
+    assert said.state is State.ERROR
+    assert said.reason.endswith(f"is kept on its machine: {place}")
+    assert not list((parts.state / "scratch").iterdir())
 
 
 def test_a_published_file_that_is_gone_does_not_cost_the_result(parts: Parts) -> None:

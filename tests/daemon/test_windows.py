@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.schedule.opening_hours import OpeningHours
 from spooler.daemon.schedule.windows import Window
+from spooler.model.result import Outcome
+from spooler.model.state import State
 from spooler.observe.events import Observation, Observer
+from spooler.protocols import RunControl
 from spooler.testing.clock import ManualClock
 from tests.daemon.parts import Scripted
 
@@ -310,3 +313,40 @@ def test_a_reload_that_changes_no_window_does_not_open_it_again(
     again = replace(rules, windows=(window("0 0 * * *", 2 * HOUR, PACIFIC),))
     assert device.closed(again)
     assert len(seen) == 1
+
+
+class Calibrated(Scripted):
+    """A runner whose calibrations end as they are told to."""
+
+    outcome = Outcome(State.DONE)
+
+    def calibrate(self, timeout: float, control: RunControl) -> Outcome:
+        return self.outcome
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_a_calibration_that_failed_is_shown_until_one_succeeds(rests: bool) -> None:
+    clock, notes, runner = ManualClock(utc("2026-03-09T05:00")), list[str](), Calibrated()
+    device = OpeningHours(runner, clock, Observer(clock=clock), notes.append)
+    closed = replace(window("30 * * * *", 120), note="helium")
+    calibration = replace(window("0 * * * *", 600), kind="calibration")
+    rules = DeviceRules("q", windows=(calibration, closed), rests_uncalibrated=rests)
+    runner.outcome = Outcome(State.ERROR, "no light")
+    assert device.closed(rules) is rests
+    assert notes[-1].startswith("calibration failed: no light")
+    assert ("takes no jobs until" in notes[-1]) is rests
+    clock.advance(900)
+    assert device.closed(rules) is rests
+    assert notes[-1].startswith("calibration failed: no light"), "its window is over"
+    clock.advance(900)
+    assert device.closed(rules)
+    assert notes[-1] == "helium"
+    clock.advance(300)
+    assert device.closed(rules) is rests
+    assert notes[-1].startswith("calibration failed: no light")
+    runner.outcome = Outcome(State.DONE)
+    clock.advance(1500)
+    assert not device.closed(rules)
+    clock.advance(900)
+    assert not device.closed(rules)
+    assert notes[-1] == ""

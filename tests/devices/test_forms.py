@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from spooler.devices.encoding import NotJson, encode
+from spooler.devices.encoding import NotJson, as_it_is, encode
 
 
 class Outcome(Enum):
@@ -232,3 +232,16 @@ def test_the_times_of_pandas_keep_their_nanoseconds() -> None:
     for refused in (pandas.NaT, pandas.Timedelta("1ns")):
         with pytest.raises(NotJson, match="x is a pandas"):
             encode({"x": refused})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({0: "a", "0": "b"}, b'{"0":"a","0":"b"}'),
+        ({"raw": b"\xff\x00"}, b'{"raw":"_wA="}'),
+        ({"z": [1 + 2j]}, b'{"z":["1+2j"]}'),
+        ({"text": "\ud800"}, b"{'text': '\\ud800'}"),
+    ],
+)
+def test_as_it_is(value: object, text: bytes) -> None:
+    assert as_it_is(value) == text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from pathlib import Path
 
 import pytest
 
 from spooler.errors import ConfigError, DeviceUnusable, PayloadInvalid, RunStopped
-from spooler.model.artifact import Artifact
+from spooler.model.artifact import REFUSED, Artifact
 from spooler.model.result import Outcome, Result
 from spooler.model.run import StopReason
 from spooler.model.state import State
@@ -73,6 +74,27 @@ def test_accidents_end_as_reasons_and_the_handler_lives_on(
     answer = it.do("answer").result
     assert answer is not None
     assert answer.data["runs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "kept"),
+    [
+        ("nan", {"fit": {"width": [1.0, float("nan")]}}),
+        ("nan_array", {"fit": [float("inf")]}),
+        ("huge", {"text": "x" * 5_000_000}),
+        ("nothing", None),
+        ("value_error", None),
+    ],
+)
+def test_what_was_measured_and_cannot_be_reported_is_put_aside(
+    bench: MakeBench, isolation: str, what: str, kept: object
+) -> None:
+    it = bench(isolation=isolation, max_output=1_000_000)
+    it.do(what)
+    place = it.scratch / REFUSED
+    assert place.exists() == (kept is not None)
+    if kept is not None:
+        assert repr(json.loads(place.read_text())) == repr(kept), "NaN is not equal to itself"
 
 
 def test_a_value_error_is_the_submitters_reason_in_one_short_line(
@@ -232,6 +254,8 @@ def test_calibration(bench: MakeBench, isolation: str) -> None:
     assert control.said == ["calibrating"]
     assert not Path("fit.txt").exists()
     assert it.runner.dry_run(it.request({"x": 2}), Control()).result == Result({"would": 2})
+    failed = bench("optional:Uncalibrated", isolation=isolation).runner.calibrate(30.0, control)
+    assert failed == Outcome(State.ERROR, "calibrate() returned False")
     zoo = bench(isolation=isolation)
     assert not zoo.runner.calibrates
     with pytest.raises(ConfigError, match=r"has no method calibrate\(context\)"):

@@ -29,6 +29,8 @@ class OpeningHours:
         self._note = note
         self._window: tuple[Window, datetime] | None = None
         self._calibration: Control | None = None
+        #: Why the last calibration has failed; "" when it has not.
+        self._failed = ""
 
     def interrupt(self) -> None:
         """End a calibration that is going on; called by another thread."""
@@ -37,7 +39,11 @@ class OpeningHours:
             calibration.stop(StopReason.SHUTDOWN)
 
     def closed(self, rules: DeviceRules) -> bool:
-        """Whether a window is open, in which the device is closed; calibrates at its begin."""
+        """Whether the device takes no jobs now; calibrates it when such a window begins.
+
+        It is closed in windows of other kinds, and where its rules want that after a calibration
+        that failed: until one succeeds.
+        """
         now = self._clock.now()
         open_now = None
         for window in rules.windows:
@@ -46,24 +52,24 @@ class OpeningHours:
                 open_now = (window, began)
                 break
         if open_now != self._window:
-            self._enter(open_now, rules.name)
-        if open_now is None:
-            return False
-        return open_now[0].kind != "calibration"
+            self._enter(open_now, rules)
+        if open_now is not None and open_now[0].kind != "calibration":
+            return True
+        return bool(self._failed) and rules.rests_uncalibrated
 
-    def _enter(self, opened: tuple[Window, datetime] | None, device: str) -> None:
+    def _enter(self, opened: tuple[Window, datetime] | None, rules: DeviceRules) -> None:
         window = (opened or self._window or (None,))[0]
         self._window = opened
         if window is None:
             return
         kind, is_open = window.kind, opened is not None
-        self._note((window.note or kind) if is_open else "")
+        self._note((window.note or kind) if is_open else self._failed)
         event = EventName.WINDOW_OPENED if is_open else EventName.WINDOW_CLOSED
-        self._observer.emit(event, device=device, kind=kind, note=window.note or None)
+        self._observer.emit(event, device=rules.name, kind=kind, note=window.note or None)
         if is_open and kind == "calibration":
-            self._calibrate(window, device)
+            self._calibrate(window, rules)
 
-    def _calibrate(self, window: Window, device: str) -> None:
+    def _calibrate(self, window: Window, rules: DeviceRules) -> None:
         since = self._clock.monotonic()
         self._calibration = Control()
         try:
@@ -77,9 +83,13 @@ class OpeningHours:
             self._calibration = None
         seconds = round(self._clock.monotonic() - since, 3)
         if outcome.state is State.DONE:
+            self._failed = ""
             self._note("")
-            self._observer.emit(EventName.DEVICE_CALIBRATED, device=device, seconds=seconds)
+            self._observer.emit(EventName.DEVICE_CALIBRATED, device=rules.name, seconds=seconds)
             return
-        self._note(f"calibration failed: {outcome.reason}")
+        self._failed = f"calibration failed: {outcome.reason}"
+        if rules.rests_uncalibrated:
+            self._failed += "; it takes no jobs until a calibration succeeds"
+        self._note(self._failed)
         fields = {"seconds": seconds, "reason": outcome.reason}
-        self._observer.emit(EventName.CALIBRATION_FAILED, device=device, **fields)
+        self._observer.emit(EventName.CALIBRATION_FAILED, device=rules.name, **fields)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 
 from spooler import forks
 from spooler.devices.context import HostContext
-from spooler.devices.encoding import NotJson, decode, encode
+from spooler.devices.encoding import NotJson, as_it_is, decode, encode
 from spooler.devices.registry import load_handler
 from spooler.devices.sentences import accident, one_line, problems, said, without_paths
 from spooler.devices.spec import HandlerSpec
@@ -103,10 +103,12 @@ class HandlerHost:
         return self._call(work, payload, context)
 
     def calibrate(self, _payload: bytes, context: HostContext) -> Reply:
-        """The handler's `calibrate`. Returning nothing is fine here."""
+        """The handler's `calibrate`. Returning nothing is fine here; False is a failure."""
 
         def work(_: Any) -> Any:
             answer = self._handler.calibrate(context)
+            if answer is False:
+                raise ValueError("calibrate() returned False")
             return answer if isinstance(answer, Mapping | BaseModel | Result) else {}
 
         return self._call(work, None, context)
@@ -157,10 +159,15 @@ class HandlerHost:
                 f"the handler returned {_a(answer)}; it must return a mapping, a pydantic model"
                 " or a Result"
             )
-        body = encode(answer)
+        try:
+            body = encode(answer)
+        except NotJson:
+            context.keep_refused(as_it_is(answer))
+            raise
         if not body.startswith(b"{"):
             return _error("the handler returned a model that is not a JSON object")
         if len(body) > self._spec.max_output:
+            context.keep_refused(body)
             return _error(
                 f"the result has {len(body)} bytes, more than the {self._spec.max_output} that"
                 " this device may return"
