@@ -454,7 +454,7 @@ class _Stuck:
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)
 
-    def unlink(self, *_: object) -> None:
+    def unlink(self, *_: object, **folder: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
 
