@@ -122,6 +122,10 @@ class NotCancellable(SpoolerError):
     """The job has already ended."""
 
 
+class NotEnded(SpoolerError):
+    """The job waits or runs, and what is asked for needs its end."""
+
+
 class SignatureRefused(SpoolerError):
     """A signature is malformed, or no known key has made it."""
 

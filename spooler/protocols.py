@@ -69,7 +69,7 @@ class Catalogue(Protocol):
     """Where a storage shows its users which devices there are."""
 
     def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
-        """Publish the device's configuration, public key and last-seen time.
+        """Publish the device's configuration, public key and last-seen time (`at`; maybe NEVER).
 
         Raises KeyRefused when the queue's device is already announced under another key.
         """
@@ -194,6 +194,9 @@ class Submitter(Protocol):
 
         Raises UnknownJob or NotCancellable.
         """
+
+    def request(self, device: str, job_id: str) -> JsonObject:
+        """The payload that a job was submitted with. Raises UnknownJob, also when it is lost."""
 
     def devices(self) -> list[DeviceCard]:
         """Every announced device."""

@@ -7,6 +7,7 @@ import socket
 import sys
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spooler.clock import SystemClock
 from spooler.daemon.claims.records import Opened
@@ -25,6 +26,9 @@ from spooler.signing.keys import PrivateKey, from_sqooler_text, load_file, retir
 from spooler.storage import Opening, carries, open_backend
 from spooler.storage import open_submitter as open_storage_submitter
 from spooler.storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from spooler.devices.output import Listener
 
 
 def open_submitter(settings: Settings) -> Submitter:
@@ -136,7 +140,9 @@ def make_handlers_importable(settings: Settings) -> None:
         sys.path.append(str(settings.file.parent))
 
 
-def open_device(name: str, device: DeviceSettings, state: Path) -> Runner:
+def open_device(
+    name: str, device: DeviceSettings, state: Path, listener: Listener | None = None
+) -> Runner:
     """The runner of a device; nothing is started before its `open()`."""
     return open_runner(
         HandlerSpec(
@@ -151,7 +157,8 @@ def open_device(name: str, device: DeviceSettings, state: Path) -> Runner:
             start_timeout=device.open_timeout,
             lock=str(state / "devices" / f"{key_of(name)}.lock"),
             env=_environment(device),
-        )
+        ),
+        listener,
     )
 
 

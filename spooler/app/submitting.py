@@ -42,6 +42,10 @@ class ManyStorages:
         submitter, name = self._knowing(device, job_id)
         return submitter.cancel(name, job_id)
 
+    def request(self, device: str, job_id: str) -> JsonObject:
+        submitter, name = self._knowing(device, job_id)
+        return submitter.request(name, job_id)
+
     def devices(self) -> list[DeviceCard]:
         return [card for each in self._submitters.values() for card in each.devices()]
 

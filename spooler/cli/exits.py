@@ -49,6 +49,7 @@ _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
     (errors.UnknownDevice, Exit.NO_SUCH),
     (errors.AmbiguousJob, Exit.USAGE),
     (errors.NotCancellable, Exit.NO),
+    (errors.NotEnded, Exit.NOT_YET),
     (errors.LeaseLost, Exit.NO),
     (errors.ReportRefused, Exit.NO),
     (errors.SignatureRefused, Exit.NO),

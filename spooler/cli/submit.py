@@ -38,13 +38,20 @@ def submit(
     limit = session.seconds(timeout, goes_with="--wait", given=wait)
     payload = read_payload(file)
     with session.submitter(config) as storage:
-        job = storage.submit(device, payload)
-        _tell(job)
-        if wait:
-            last = wait_for(storage, device, job, limit)
-            if last.state != "done":
-                output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
-                raise typer.Exit(exits.Exit.NO)
+        queue(storage, device, payload, wait=wait, limit=limit)
+
+
+def queue(
+    storage: Submitter, device: str, payload: JsonObject, *, wait: bool, limit: float | None
+) -> None:
+    """Submit a job, print its id, and wait for its end where that is wanted."""
+    job = storage.submit(device, payload)
+    _tell(job)
+    if wait:
+        last = wait_for(storage, device, job, limit)
+        if last.state != "done":
+            output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
+            raise typer.Exit(exits.Exit.NO)
 
 
 def _tell(job: str) -> None:

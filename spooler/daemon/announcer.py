@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from spooler.daemon.feed import Feed
 from spooler.daemon.shared import Shared
 from spooler.errors import BackendUnavailable, KeyRefused
-from spooler.model.device import DeviceCard
+from spooler.model.device import NEVER, DeviceCard
 from spooler.model.job import Queue
 from spooler.observe.events import EventName
 
@@ -46,7 +46,7 @@ class Announcer:
             about = {"device": queue.device, "storage": feed.name}
             try:
                 card = replace(each.card(), pending=feed.backend.depth(queue))
-                catalogue.announce(queue, card, self._shared.clock.now())
+                catalogue.announce(queue, card, card.last_seen or NEVER)
             except BackendUnavailable as error:
                 feed.outage.noticed(error, queue.name, by=_DUTY, device=queue.device)
                 self._failed(about, error)

@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from spooler.daemon.backoff import Backoff, spread
 from spooler.daemon.claims.records import Record
@@ -63,6 +64,9 @@ class Worker:
         self.late: Callable[[], None] = lambda: None
         self._handler_card = DeviceCard(rules.name)
         self._note = ""
+        #: Whether the device is open, and when it was that the last time.
+        self._up = False
+        self._up_until: datetime | None = None
         self._runner = runner
         self._executor = executor
         self._tickets = tickets
@@ -77,7 +81,8 @@ class Worker:
     @property
     def card(self) -> DeviceCard:
         """What is announced of the device: its handler's card, overridden by the settings."""
-        return replace(self.rules.dressed(self._handler_card), note=self._note)
+        seen = self._shared.clock.now() if self._up else self._up_until
+        return replace(self.rules.dressed(self._handler_card), note=self._note, last_seen=seen)
 
     def serve(self, sources: list[Source]) -> None:
         """Say which queues are served; before `run`."""
@@ -123,7 +128,7 @@ class Worker:
 
     def _open(self) -> None:
         self._handler_card = self._runner.open()
-        self._opened = True
+        self._opened = self._up = True
         self.version = self._handler_card.version
         self._tell_note("")
         self._shared.observer.emit(EventName.DEVICE_OPENED, device=self.rules.name)
@@ -258,6 +263,8 @@ class Worker:
     # --- a device that rests ----------------------------------------------------------------
 
     def _rest(self, error: ConfigError | DeviceUnusable) -> None:
+        if self._up:
+            self._up, self._up_until = False, self._shared.clock.now()
         self._tell_note(str(error))
         self._shared.observer.emit(
             EventName.DEVICE_RESTED, device=self.rules.name, error=str(error)

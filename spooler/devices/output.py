@@ -30,6 +30,21 @@ class Listener(Protocol):
         """It has logged a record; `record.exception` is a traceback's text, where there is one."""
 
 
+class Told:
+    """What a handler says, line by line to whoever tries it out."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def line(self, text: str) -> None:
+        self._tell(text)
+
+    def record(self, record: logging.LogRecord) -> None:
+        self._tell(f"{record.levelname.lower()}: {record.getMessage()}")
+        for each in str(getattr(record, "exception", None) or "").splitlines():
+            self._tell(each)
+
+
 class DeviceLog:
     """What a handler says, in the daemon's log: with the device, and while it runs with the job."""
 

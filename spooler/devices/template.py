@@ -18,7 +18,7 @@ Settings (this file lies beside the settings file, or is installed):
     options = { port = "simulated" }
     timeout = "10m"
 
-Try it without hardware:  spooler run --dry-run
+Try it, without queue and daemon:  spooler try @name@ payload.json
 """
 
 from __future__ import annotations

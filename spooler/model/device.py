@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from spooler.model.json import Json
@@ -18,12 +18,17 @@ class Rerun(StrEnum):
     ALWAYS = "always"
 
 
+#: When a device was last seen at work that has not been open yet.
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceCard:
     """What is announced about a device.
 
     `properties` carries what one ecosystem wants to know beyond that (sqooler: gates,
-    max_shots, num_wires, ...), under that ecosystem's own names.
+    max_shots, num_wires, ...), under that ecosystem's own names. `last_seen`: when it could take
+    jobs the last time, None for never; a device that rests gets no younger.
     """
 
     name: str

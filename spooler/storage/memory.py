@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from spooler.errors import LeaseLost, NotCancellable, UnknownDevice, UnknownJob
 from spooler.model.claim import Attempt, Claim, Lease
-from spooler.model.device import DeviceCard
+from spooler.model.device import NEVER, DeviceCard
 from spooler.model.job import Job, Queue
 from spooler.model.json import JsonObject
 from spooler.model.result import Result, SignedReport
@@ -72,7 +72,8 @@ class MemoryCatalogue:
 
     def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
         with self._storage.lock:
-            self._storage.cards[queue.name] = replace(card, name=queue.name, last_seen=at)
+            seen = None if at == NEVER else at
+            self._storage.cards[queue.name] = replace(card, name=queue.name, last_seen=seen)
 
     def check_key_owner(self, queue: Queue) -> None:
         return
@@ -268,6 +269,13 @@ class MemorySubmitter:
                 raise NotCancellable(f"job {job_id} has already ended: {entry.state}")
             entry.cancelled = True
             return entry.state is State.QUEUED
+
+    def request(self, device: str, job_id: str) -> JsonObject:
+        with self._storage.lock:
+            payload = self._entry(device, job_id).job.payload
+        if not isinstance(payload, Mapping):
+            raise UnknownJob(f"the request of job {job_id} is no JSON object")
+        return payload
 
     def devices(self) -> list[DeviceCard]:
         with self._storage.lock:

@@ -10,7 +10,7 @@ import pytest
 
 from spooler.errors import NotCancellable, UnknownJob
 from spooler.model.artifact import Artifact
-from spooler.model.device import DeviceCard
+from spooler.model.device import NEVER, DeviceCard
 from spooler.model.json import Json, JsonObject
 from spooler.model.result import Result
 from spooler.model.state import State
@@ -118,6 +118,20 @@ class OutsideChecks:
             with pytest.raises(UnknownJob):
                 ask(DEVICE, "0123456789abcdef01234567")
 
+    def test_a_request_can_be_read_back(self, bench: Bench) -> None:
+        """Before, while and after its job runs: `resubmit` and people ask for it."""
+        backend = bench.backend()
+        sent: JsonObject = {"shots": 5, "labels": ["\u00e4", None]}
+        backend_sees = bench.submitter.submit(DEVICE, sent)
+        for step in ("waits", "runs", "is done"):
+            assert bench.submitter.request(DEVICE, backend_sees) == sent, step
+            if step == "waits":
+                claim = backend.start(take(backend), 600.0)
+            elif step == "runs":
+                backend.ack(claim, signed_report(claim))
+        with pytest.raises(UnknownJob):
+            bench.submitter.request(DEVICE, "0123456789abcdef01234567")
+
     # --- looking ----------------------------------------------------------------------------
 
     def test_announced_devices_are_seen(self, bench: Bench) -> None:
@@ -131,6 +145,9 @@ class OutsideChecks:
         assert (card.version, card.simulator, card.pending) == ("1.2.3", True, 4)
         assert card.last_seen is not None
         assert abs((card.last_seen - at).total_seconds()) <= 1
+        backend.catalogue.announce(QUEUE, replace(card, note="locked"), NEVER)
+        (card,) = [each for each in bench.submitter.devices() if each.name == DEVICE]
+        assert (card.last_seen, card.note) == (None, "locked"), "it has not been open yet"
 
     def test_peek_and_preview_change_nothing(self, bench: Bench) -> None:
         ids = bench.submit(3)

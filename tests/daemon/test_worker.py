@@ -165,6 +165,32 @@ def test_a_device_that_rests_comes_back(make: Make) -> None:
     events = loop.parts.events()
     assert EventName.DEVICE_RESTED in events
     assert events.count(EventName.DEVICE_OPENED) == 2
+    assert loop.worker.card.last_seen is not None
+    assert (loop.parts.clock.now() - loop.worker.card.last_seen).total_seconds() < PATIENCE
+
+
+def test_a_device_that_rests_gets_older(tmp_path: Path) -> None:
+    """Its users' programs take a device for operational that was seen in the last five minutes."""
+    parts = Parts(tmp_path)
+    worker, runner, clock = parts.worker(Serve(lambda: 1.0)), parts.runner, parts.clock
+    worked = runner.open
+
+    def fail() -> DeviceCard:
+        raise DeviceUnusable("the laser is locked")
+
+    runner.open = fail  # type: ignore[method-assign]
+    worker.open()
+    assert (worker.card.last_seen, worker.card.note) == (None, "the laser is locked")
+    runner.open = worked  # type: ignore[method-assign]
+    worker.open()
+    clock.advance(1000.0)
+    last = clock.now()
+    assert (worker.card.last_seen, worker.card.note) == (last, "")
+    runner.open = fail  # type: ignore[method-assign]
+    worker.open()
+    clock.advance(1000.0)
+    worker.open()
+    assert worker.card.last_seen == last
 
 
 def test_a_handler_that_was_broken_meanwhile_rests_its_device_alone(make: Make) -> None:
@@ -278,7 +304,7 @@ def test_tickets_are_not_burnt_by_empty_queues(make: Make) -> None:
     assert not loop.thread.is_alive()
     assert len(loop.parts.runner.requests) == 2
     assert loop.parts.backend.depth(QUEUE) == 1
-    assert loop.worker.card == DeviceCard(DEVICE)
+    assert replace(loop.worker.card, last_seen=None) == DeviceCard(DEVICE)
 
 
 @pytest.mark.parametrize("trouble", [ConfigError("no calibrate"), OSError(28, "No space left")])

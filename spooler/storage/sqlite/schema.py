@@ -177,6 +177,11 @@ ADD_REQUEST = """
 INSERT INTO requests (job, payload) VALUES (last_insert_rowid(), :payload)
 """
 
+REQUEST = """
+SELECT payload FROM requests JOIN jobs ON requests.job = jobs.number
+WHERE jobs.queue = :queue AND jobs.id = :id
+"""
+
 WITHDRAW = """
 UPDATE jobs SET cancelled = 1 WHERE queue = :queue AND id = :id
 """

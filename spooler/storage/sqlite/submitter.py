@@ -7,6 +7,7 @@ import os
 import pwd
 import sqlite3
 import uuid
+from collections.abc import Mapping
 
 from spooler.errors import (
     KeyRefused,
@@ -25,6 +26,7 @@ from spooler.model.status import Status
 from spooler.model.storage import Verification
 from spooler.protocols import Clock
 from spooler.signing.jws import KeySet, b64decode
+from spooler.storage.kit.payloads import decode
 from spooler.storage.sqlite.catalogue import read_devices
 from spooler.storage.sqlite.database import Database
 from spooler.storage.sqlite.rows import moment
@@ -33,6 +35,7 @@ from spooler.storage.sqlite.schema import (
     ADD_REQUEST,
     KEYS,
     REPORT,
+    REQUEST,
     STANDING,
     WITHDRAW,
 )
@@ -126,6 +129,16 @@ class SqliteSubmitter:
                 raise NotCancellable(f"job {job_id} has already ended: {state}")
             connection.execute(WITHDRAW, {"queue": device, "id": job_id})
         return state is State.QUEUED
+
+    def request(self, device: str, job_id: str) -> JsonObject:
+        with self._database.reading() as connection:
+            row = connection.execute(REQUEST, {"queue": device, "id": job_id}).fetchone()
+        if row is None:
+            raise UnknownJob(f"job {job_id!r} not found on device {device!r}")
+        decoded = decode(row["payload"])
+        if not isinstance(decoded.payload, Mapping):
+            raise UnknownJob(f"the request of job {job_id} cannot be used: {decoded.defect}")
+        return decoded.payload
 
     def devices(self) -> list[DeviceCard]:
         with self._database.reading() as connection:

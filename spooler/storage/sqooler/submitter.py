@@ -17,7 +17,7 @@ from spooler.errors import (
     UnknownDevice,
     UnknownJob,
 )
-from spooler.model.device import DeviceCard
+from spooler.model.device import NEVER, DeviceCard
 from spooler.model.json import JsonObject
 from spooler.model.records import report_from_json
 from spooler.model.result import Result
@@ -204,6 +204,20 @@ class SqoolerSubmitter:
         with self._translated():
             return self._withdraw(device, job_id)
 
+    def request(self, device: str, job_id: str) -> JsonObject:
+        self.status(device, job_id)  # running and failed jobs of all devices lie together
+        own = (f"jobs/queued/{device}", f"jobs/finished/{device}")
+        for place in (*own, "jobs/running", "jobs/deleted"):
+            try:
+                with self._translated():
+                    return self.documents.get(place, job_id)
+            except FileNotFoundError:
+                continue
+            except NotADocument as error:
+                reason = f"the request of job {job_id} cannot be used: {error}"
+                raise UnknownJob(reason) from None
+        raise UnknownJob(f"the request of job {job_id} is not kept any more; submit its file again")
+
     def devices(self) -> list[DeviceCard]:
         """By name; of two configurations of one name a signed one counts."""
         with self._translated():
@@ -359,5 +373,5 @@ def _card(name: str, said: dict[str, Any]) -> DeviceCard:
         properties=said,
         pending=pending if isinstance(pending, int) else None,
         note=str(said.get("status_msg") or ""),
-        last_seen=at,
+        last_seen=None if at == NEVER else at,
     )

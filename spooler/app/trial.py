@@ -1,0 +1,95 @@
+"""Runs one payload through a handler as the daemon would: no queue, no storage, no announcement."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spooler.app import parts
+from spooler.daemon.control import Control
+from spooler.errors import ConfigError, RunStopped
+from spooler.model.json import JsonObject
+from spooler.model.result import Outcome
+from spooler.model.run import RunRequest
+from spooler.model.state import State
+from spooler.settings import DeviceSettings, Settings
+
+if TYPE_CHECKING:
+    from spooler.devices.output import Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How one run ended, and after how many seconds."""
+
+    outcome: Outcome
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Who is told meanwhile: of progress, and of what the handler prints and logs."""
+
+    progress: Callable[[str], None]
+    output: Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is tried: a device of the settings, or a handler with default settings."""
+
+    name: str
+    device: DeviceSettings
+    state: Path | None = None
+
+    @classmethod
+    def of_settings(cls, name: str, settings: Settings) -> Subject:
+        """The device of that name; ConfigError when there is none."""
+        parts.make_handlers_importable(settings)
+        if name not in settings.devices:
+            known = ", ".join(sorted(settings.devices)) or "none"
+            raise ConfigError(
+                f"the settings have no device {name!r} (known: {known}); name one of them, or a "
+                "handler as module:Name"
+            )
+        return cls(name, settings.devices[name], settings.state)
+
+    @classmethod
+    def of_handler(cls, reference: str) -> Subject:
+        """A handler `module:Name`; its module may lie in the present folder."""
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
+        return cls("trial", DeviceSettings(handler=reference))
+
+
+def try_out(subject: Subject, payload: JsonObject, times: int, hearing: Hearing) -> Iterator[Tried]:
+    """Open the handler, run `payload` so many times, and close it.
+
+    Raises ConfigError, DeviceUnusable or PayloadInvalid, as the daemon's runs do. A device that a
+    daemon has open is not taken from it.
+    """
+    with tempfile.TemporaryDirectory(prefix="spooler-try.") as folder:
+        state = subject.state or Path(folder)
+        runner = parts.open_device(subject.name, subject.device, state, hearing.output)
+        try:
+            runner.open()
+            for number in range(times):
+                scratch = str(Path(folder) / f"run-{number}")
+                request = RunRequest(
+                    secrets.token_hex(12), 1, payload, subject.device.timeout, scratch
+                )
+                since = time.monotonic()
+                try:
+                    outcome = runner.run(request, Control(hearing.progress))
+                except RunStopped as stopped:
+                    outcome = Outcome(State.ERROR, f"the run was stopped: {stopped.reason}")
+                yield Tried(outcome, time.monotonic() - since)
+        finally:
+            runner.close()
