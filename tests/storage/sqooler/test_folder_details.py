@@ -135,7 +135,7 @@ def test_a_committed_end_is_completed_by_anyone(
     other = bench.backend()
     other.reclaim(QUEUE, new_lease(), lambda _: Standing.SPARED)
     bench.clock.advance(TTL + 1)
-    assert not (finished / DEVICE).exists()
+    assert not (finished / DEVICE / f"{job_id}.json").exists()
     assert other.reclaim(QUEUE, new_lease(), lambda _: standing) is None
     assert (finished / DEVICE / f"{job_id}.json").exists()
     assert bench.submitter.status(DEVICE, job_id).state is State.DONE
@@ -409,3 +409,15 @@ def test_a_time_that_no_calendar_has_is_the_nearest_that_one_has(seconds: int) -
     assert found.year == (9999 if seconds > 0 else 1)
     assert found.astimezone(ZoneInfo("Pacific/Auckland")).isoformat()
     assert found.astimezone(ZoneInfo("Pacific/Honolulu")).isoformat()
+
+
+def test_the_folders_of_a_device_are_there_before_its_first_job(
+    tmp_path: Path, bench: Bench
+) -> None:
+    """A submitter with umask 022 would make them, and the daemon could write no status."""
+    backend = bench.backend()
+    assert backend.catalogue is not None
+    backend.catalogue.announce(Queue("fresh", "fresh"), DeviceCard("fresh"), bench.clock.now())
+    own = ("jobs/queued/fresh", "jobs/finished/fresh", "status/fresh", "results/fresh")
+    for folder in (*own, "jobs/running", "jobs/deleted"):
+        assert (tmp_path / folder).is_dir(), folder

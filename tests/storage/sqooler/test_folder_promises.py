@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_a_file_in_the_place_of_the_results_holds_one_report_up(bench: Bench, ba
     ids = bench.submit(3)
     other_id = submit_other(base)
     backend = bench.backend()
-    (base / "results").mkdir()
+    (base / "results" / DEVICE).rmdir()
     (base / "results" / DEVICE).write_text("in the way")
     claim = backend.start(take(backend), 600.0)
     with pytest.raises(BackendUnavailable) as trouble:
@@ -220,6 +221,7 @@ def test_an_end_that_cannot_be_completed_holds_no_other_up(bench: Bench, base: P
     bench.submit(2)
     holder = bench.backend()
     stuck = take(holder)
+    shutil.rmtree(base / "jobs" / "finished")
     (base / "jobs" / "finished").write_text("in the way")
     with pytest.raises(BackendUnavailable):
         holder.ack(stuck, signed_report(stuck))
@@ -442,6 +444,7 @@ def test_a_stale_link_is_told_of_once(
 def test_a_file_in_the_place_of_the_running_jobs_decides_nothing(bench: Bench, base: Path) -> None:
     ids = bench.submit(2)
     running = base / "jobs" / "running"
+    running.rmdir()
     running.write_text("in the way")
     backend = bench.backend()
     backend.release(take(backend), "x", refund=True)

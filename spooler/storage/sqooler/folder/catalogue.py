@@ -53,11 +53,20 @@ class FolderCatalogue:
             self._presence.demand()
             standing = self._approve(queue.name)
             if not standing or queue.name not in self._approved:
+                self._make_folders(queue.name)
                 self._publish_key()
                 self._publish_succession(queue.name)
                 self._approved.add(queue.name)
             config = self._renderer.config(replace(card, name=queue.name), at)
             self._publish(self._layout.queues[queue.name].config, self._renderer.sealed(config))
+
+    def _make_folders(self, name: str) -> None:
+        """Make what a first submitter would make otherwise, perhaps closed to us by their umask."""
+        places, layout = self._layout.queues[name], self._layout
+        for folder in (places.queued, places.status, places.results, places.finished):
+            self._disk.make_folder(folder)
+        self._disk.make_folder(layout.running)
+        self._disk.make_folder(layout.deleted)
 
     def check_key_owner(self, queue: Queue) -> None:
         with self._presence.asked(Scope.QUEUE):
