@@ -12,7 +12,15 @@ from spooler.app import parts
 from spooler.durable import read, unavailable
 from spooler.errors import SignatureRefused
 from spooler.model.json import unique
-from spooler.observe.audit import BEGIN, CHECKPOINT, CONTINUED, audit_files, digest
+from spooler.observe.audit import (
+    BEGIN,
+    CHECKPOINT,
+    CONTINUED,
+    audit_files,
+    digest,
+    head_in,
+    read_head,
+)
 from spooler.settings import Settings
 from spooler.signing.jws import KeySet
 
@@ -41,12 +49,14 @@ def verify_audit(settings: Settings) -> AuditFound:
     folder = settings.state / "audit"
     check = _Check(keys)
     try:
+        head = read_head(folder)  # first: a daemon may write on meanwhile
         for path in audit_files(folder):
             check.file(path, read(path))
     except OSError as error:
         raise unavailable(error, folder) from error
     if signer is not None:
         check.demand_signature()
+    check.demand_head(head, signed=signer is not None)
     return check.found
 
 
@@ -62,6 +72,7 @@ class _Check:
         self._unvouched = ""
         self._torn: list[bytes] = []
         self._torn_at = ""
+        self._digests: dict[int, str] = {}
 
     def file(self, path: Path, content: bytes) -> None:
         self._settle_torn()
@@ -81,6 +92,8 @@ class _Check:
         for problem in self._wrong(said):
             self.found.problems.append(f"{where}: {problem}")
         self._head, self._number = digest(line), said["n"]
+        if said["what"] == CHECKPOINT:
+            self._digests[said["n"]] = self._head
         self.found.lines += 1
         self.found.first = self.found.first or said["n"]
         self.found.unsigned += 1
@@ -100,12 +113,26 @@ class _Check:
                 "trail was rewritten"
             )
 
-    def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
-        if said["what"] == CONTINUED and said.get("removed"):
-            yield (
-                f"the trail begins anew: {said['removed']} lines before it were removed while the "
-                "daemon ran"
+    def demand_head(self, content: bytes, *, signed: bool) -> None:
+        """The last checkpoint is there: nothing up to it was cut off or changed."""
+        head = head_in(content)
+        if head is None:
+            return  # nothing is kept yet
+        if signed:
+            try:
+                self._keys.verify_jws(content.decode("ascii", "replace"))
+            except SignatureRefused as error:
+                self.found.problems.append(f"audit.head: {error}")
+                return
+        if self._digests.get(head.n) != head.digest:
+            self.found.problems.append(
+                f"audit.head: line {head.n} had been written, and is not there as it was; the "
+                "trail was cut off, or written anew"
             )
+
+    def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
+        if said["what"] == CONTINUED:
+            yield from _told_by_a_daemon(said)
         if self._torn:
             torn = digest(b"\n".join(self._torn))
             if said["what"] == CONTINUED and said.get("torn") == torn:
@@ -133,6 +160,20 @@ class _Check:
         if self._torn:
             self.found.problems.append(f"{self._torn_at}: it was edited")
             self._torn = []
+
+
+def _told_by_a_daemon(said: dict[str, Any]) -> Iterator[str]:
+    """What a daemon has found wrong when it went on with the trail."""
+    if said.get("removed"):
+        yield (
+            f"the trail begins anew: {said['removed']} lines before it were removed while the "
+            "daemon ran"
+        )
+    if said.get("cut"):
+        yield (
+            f"line {said['cut']} had been written before, and was not there as it was when a "
+            "daemon began; the trail had been cut off, or written anew"
+        )
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 Each line carries the SHA-256 of the line before, so that a line that was edited or taken out
 shows; a checkpoint, every `CHECKPOINT_EVERY` lines, at each rotation and at an orderly stop,
 signs the chain so far, so that it cannot be made anew without the key. What was taken off the
-end since the last checkpoint, all of it, is the one thing that does not show.
+end since the last checkpoint, all of it, is the one thing that does not show: how far the trail
+had come at the last checkpoint is kept beside it, in `audit.head`.
 
 A line is written when its event happens and synced to the disk with the next checkpoint: a
 killed daemon loses none, a power cut at most those since then. A log that cannot be written is
@@ -16,8 +17,11 @@ import hashlib
 import json
 import re
 import threading
+import uuid
+from base64 import urlsafe_b64decode
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -34,6 +38,8 @@ CHECKPOINT, CONTINUED = "audit.checkpoint", "audit.continued"
 CHECKPOINT_EVERY = 256
 #: Bytes after which the next file is begun.
 ROTATE_AFTER = 4 * 2**20
+#: More bytes than a signed head has.
+_HEAD_SIZE = 4096
 
 _FILE = re.compile(r"audit-(\d{6,})\.jsonl\Z")
 _RECORDED = frozenset(
@@ -66,6 +72,35 @@ def audit_files(folder: Path) -> list[Path]:
     """The files of the trail, in the order of the chain."""
     found = [(int(name[1]), path) for path in folder.glob("*") if (name := _FILE.match(path.name))]
     return [path for _, path in sorted(found)]
+
+
+class Head(NamedTuple):
+    """How far a trail had come at a checkpoint: the number of that line, and its digest."""
+
+    n: int
+    digest: str
+
+
+def head_file(folder: Path) -> Path:
+    """Where the head of the trail in `folder` is kept."""
+    return folder.with_name("audit.head")
+
+
+def head_in(content: bytes) -> Head | None:
+    """What a file says is the head, whoever has signed it; None when it says nothing."""
+    _, signed, rest = content.partition(b".")
+    try:
+        said = json.loads(urlsafe_b64decode(rest.partition(b".")[0] + b"==") if signed else content)
+        return Head(int(said["n"]), str(said["head"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_head(folder: Path) -> bytes:
+    """The file with the head; empty when there is none."""
+    with suppress(FileNotFoundError):
+        return read(head_file(folder), limit=_HEAD_SIZE)
+    return b""
 
 
 class AuditLog:
@@ -159,6 +194,15 @@ class AuditLog:
         if self._sync:
             file.settle()
         self._unsigned = 0
+        self._keep_head()
+
+    def _keep_head(self) -> None:
+        """Say beside the trail how far it has come. An older head, on a full disk, is true too."""
+        said = to_json({"n": self._count, "head": self._head})
+        content = said if self._signer is None else self._signer.jws(said).encode()
+        with suppress(OSError):
+            mark = uuid.uuid4().hex[:12]
+            Disk(sync=self._sync).publish(head_file(self._folder), content, mark=mark, mode=0o640)
 
     # --- files ------------------------------------------------------------------------------
 
@@ -167,13 +211,27 @@ class AuditLog:
         Disk(sync=self._sync).make_folder(self._folder)
         files = audit_files(self._folder)
         file, torn = self._reopen(files) if files else (self._begin(1), b"")
-        if torn or self._missed or self._removed:
+        cut = 0 if self._removed else self._cut(files)
+        if torn or self._missed or self._removed or cut:
             known: dict[str, Any] = {"torn": digest(torn)} if torn else {}
+            if cut:
+                known["cut"] = cut
             if self._removed:
                 known["removed"] = self._count
             self._line(file, CONTINUED, {**known, "missed": self._missed})
             self._missed, self._removed = 0, False
         return file
+
+    def _cut(self, files: list[Path]) -> int:
+        """How far the trail had come, where that is not what is found; 0 when all is well."""
+        head = head_in(read_head(self._folder))
+        if head is None:
+            return 0
+        for path in reversed(files):
+            for line in read(path).split(b"\n"):
+                if _number_of(line) == head.n:
+                    return 0 if digest(line) == head.digest else head.n
+        return head.n
 
     def _reopen(self, files: list[Path]) -> tuple[GrowingFile, bytes]:
         """The last file, and what lies in it after its last line."""

@@ -309,3 +309,82 @@ def test_a_trail_that_is_removed_while_it_is_written_begins_anew_and_is_not_whol
     assert [json.loads(line)["n"] for line in trail.lines()] == [3, 4, 5]
     (problem,) = found.problems
     assert "2 lines before it were removed" in problem
+
+
+# --- how far it had come -----------------------------------------------------------------------
+
+
+def two_sessions(trail: Trail) -> tuple[list[bytes], list[bytes]]:
+    """The lines after a first daemon, and after a second one."""
+    trail.write(5)
+    trail.log.close()
+    first = trail.lines()
+    second = trail.open()
+    trail.write(5, second)
+    second.close()
+    assert trail.verify().problems == []
+    return first, trail.lines()
+
+
+def unsigned_anew(lines: list[bytes]) -> list[bytes]:
+    """Edited, chained anew, and every checkpoint taken out."""
+    made, head = [], audit.BEGIN
+    for line in edited(lines):
+        said = json.loads(line)
+        if said["what"] == audit.CHECKPOINT:
+            continue
+        said |= {"n": len(made) + 1, "prev": head}
+        made.append(json.dumps(said, separators=(",", ":")).encode())
+        head = audit.digest(made[-1])
+    return made
+
+
+@pytest.mark.parametrize("kind", ["cut", "anew", "nothing"])
+def test_what_was_there_at_the_last_checkpoint_is_missed(trail: Trail, kind: str) -> None:
+    """Also by a daemon that goes on with it, and for ever."""
+    first, both = two_sessions(trail)
+    trail.put({"cut": first, "anew": unsigned_anew(both), "nothing": []}[kind])
+    (problem,) = trail.verify().problems
+    assert f"audit.head: line {len(both)} had been written" in problem
+    third = trail.open()
+    trail.write(2, third)
+    third.close()
+    fourth = trail.open()
+    trail.write(300, fourth)
+    fourth.close()
+    assert any(
+        f"line {len(both)} had been written before" in each for each in trail.verify().problems
+    )
+
+
+def test_a_head_that_somebody_else_has_made_is_none(trail: Trail) -> None:
+    first, _ = two_sessions(trail)
+    trail.put(first)
+    said = json.dumps({"n": len(first), "head": audit.digest(first[-1])}).encode()
+    for content in (said, generate("lab").jws(said).encode()):
+        audit.head_file(trail.folder).write_bytes(content)
+        (problem,) = trail.verify().problems
+        assert problem.startswith("audit.head: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"a.b.c", b"{}", b'{"n": "x", "head": 1}'])
+def test_a_head_that_says_nothing_stops_no_daemon(trail: Trail, content: bytes) -> None:
+    two_sessions(trail)
+    audit.head_file(trail.folder).write_bytes(content)
+    log = trail.open()
+    trail.write(2, log)
+    log.close()
+    assert trail.verify().problems == []
+    assert audit.head_in(audit.read_head(trail.folder)) is not None
+
+
+def test_lines_since_the_head_are_no_matter(trail: Trail) -> None:
+    """A daemon that was killed after its last checkpoint has written more than the head says."""
+    two_sessions(trail)
+    log = trail.open()
+    trail.write(3, log)
+    assert trail.verify().problems == []
+    again = trail.open()
+    trail.write(3, again)
+    again.close()
+    assert trail.verify().problems == []
