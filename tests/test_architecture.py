@@ -132,6 +132,27 @@ def test_file_changes_go_through_durable() -> None:
     assert found <= WRITERS
 
 
+def test_what_others_wrote_is_read_with_a_limit() -> None:
+    """A sparse file costs its maker nothing, and would cost us all memory."""
+    unlimited = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees()
+        if name.startswith("storage/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _reads_all(node)
+    ]
+    assert unlimited == []
+
+
+def _reads_all(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name in {"read_bytes", "read_text"}:
+        return True
+    limited = any(each.arg == "limit" for each in call.keywords)
+    sized = any(re.search(r"\b[A-Z]{3,}\b", ast.unparse(each)) for each in call.args)
+    return name == "read" and not limited and not sized
+
+
 def test_tests_exchange_nothing_private() -> None:
     """A test that patches what a class keeps to itself fails when that is rewritten, or worse."""
     patched = [

@@ -21,6 +21,7 @@ from spooler.model.state import State
 from spooler.model.storage import Standing
 from spooler.signing.jws import KeySet, b64encode
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
+from spooler.storage.sqooler.mongodb import large
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
 from spooler.storage.sqooler.mongodb.ending import FIRST_STATUS_WITHIN
 from spooler.storage.sqooler.mongodb.queue import decode
@@ -166,10 +167,14 @@ def test_a_result_that_no_document_holds_lies_beside_it(
 
 
 def test_a_large_result_that_was_changed_is_refused(
-    backends: Backends, submitter: MongoSubmitter
+    backends: Backends, submitter: MongoSubmitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job_id,) = backends.fill(1)
     end(backends(), picture="x" * (17 * MIB))
+    with monkeypatch.context() as patch:
+        patch.setattr(large, "LARGEST", 10 * MIB)
+        with pytest.raises(UnknownJob, match="more than 10485760 bytes; it is not read"):
+            submitter.result(DEVICE, job_id)
     chunks = backends["spooler/large.chunks"]
     first = chunks.find_one({"n": 0})
     changed = b"y" + first["data"][1:]

@@ -26,6 +26,8 @@ from spooler.model.result import Report, Result
 from spooler.storage.sqooler.mongodb.layout import MongoLayout
 
 BUCKET = "large"
+#: Bytes of a file that are taken into memory: a result is bounded by what its device may return.
+LARGEST = 256 * 1024 * 1024
 
 
 class LargeResults:
@@ -55,7 +57,11 @@ class LargeResults:
         """The result that `keep` has put away; UnknownJob when it is not what was signed."""
         name = stored.get("file")
         try:
-            content = self._bucket.open_download_stream(name).read()
+            content = self._bucket.open_download_stream(name).read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise UnknownJob(
+                    f"the file {name!r} of the result has more than {LARGEST} bytes; it is not read"
+                )
             if hashlib.sha256(content).hexdigest() != stored.get("sha256"):
                 raise UnknownJob(
                     f"the file {name!r} of the result is not the one that was signed; do not use it"
