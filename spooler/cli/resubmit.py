@@ -21,9 +21,9 @@ def resubmit(
     ] = False,
     timeout: options.Timeout = None,
 ) -> None:
-    """Queue the request of an ended job again, and print the id of the new job.
+    """Queue the request of an ended job again.
 
-    With --wait the exit code says how the new job ended.
+    Prints the id of the new job. With --wait the exit code says how the new job ended.
     """
     limit = session.seconds(timeout, goes_with="--wait", given=wait)
     with session.submitter(config) as storage:

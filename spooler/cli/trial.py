@@ -30,10 +30,11 @@ def trial(
     ] = 1,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run a payload through a handler as the daemon would, without queue and storage.
+    """Run one payload through a handler, without a queue.
 
-    Shows progress, what the handler prints, the result and its files; what the daemon would
-    refuse (too large, NaN, types that JSON has not) fails here too. Nothing is kept or signed.
+    As the daemon would run it. Shows progress, what the handler prints, the result and its
+    files; what the daemon would refuse (too large, NaN, types that JSON has not) fails here too.
+    Nothing is kept or signed.
     """
     from spooler.app.trial import Hearing, Subject, try_out
     from spooler.devices.output import Told

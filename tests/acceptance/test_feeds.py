@@ -186,7 +186,7 @@ def test_a_report_that_cannot_be_placed_waits_alone(lab: TwoLabs) -> None:
     dying.process.kill()
     dying.end()
 
-    (lab.storage / "results").mkdir(exist_ok=True)
+    (lab.storage / "results" / FOLDER).rmdir()
     (lab.storage / "results" / FOLDER).write_text("somebody's file")
     second = lab.both(name="second")
     second.write_text(second.read_text() + other + f"options = {{book = {book}}}\n")

@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -61,12 +62,15 @@ class FolderCatalogue:
             self._publish(self._layout.queues[queue.name].config, self._renderer.sealed(config))
 
     def _make_folders(self, name: str) -> None:
-        """Make what a first submitter would make otherwise, perhaps closed to us by their umask."""
+        """Make what a first submitter would make otherwise, perhaps closed to us by their umask.
+
+        What cannot be made is told of by those who need it.
+        """
         places, layout = self._layout.queues[name], self._layout
-        for folder in (places.queued, places.status, places.results, places.finished):
-            self._disk.make_folder(folder)
-        self._disk.make_folder(layout.running)
-        self._disk.make_folder(layout.deleted)
+        own = (places.queued, places.status, places.results, places.finished)
+        for folder in (*own, layout.running, layout.deleted):
+            with suppress(OSError):
+                self._disk.make_folder(folder)
 
     def check_key_owner(self, queue: Queue) -> None:
         with self._presence.asked(Scope.QUEUE):
