@@ -17,7 +17,6 @@ import hashlib
 import json
 import re
 import threading
-import uuid
 from base64 import urlsafe_b64decode
 from contextlib import suppress
 from pathlib import Path
@@ -201,8 +200,8 @@ class AuditLog:
         said = to_json({"n": self._count, "head": self._head})
         content = said if self._signer is None else self._signer.jws(said).encode()
         with suppress(OSError):
-            mark = uuid.uuid4().hex[:12]
-            Disk(sync=self._sync).publish(head_file(self._folder), content, mark=mark, mode=0o640)
+            disk, place = Disk(sync=self._sync), head_file(self._folder)
+            disk.publish(place, content, mark="new", mode=0o640)
 
     # --- files ------------------------------------------------------------------------------
 

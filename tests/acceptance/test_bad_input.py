@@ -240,7 +240,7 @@ def test_a_full_disk_of_our_own(lab: Lab) -> None:
         assert lab.queue(DEVICE, waiting).exists(), "it was claimed"
         filler.unlink()
         assert lab.ended(DEVICE, waiting)["status"] == "DONE"
-        assert process.events("disk.recovered")
+        process.wait_for("disk.recovered")
         assert len(process.events("disk.full")) == 1
         assert process.stop() == 0
     finally:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 KNOWN_OTHERS = re.compile(r"^open /host-1/state-[ab]/(records/.*/)?lock$|/scratch$|^open /book$")
 #: What a daemon may leave behind when it dies: files that nobody reads and a restart replaces,
 #: the note that says who it was, and what is kept on purpose.
-STALE = re.compile(r"\.tmp$|/spooler/owners/|/audit/|/records/parked/")
+STALE = re.compile(r"\.tmp$|/spooler/owners/|/audit/|/audit\.head$|/records/parked/")
 #: Announcing, and saying who we are: the same in every journey, so tried in those that are fresh.
 OPENING = re.compile(r"/backends/|/owners/|^announce$")
 #: Every so manieth point is also tried with SIGKILL from outside.
