@@ -394,23 +394,18 @@ class Disk:
         if self._is_folder(path):
             return
         self._guard()
+        if self.ground is not None and not os.path.isdir(self.ground.base):
+            Disk(sync=self.sync).make_folder(self.ground.base)
         missing = [Path(path)]
         while (above := missing[-1].parent) != missing[-1] and not self._is_folder(above):
             missing.append(above)
         for folder in reversed(missing):
             try:
-                self._make_one(os.fspath(folder), mode)
+                name, at = self._at(folder)
+                os.mkdir(name, mode, dir_fd=at)
             except FileExistsError:
                 continue
-            if self.ground is None or self.ground.covers(os.fspath(folder)):
-                self.settle(folder.parent)
-            else:
-                Disk(sync=self.sync).settle(folder.parent)
-
-    def _make_one(self, folder: str, mode: int) -> None:
-        below = self.ground is not None and self.ground.covers(folder)
-        name, at = self._at(folder) if below else (folder, None)
-        os.mkdir(name, mode, dir_fd=at)
+            self.settle(folder.parent)
 
     @_placed
     def stage(self, path: Place, content: bytes, *, mode: int = 0o666) -> None:

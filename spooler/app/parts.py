@@ -136,8 +136,14 @@ def _real(state: Path) -> str:
 
 def make_handlers_importable(settings: Settings) -> None:
     """Let `handler = "module:Name"` find a module that lies beside the settings file."""
-    if settings.file is not None and str(settings.file.parent) not in sys.path:
-        sys.path.append(str(settings.file.parent))
+    if settings.file is not None:
+        make_importable(settings.file.parent)
+
+
+def make_importable(folder: Path) -> None:
+    """Let the modules in a folder be found, after all others."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def open_device(

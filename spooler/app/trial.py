@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -63,9 +62,7 @@ class Subject:
     @classmethod
     def of_handler(cls, reference: str) -> Subject:
         """A handler `module:Name`; its module may lie in the present folder."""
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.append(here)
+        parts.make_importable(Path.cwd())
         return cls("trial", DeviceSettings(handler=reference))
 
 

@@ -26,6 +26,9 @@ Device: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print JSON, for programs.", show_default=False)
 ]
+Wait: TypeAlias = Annotated[
+    bool, typer.Option("--wait", help="Wait for the end of the job.", show_default=False)
+]
 Timeout: TypeAlias = Annotated[
     str | None,
     typer.Option("--timeout", metavar="TIME", help='Wait no longer than this: "30s", "1h30m".'),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from spooler.cli import options, session
 from spooler.cli.submit import queue
 from spooler.errors import NotEnded
@@ -16,9 +12,7 @@ def resubmit(
     *,
     config: options.Config = None,
     device: options.Device = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end of the new job.", show_default=False)
-    ] = False,
+    wait: options.Wait = False,
     timeout: options.Timeout = None,
 ) -> None:
     """Queue the request of an ended job again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,7 @@ def result(
         must_be_done(job, status)
         found = storage.result(where, job)
     if as_json:
-        files = [{"path": a.path, "size": a.size, "sha256": a.sha256} for a in found.artifacts]
+        files = [asdict(each) for each in found.artifacts]
         output.as_json({"job": job, "device": where, "data": found.data, "artifacts": files})
         return
     for line in lines(found, experiment):

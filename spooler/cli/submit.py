@@ -26,9 +26,7 @@ def submit(
     ] = "-",
     *,
     config: options.Config = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end of the job.", show_default=False)
-    ] = False,
+    wait: options.Wait = False,
     timeout: options.Timeout = None,
 ) -> None:
     """Queue a job and print its id.

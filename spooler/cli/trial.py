@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,6 @@ from spooler.cli.submit import read_payload
 
 if TYPE_CHECKING:
     from spooler.app.trial import Tried
-    from spooler.model.artifact import Artifact
 
 
 def trial(
@@ -76,9 +76,5 @@ def _said(tried: Tried) -> dict[str, Any]:
         "reason": outcome.reason,
         "seconds": round(tried.seconds, 6),
         "data": None if result is None else result.data,
-        "artifacts": [] if result is None else [_file(each) for each in result.artifacts],
+        "artifacts": [] if result is None else [asdict(each) for each in result.artifacts],
     }
-
-
-def _file(file: Artifact) -> dict[str, Any]:
-    return {"path": file.path, "size": file.size, "sha256": file.sha256}

@@ -22,6 +22,11 @@ class Rerun(StrEnum):
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def seen(at: datetime | None) -> datetime | None:
+    """Return what a stored last-seen time means: None for NEVER."""
+    return None if at == NEVER else at
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceCard:
     """What is announced about a device.

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from spooler.errors import LeaseLost, NotCancellable, UnknownDevice, UnknownJob
 from spooler.model.claim import Attempt, Claim, Lease
-from spooler.model.device import NEVER, DeviceCard
+from spooler.model.device import DeviceCard, seen
 from spooler.model.job import Job, Queue
 from spooler.model.json import JsonObject
 from spooler.model.result import Result, SignedReport
@@ -72,8 +72,7 @@ class MemoryCatalogue:
 
     def announce(self, queue: Queue, card: DeviceCard, at: datetime) -> None:
         with self._storage.lock:
-            seen = None if at == NEVER else at
-            self._storage.cards[queue.name] = replace(card, name=queue.name, last_seen=seen)
+            self._storage.cards[queue.name] = replace(card, name=queue.name, last_seen=seen(at))
 
     def check_key_owner(self, queue: Queue) -> None:
         return

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from spooler.errors import KeyRefused
-from spooler.model.device import NEVER, DeviceCard
+from spooler.model.device import DeviceCard, seen
 from spooler.model.job import Queue
 from spooler.protocols import Signer
 from spooler.storage.sqlite.database import Database
@@ -77,9 +77,8 @@ def read_devices(connection: sqlite3.Connection) -> list[DeviceCard]:
     return [
         DeviceCard(
             name=row["name"],
-            last_seen=None if at == NEVER else at,
+            last_seen=seen(datetime.fromisoformat(row["last_seen"])),
             **json.loads(row["card"]),
         )
         for row in connection.execute(DEVICES)
-        for at in (datetime.fromisoformat(row["last_seen"]),)
     ]

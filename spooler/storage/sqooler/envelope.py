@@ -9,6 +9,7 @@ not read in `results`, goes into an envelope: the header's key `spooler` then ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from spooler.model.artifact import Artifact
@@ -27,9 +28,7 @@ class Parts(NamedTuple):
 
 def put_in(data: Mapping[str, Json], artifacts: Sequence[Artifact]) -> Parts:
     """Lay data and files out over the two places."""
-    files: list[Json] = [
-        {"path": each.path, "size": each.size, "sha256": each.sha256} for each in artifacts
-    ]
+    files: list[Json] = [asdict(each) for each in artifacts]
     if not _OURS.isdisjoint(data) or ("results" in data and not _experiments(data["results"])):
         return Parts({ENVELOPE: {"data": dict(data), ARTIFACTS: files}}, [])
     header = {key: value for key, value in data.items() if key != "results"}

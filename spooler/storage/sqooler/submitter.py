@@ -17,7 +17,7 @@ from spooler.errors import (
     UnknownDevice,
     UnknownJob,
 )
-from spooler.model.device import NEVER, DeviceCard
+from spooler.model.device import DeviceCard, seen
 from spooler.model.json import JsonObject
 from spooler.model.records import report_from_json
 from spooler.model.result import Result
@@ -357,13 +357,6 @@ def _without_greeting(detail: str) -> str:
 
 def _card(name: str, said: dict[str, Any]) -> DeviceCard:
     """A card from a stored configuration, with whatever fields there are."""
-    seen = said.get("last_queue_check")
-    try:
-        at = datetime.fromisoformat(str(seen)) if seen else None
-    except ValueError:
-        at = None
-    if at is not None and at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
     pending = said.get("pending_jobs")
     return DeviceCard(
         name=name,
@@ -373,5 +366,5 @@ def _card(name: str, said: dict[str, Any]) -> DeviceCard:
         properties=said,
         pending=pending if isinstance(pending, int) else None,
         note=str(said.get("status_msg") or ""),
-        last_seen=None if at == NEVER else at,
+        last_seen=seen(_moment(said.get("last_queue_check"))),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,19 +30,9 @@ from spooler.testing.bench import (
     signed_report,
     take,
 )
-from tests.storage.folder_bench import KEY, folder_bench
+from tests.storage.folder_bench import KEY
 
 PRECIOUS = '{"d": "the private key"}'
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def bench(base: Path) -> Iterator[Bench]:
-    yield from folder_bench(base)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,21 +33,11 @@ from spooler.testing.bench import (
     signed_report,
     take,
 )
-from tests.storage.folder_bench import KEY, folder_bench
+from tests.storage.folder_bench import KEY
 from tests.storage.sqooler import upstream
 from tests.storage.sqooler.folder_checks import FolderChecks, running_link, said
 
 OTHER = Queue("other", "other")
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def bench(base: Path) -> Iterator[Bench]:
-    yield from folder_bench(base)
 
 
 class TestFolderChecks(FolderChecks):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,6 @@ from spooler.testing.bench import DEVICE, QUEUE, Bench, new_lease, signed_report
 from tests.storage.folder_bench import folder_bench
 
 SAID = "a link in the place of a folder"
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "storage"
-
-
-@pytest.fixture
-def bench(base: Path) -> Iterator[Bench]:
-    yield from folder_bench(base)
 
 
 @pytest.fixture
