@@ -99,7 +99,7 @@ def _let_go_of_stdout() -> None:
 
 
 def note(text: str) -> None:
-    """One line beside the answer, to stderr. Where nobody listens it is no reason to fail."""
+    """Print one line to stderr; a closed stderr is ignored."""
     with suppress(OSError):
         print(harmless(text), file=sys.stderr, flush=True)
 
@@ -157,7 +157,7 @@ class Ticker(Protocol):
 
 @contextmanager
 def ticking(text: str) -> Iterator[Ticker]:
-    """A spinner on stderr while something takes long; lines where stderr is no terminal."""
+    """Show a spinner on stderr during a long step; plain lines where stderr is no terminal."""
     from rich.text import Text
 
     screen = console(stderr=True)

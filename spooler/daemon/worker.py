@@ -56,7 +56,7 @@ class Worker:
         stops: Stops,
         news: Callable[[], None] = lambda: None,
     ) -> None:
-        """`news` is called when outsiders should be told of the device now."""
+        """`news` is called when the device should be announced at once."""
         self.rules = rules
         self.version = DeviceCard(rules.name).version
         self.policy = policy
@@ -120,7 +120,7 @@ class Worker:
     # --- the thread -------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Bring the handler up; raises ConfigError. A device that rests is no error."""
+        """Open the handler; raises ConfigError. A device that cannot be opened now rests."""
         try:
             self._open()
         except DeviceUnusable as error:

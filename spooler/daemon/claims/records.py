@@ -243,7 +243,7 @@ class Records:
             return False
 
     def load(self, opened: Opened, unreadable: Callable[[Path, str], None]) -> None:
-        """Read what the files say, oldest first; what cannot be used stays and is told of."""
+        """Read the records, oldest first; report unusable files and leave them in place."""
         for half in self.folder.glob(".*.tmp"):  # of a process that died while it wrote
             self._disk.remove(half)
         found = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime_ns)

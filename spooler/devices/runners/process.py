@@ -181,7 +181,7 @@ class ProcessRunner:
             raise RunStopped(reason)
 
     def _last_look(self, process: HandlerProcess, control: RunControl) -> Frame | None:
-        """The reply, if it is there already."""
+        """Return the reply if it has already arrived."""
         for _ in range(_BACKLOG):
             if (frame := process.wait(0)) is None or self._is_reply(frame, control):
                 return frame
