@@ -273,8 +273,11 @@ class RunControl(Protocol):
 class Runner(Protocol):
     """Runs a handler somewhere it can be stopped. One per device, used by one thread."""
 
-    def open(self) -> DeviceCard:
-        """Start the handler and ask for its card. Raises DeviceUnusable or ConfigError."""
+    def open(self, control: RunControl | None = None) -> DeviceCard:
+        """Start the handler and ask for its card.
+
+        Raises DeviceUnusable or ConfigError, and RunStopped when `control` has ended it.
+        """
 
     @property
     def ready(self) -> bool:

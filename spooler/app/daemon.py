@@ -26,8 +26,8 @@ from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.schedule.turns import Source
 from spooler.daemon.schedule.wake import Ear
 from spooler.daemon.shared import Shared
-from spooler.daemon.supervisor import OK, StoppedEarly, Supervisor, Watch
-from spooler.daemon.worker import Stops, Worker
+from spooler.daemon.supervisor import OK, STOPPED_EARLY, StoppedEarly, Supervisor, Watch
+from spooler.daemon.worker import Standing, Stops, Worker
 from spooler.durable import Disk, unavailable
 from spooler.errors import BackendUnavailable, ConfigError
 from spooler.observe.audit import AuditLog
@@ -42,6 +42,8 @@ logger = get_logger("spooler.records")
 
 #: Seconds that the service manager should grant beyond what a device may take to open.
 _BEYOND_OPENING = 60.0
+#: Seconds that the start waits for the devices that take longer to open than the first.
+_FOR_THE_SLOWER = 5.0
 #: Seconds between two status lines to the service manager, and two looks at our state folder.
 _STATUS_EVERY, _LOOK_EVERY = 10.0, 1.0
 #: A tick that is this many poll intervals late, and this many seconds beyond, is taken for lost.
@@ -69,6 +71,8 @@ class Daemon:
         self._options = options
         self._observer = observer
         self._status_at = float("-inf")
+        #: When the first device was open, or known to rest.
+        self._first_at: float | None = None
         #: What of our state folder has to stay there, while we serve.
         self._kept: tuple[StateLock, AuditLog] | None = None
         self._owner = parts.this_process(settings.state)
@@ -93,7 +97,7 @@ class Daemon:
         executor = Executor(
             runner, self._shared, self.settings.state, lambda seconds: not stops.waits.wait(seconds)
         )
-        rules = parts.device_rules(name, device, self.settings)
+        rules = parts.device_rules(name, device, self.settings, signs=self._signs)
         worker = Worker(
             rules=rules,
             runner=runner,
@@ -135,6 +139,10 @@ class Daemon:
             found.append(Source(open_.feed, queue, ear, each.priority))
         return found
 
+    @property
+    def _signs(self) -> bool:
+        return self._signer is not None
+
     # --- serving ----------------------------------------------------------------------------
 
     def serve(self, service: ServiceManager, reload: Callable[[], None]) -> int:
@@ -143,12 +151,14 @@ class Daemon:
         with supervisor.listening(), ExitStack() as cleanup:
             try:
                 self._begin(cleanup, service)
-                return supervisor.run(lambda: self._ready(service))
+                code = supervisor.run(lambda: self._ready(service))
             except StoppedEarly:
-                reason = "stopped during startup"
-                self._observer.emit(EventName.DAEMON_STOPPING, reason=reason)
+                self._observer.emit(EventName.DAEMON_STOPPING, reason=STOPPED_EARLY)
                 service.stopping()
                 return OK
+            if self._options.once and (wrong := self._refusals()):
+                raise wrong[0]
+            return code
 
     def _begin(self, cleanup: ExitStack, service: ServiceManager) -> None:
         """Open everything; `cleanup` closes what is open."""
@@ -172,13 +182,11 @@ class Daemon:
         tell_of_strangers(state, {each.feed.records.folder.name for each in self.feeds})
         self._take_over_the_first_edition()
         self._check_keys()
-        for worker in self.workers.values():
-            patience = self.settings.devices[worker.rules.name].open_timeout
-            service.extend(patience + _BEYOND_OPENING)
-            self._open(worker)
         for each in self.feeds:
             each.housekeeper.begin()
         self._schedule()
+        longest = max(each.open_timeout for each in self.settings.enabled_devices().values())
+        service.extend(longest + _BEYOND_OPENING)
 
     def _check_keys(self) -> None:
         """Leave alone what is announced with another key; KeyRefused where that is everything.
@@ -212,25 +220,50 @@ class Daemon:
         """Whether `once` has ended without knowing what waits."""
         return any(worker.policy.unanswered for worker in self.workers.values())
 
-    def _open(self, worker: Worker) -> None:
-        """Bring a handler up; what is wrong with it is said with its device's name."""
-        try:
-            worker.open()
-        except ConfigError as error:
-            name = worker.rules.name
-            told = str(error)
-            raise ConfigError(told if name in told else f"device {name}: {told}") from error
-        if self._signer is None and worker.card.properties.get("sign") is True:
-            raise ConfigError(
-                f"device {worker.rules.name} asks for signed results (sign = True), but no signing "
-                "key is configured; set key in [signing], or sign = False"
-            )
+    def _begun(self) -> bool:
+        """Whether the start is over: devices serve, and those that can be announced are.
+
+        A device that takes long to open does not keep the others from it.
+        """
+        known = [
+            name for name, worker in self.workers.items() if worker.standing is not Standing.UNKNOWN
+        ]
+        now = self._shared.clock.monotonic()
+        if known and self._first_at is None:
+            self._first_at = now
+        if self._first_at is None:
+            return False
+        if len(known) < len(self.workers) and now - self._first_at < _FOR_THE_SLOWER:
+            return False
+        return all(
+            each.housekeeper.is_announced(name)
+            for each in self.feeds
+            for name in known
+            if name in each.queues
+        )
 
     def _look(self) -> None:
-        """See that our state folder is there; make anew what somebody has removed of it.
+        """See that there is something to serve, and that our state folder is there.
 
-        Raises StateInUse when another daemon has begun in its place.
+        Raises ConfigError when no device can be served as it is set up, and StateInUse when another
+        daemon has begun in our place.
         """
+        wrong = self._refusals()
+        if len(wrong) == len(self.workers):
+            raise wrong[0]
+        self._look_at_state()
+
+    def _refusals(self) -> list[ConfigError]:
+        """What is wrong with devices that cannot be served as they are set up, by their names."""
+        found = []
+        for name, worker in self.workers.items():
+            if (refusal := worker.refusal) is not None:
+                told = str(refusal)
+                found.append(ConfigError(told if name in told else f"device {name}: {told}"))
+        return found
+
+    def _look_at_state(self) -> None:
+        """Make anew what somebody has removed of our state folder."""
         if self._kept is None:
             return
         lock, audit = self._kept
@@ -265,6 +298,7 @@ class Daemon:
                 every=min(service.watchdog / 3, _LOOK_EVERY) if service.watchdog else _LOOK_EVERY,
                 stopping=service.stopping,
                 look=self._look,
+                begun=self._begun,
             ),
         )
 
@@ -311,7 +345,7 @@ class Daemon:
         for name, worker in self.workers.items():
             device = settings.devices.get(name)
             if device is not None:
-                worker.rules = parts.device_rules(name, device, settings)
+                worker.rules = parts.device_rules(name, device, settings, signs=self._signs)
                 worker.policy = self._policy(worker.rules.poll_interval)
         self.settings = settings
         self._schedule()

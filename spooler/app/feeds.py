@@ -21,7 +21,7 @@ from spooler.daemon.housekeeper import Bell, Duty, Housekeeper, Punctual
 from spooler.daemon.outage import Outage
 from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.shared import Shared
-from spooler.daemon.worker import Worker
+from spooler.daemon.worker import Standing, Worker
 from spooler.model.claim import Owner
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue, key_of
@@ -116,8 +116,8 @@ def _served(queue: Queue, worker: Worker) -> Served:
     return Served(queue, lambda: worker.rules, lambda: worker.version, worker.wake)
 
 
-def _card(worker: Worker) -> DeviceCard:
-    return worker.card
+def _card(worker: Worker) -> DeviceCard | None:
+    return None if worker.standing is Standing.UNKNOWN else worker.card
 
 
 def _interval(ground: Ground) -> float:

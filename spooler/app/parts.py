@@ -174,8 +174,10 @@ def _environment(device: DeviceSettings) -> dict[str, str]:
     return {**passed, **{name: text.get_secret_value() for name, text in device.env.items()}}
 
 
-def device_rules(name: str, device: DeviceSettings, settings: Settings) -> DeviceRules:
-    """What the daemon goes by for a device."""
+def device_rules(
+    name: str, device: DeviceSettings, settings: Settings, *, signs: bool = True
+) -> DeviceRules:
+    """What the daemon goes by for a device. `signs`: it has a key, which no reload brings."""
     return DeviceRules(
         name=name,
         timeout=device.timeout,
@@ -189,4 +191,5 @@ def device_rules(name: str, device: DeviceSettings, settings: Settings) -> Devic
         ),
         description=device.description,
         simulator=device.simulator,
+        signs=signs,
     )

@@ -6,13 +6,15 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spooler.app import parts
+from spooler.app.state_lock import StateLock
 from spooler.daemon.control import Control
-from spooler.errors import ConfigError, RunStopped
+from spooler.errors import ConfigError, RunStopped, StateInUse
 from spooler.model.json import JsonObject
 from spooler.model.result import Outcome
 from spooler.model.run import RunRequest
@@ -41,11 +43,35 @@ class Hearing:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is tried: a device of the settings, or a handler with default settings."""
+    """What is tried: a device of the settings, or a handler with default settings.
+
+    `state` is the state folder of the daemon that may have the device.
+    """
 
     name: str
     device: DeviceSettings
     state: Path | None = None
+
+    @contextmanager
+    def taken(self, otherwise: Path) -> Iterator[Path]:
+        """Keep a daemon from the device; the folder for its lock. Raises StateInUse.
+
+        Without a state folder no daemon has run. It is not made for one: who makes it owns it.
+        """
+        if self.state is None or not self.state.exists():
+            yield otherwise
+            return
+        try:
+            lock = StateLock(self.state)
+        except StateInUse:
+            raise StateInUse(
+                f"a daemon is running and has the device {self.name}; stop it first, or try the "
+                f"handler by itself, if the instrument can take that: {self.device.handler}"
+            ) from None
+        try:
+            yield self.state
+        finally:
+            lock.close()
 
     @classmethod
     def of_settings(cls, name: str, settings: Settings) -> Subject:
@@ -69,11 +95,13 @@ class Subject:
 def try_out(subject: Subject, payload: JsonObject, times: int, hearing: Hearing) -> Iterator[Tried]:
     """Open the handler, run `payload` so many times, and close it.
 
-    Raises ConfigError, DeviceUnusable or PayloadInvalid, as the daemon's runs do. A device that a
-    daemon has open is not taken from it.
+    Raises ConfigError, DeviceUnusable or PayloadInvalid, as the daemon's runs do, and StateInUse
+    where a daemon has the device.
     """
-    with tempfile.TemporaryDirectory(prefix="spooler-try.") as folder:
-        state = subject.state or Path(folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="spooler-try.") as folder,
+        subject.taken(Path(folder)) as state,
+    ):
         runner = parts.open_device(subject.name, subject.device, state, hearing.output)
         try:
             runner.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from spooler.model.run import StopReason
@@ -25,3 +26,17 @@ class Control:
 
     def progress(self, text: str) -> None:
         self._tell(text)
+
+
+class Until:
+    """Ends what it controls, the opening of a device, as soon as an event is set."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        return StopReason.SHUTDOWN if self._stopping.is_set() else None
+
+    def progress(self, text: str) -> None:
+        """Nobody is told."""

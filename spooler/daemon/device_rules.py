@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spooler.daemon.schedule.windows import Window
+from spooler.errors import ConfigError
 from spooler.model.device import DeviceCard, Rerun
 
 
@@ -22,6 +23,16 @@ class DeviceRules:
     rests_uncalibrated: bool = False
     description: str | None = None
     simulator: bool | None = None
+    #: Whether there is a key that its results are signed with.
+    signs: bool = True
+
+    def demand_key(self, card: DeviceCard) -> None:
+        """Raise ConfigError for a handler that asks for signed results, which nobody can sign."""
+        if card.properties.get("sign") is True and not self.signs:
+            raise ConfigError(
+                f"device {self.name} asks for signed results (sign = True), but no signing "
+                "key is configured; set key in [signing], or sign = False"
+            )
 
     def dressed(self, card: DeviceCard) -> DeviceCard:
         """The handler's card with what the settings say in place of it."""

@@ -142,6 +142,12 @@ class Housekeeper:
         self._recovery.run(self._served)
         self._announcer.announce()
 
+    def is_announced(self, device: str) -> bool:
+        """Whether all that can be done now to announce a device has been done."""
+        if self.feed.outage.lasts or self.feed.backend.catalogue is None:
+            return True
+        return device in self._announcer.tried
+
     def run(self) -> None:
         """Do the duties as they are asked for, until `close`."""
         pause = 0.0

@@ -21,13 +21,15 @@ from spooler.protocols import Clock
 logger = get_logger("spooler")
 
 #: Exit codes of the daemon (sysexits.h where there is one).
-OK, DEAD_THREAD, NOT_DELIVERED, REFUSED = 0, 70, 75, 78
+OK, DEAD_THREAD, NOT_DELIVERED = 0, 70, 75
 
 #: Seconds that an interrupted run may take to be stopped by force and reported, beyond its own
 #: device's grace periods.
 _AFTER_INTERRUPT = 30.0
 #: Seconds that reports which have to wait for a moment may take at the end.
 _FOR_THE_DELAYED = 5.0
+#: Seconds between two looks whether the start is over.
+_BEGINNING = 0.05
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,7 +38,8 @@ class Watch:
     """What the main thread does while it waits: show life, and read the settings again.
 
     `beat` is called every `every` seconds at least, `stopping` once when the end begins. `look`
-    comes before `beat`, and raises where this daemon must not go on.
+    comes before `beat`, and raises where this daemon must not go on. `begun` says whether the
+    start is over.
     """
 
     grace: Callable[[], float]
@@ -45,6 +48,7 @@ class Watch:
     every: float | None = None
     stopping: Callable[[], object] = lambda: None
     look: Callable[[], None] = lambda: None
+    begun: Callable[[], bool] = lambda: True
 
 
 def _forget_signals() -> None:
@@ -53,6 +57,10 @@ def _forget_signals() -> None:
         heard_by = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(heard_by, Supervisor):
             signal.signal(number, signal.SIG_DFL)
+
+
+#: Why a daemon ends that has been told so before its start was over.
+STOPPED_EARLY = "stopped during startup"
 
 
 class StoppedEarly(BaseException):
@@ -79,7 +87,7 @@ class Supervisor:
         self._clock = clock
         self._watching = watch
         self._news = threading.Event()
-        self._serves = False
+        self._serves = self._begun = False
         self._stop_requests = 0
         self._reload_requests = 0
         self._failure: BaseException | None = None
@@ -126,16 +134,18 @@ class Supervisor:
     # --- the life of the daemon -------------------------------------------------------------
 
     def run(self, ready: Callable[[], None]) -> int:
-        """Serve until stopped, or until no worker has anything left to do; the exit code."""
+        """Serve until stopped, or until no worker has anything left to do; the exit code.
+
+        `ready` is called when the start is over. Raises ConfigError where `look` did.
+        """
         self._serves = True
         self._start()
-        ready()
-        self._watch()
+        self._watch(ready)
         self._observer.emit(EventName.DAEMON_STOPPING, reason=self._why())
         self._watching.stopping()
         self._wind_down()
         if isinstance(self._failure, ConfigError):
-            return REFUSED
+            raise self._failure
         return OK if self._failure is None else DEAD_THREAD
 
     def _start(self) -> None:
@@ -162,24 +172,29 @@ class Supervisor:
         self._threads.append(thread)
         return thread
 
-    def _watch(self) -> None:
+    def _watch(self, ready: Callable[[], None]) -> None:
         """Wait for a reason to stop; reload and show life meanwhile."""
         while True:
-            self._news.wait(self._watching.every)
+            self._news.wait(self._watching.every if self._begun else _BEGINNING)
             self._news.clear()
             if self._stop_requests or self._failure is not None:
                 return
-            if not any(thread.is_alive() for thread in self._worker_threads):
-                return
-            if self._reload_requests:
-                self._reload_requests = 0
-                self._watching.reload()
+            at_work = any(thread.is_alive() for thread in self._worker_threads)
             try:
                 self._watching.look()
             except SpoolerError as error:
                 self._failure = error
-                logger.critical("%s", error)
+                if not isinstance(error, ConfigError):  # which whoever has called us says
+                    logger.critical("%s", error)
                 return
+            if not self._begun and self._watching.begun():
+                self._begun = True
+                ready()
+            if not at_work:
+                return
+            if self._reload_requests:
+                self._reload_requests = 0
+                self._watching.reload()
             self._watching.beat()
 
     def _why(self) -> str:
@@ -188,7 +203,7 @@ class Supervisor:
         if self._failure is not None:
             return f"a thread died: {self._failure}"
         if self._stop_requests:
-            return "asked to stop"
+            return "asked to stop" if self._begun else STOPPED_EARLY
         if any(worker.policy.unanswered for worker in self._workers):
             return "a storage did not answer"
         left = sum(worker.policy.left for worker in self._workers)

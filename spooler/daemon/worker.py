@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum, auto
 
 from spooler.daemon.backoff import Backoff, spread
 from spooler.daemon.claims.records import Record
+from spooler.daemon.control import Until
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
 from spooler.daemon.pulse import LOOK
@@ -18,7 +20,7 @@ from spooler.daemon.schedule.drain import Policy, Tickets
 from spooler.daemon.schedule.opening_hours import OpeningHours
 from spooler.daemon.schedule.turns import Source, Turns
 from spooler.daemon.shared import Shared
-from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, LeaseLost
+from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, LeaseLost, RunStopped
 from spooler.model.claim import Claim, Lease
 from spooler.model.device import DeviceCard
 from spooler.model.run import StopReason
@@ -39,6 +41,17 @@ class Stops:
     @classmethod
     def new(cls) -> Stops:
         return cls(threading.Event(), threading.Event())
+
+
+class Standing(Enum):
+    """How a device is. It is not known before its handler has been opened for the first time."""
+
+    UNKNOWN = auto()
+    OPEN = auto()
+    #: It cannot be opened now, and is tried again.
+    RESTS = auto()
+    #: It has never been open, since its handler or its settings are wrong; it is tried again.
+    REFUSED = auto()
 
 
 class Worker:
@@ -64,8 +77,10 @@ class Worker:
         self.late: Callable[[], None] = lambda: None
         self._handler_card = DeviceCard(rules.name)
         self._note = ""
-        #: Whether the device is open, and when it was that the last time.
-        self._up = False
+        self.standing = Standing.UNKNOWN
+        #: What is wrong with the handler or its settings, where the device is REFUSED.
+        self.refusal: ConfigError | None = None
+        #: When the device was open the last time, while it is not.
         self._up_until: datetime | None = None
         self._runner = runner
         self._executor = executor
@@ -81,7 +96,7 @@ class Worker:
     @property
     def card(self) -> DeviceCard:
         """What is announced of the device: its handler's card, overridden by the settings."""
-        seen = self._shared.clock.now() if self._up else self._up_until
+        seen = self._shared.clock.now() if self.standing is Standing.OPEN else self._up_until
         return replace(self.rules.dressed(self._handler_card), note=self._note, last_seen=seen)
 
     def serve(self, sources: list[Source]) -> None:
@@ -89,10 +104,7 @@ class Worker:
         self._turns = Turns(sources)
 
     def _tell_note(self, note: str) -> None:
-        """Have outsiders told now, and not at the next announcement."""
-        if note != self._note:
-            self._note = note
-            self._news()
+        self._stands(self.standing, note)
 
     # --- called by others -------------------------------------------------------------------
 
@@ -119,39 +131,34 @@ class Worker:
 
     # --- the thread -------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Open the handler; raises ConfigError. A device that cannot be opened now rests."""
-        try:
-            self._open()
-        except DeviceUnusable as error:
-            self._rest(error)
-
-    def _open(self) -> None:
-        self._handler_card = self._runner.open()
-        self._opened = self._up = True
-        self.version = self._handler_card.version
-        self._tell_note("")
-        self._shared.observer.emit(EventName.DEVICE_OPENED, device=self.rules.name)
-
-    def _bring_up(self) -> None:
-        """Open the handler; raises DeviceUnusable where it cannot be opened now."""
+    def open(self) -> bool:
+        """Open the handler; whether it is open. A device that is not rests."""
         self._shared.pulse.wait()
         try:
-            self._open()
-        except ConfigError as error:  # it could be opened when the daemon began
-            raise DeviceUnusable(str(error)) from error
-        self._shared.pulse.beat()
+            card = self._runner.open(Until(self._stops.claims))
+            self.rules.demand_key(card)
+        except (ConfigError, DeviceUnusable) as error:
+            self._rest(error)
+            return False
+        except RunStopped:
+            return False
+        finally:
+            self._shared.pulse.beat()
+        self._handler_card, self.version = card, card.version
+        self._opened, self.refusal = True, None
+        self._stands(Standing.OPEN, "")
+        self._shared.observer.emit(EventName.DEVICE_OPENED, device=self.rules.name)
+        return True
 
     def run(self) -> None:
         """Work until stopped, or until the policy says that the work is over."""
-        while not self._stops.claims.is_set():
+        going_on = self.open() or self._reopen()
+        while going_on and not self._stops.claims.is_set():
             try:
                 going_on = self.turn()
             except DeviceUnusable as error:
                 self._rest(error)
                 going_on = self._reopen()
-            if not going_on:
-                break
         self._shared.pulse.wait()
         self.close()
         self._shared.pulse.end()
@@ -167,8 +174,13 @@ class Worker:
         self._shared.pulse.beat()
         if not self._shared.room.there():
             return self.patience(ROOM_AGAIN)
-        if not self._runner.ready:  # before anything is claimed, and noted as started
-            self._bring_up()
+        # Before anything is claimed, and noted as started.
+        if not self._runner.ready and not self.open():
+            return self._reopen()
+        return self._serve_one()
+
+    def _serve_one(self) -> bool:
+        """See one job through, from the queue whose turn it is; whether to go on."""
         for source in self._turns.order():
             claim = self._claim_from(source)
             if self._stops.claims.is_set() and claim is None:
@@ -263,12 +275,22 @@ class Worker:
     # --- a device that rests ----------------------------------------------------------------
 
     def _rest(self, error: ConfigError | DeviceUnusable) -> None:
-        if self._up:
-            self._up, self._up_until = False, self._shared.clock.now()
-        self._tell_note(str(error))
+        if self.standing is Standing.OPEN:
+            self._up_until = self._shared.clock.now()
+        self._runner.close()
+        wrong = isinstance(error, ConfigError) and not self._opened
+        self.refusal = error if isinstance(error, ConfigError) and wrong else None
+        self._stands(Standing.REFUSED if wrong else Standing.RESTS, str(error))
         self._shared.observer.emit(
             EventName.DEVICE_RESTED, device=self.rules.name, error=str(error)
         )
+
+    def _stands(self, standing: Standing, note: str) -> None:
+        """Have outsiders told now what has become of the device, not at the next announcement."""
+        changed = self.standing is not standing or self._note != note
+        self.standing, self._note = standing, note
+        if changed:
+            self._news()
 
     def _reopen(self) -> bool:
         """Try to bring the device up again, with growing pauses; False when we are stopping."""
@@ -276,12 +298,7 @@ class Worker:
             return False
         backoff = Backoff(first=1.0, last=60.0)
         while self.patience(backoff.wait()):
-            self._shared.pulse.wait()
-            try:
-                self._open()
-            except (ConfigError, DeviceUnusable) as error:
-                self._rest(error)
-            else:
+            if self.open():
                 return True
         return False
 

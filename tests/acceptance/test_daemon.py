@@ -94,6 +94,7 @@ def test_sigterm_ends_a_daemon_that_does_not_serve_yet(lab: Lab) -> None:
     config.write_text(config.read_text(encoding="utf-8") + second, encoding="utf-8")
     process = lab.run(config, ready=False)
     until((lab.folder / "slow").exists, "the second device")
+    process.wait_for("device.opened")
     assert process.stop() == 0, process.text()
     assert lab.book("close") == [""], "the instrument that was open was left safe"
     assert [each["reason"] for each in process.events("daemon.stopping")] == [
@@ -101,6 +102,67 @@ def test_sigterm_ends_a_daemon_that_does_not_serve_yet(lab: Lab) -> None:
     ]
     assert process.events("daemon.stopped")
     assert "Traceback" not in process.text()
+
+
+_SECOND = '[devices.second]\nhandler = "{handler}"\ngrace = 1.0\n{extra}\noptions = {{{options}}}\n'
+
+
+def _two(lab: Lab, handler: str, extra: str = "", **options: object) -> Path:
+    """Settings of `counter`, and of a second device whose handler is another."""
+    given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in options.items())
+    second = _SECOND.format(handler=handler, extra=extra, options=given)
+    return lab.counting(extra=second)
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+def test_a_device_that_hangs_while_it_opens_keeps_no_other_waiting(
+    lab: Lab, isolation: str
+) -> None:
+    book = str(lab.folder / "slow")
+    config = _two(
+        lab, "lab_counting:Counting", f'isolation = "{isolation}"', book=book, opening=600.0
+    )
+    process = lab.run(config, ready=False)
+    job_id = lab.submit({"value": 3})
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+    process.wait_for("daemon.started", 30.0)
+    configs = (lab.storage / "backends" / "configs").glob("*.json")
+    assert [each.stem for each in configs] == ["counter"]
+    assert process.stop() == 0, "a device that opens is not waited for"
+    assert lab.book("close") == [""]
+    assert "Traceback" not in process.text()
+
+
+def test_a_handler_that_is_wrong_rests_its_device_alone(lab: Lab) -> None:
+    process = lab.run(_two(lab, "lab_counting:Countess", book=str(lab.folder / "second")))
+    assert lab.ended("counter", lab.submit({"value": 3}))["status"] == "DONE"
+    rested = process.wait_for("device.rested")
+    assert rested["device"] == "second"
+    assert "lab_counting has no Countess" in rested["error"]
+    waiting = lab.submit({}, device="second")
+    source = (lab.folder / "lab_counting.py").read_text(encoding="utf-8")
+    mended = source.replace("class Counting", "class Countess")
+    (lab.folder / "lab_counting.py").write_text(mended, encoding="utf-8")
+    assert lab.ended("second", waiting)["status"] == "DONE", "it is tried again"
+    assert process.stop() == 0
+
+
+def test_where_every_handler_is_wrong_the_start_is_refused(lab: Lab) -> None:
+    config = _two(lab, "lab_counting:Countess")
+    config.write_text(config.read_text().replace("lab_counting:Counting", "lab_counting:Count"))
+    process = lab.run(config, ready=False)
+    assert process.end() == 78
+    assert "lab_counting has no Count; did you mean Counting" in process.text()
+    assert not process.events("daemon.started")
+    assert "Traceback" not in process.text()
+
+
+def test_once_does_not_pass_over_a_handler_that_is_wrong(lab: Lab) -> None:
+    config, job_id = _two(lab, "lab_counting:Countess"), lab.submit({"value": 3})
+    process = lab.run(config, "--once", ready=False)
+    assert process.end() == 78
+    assert lab.ended("counter", job_id)["status"] == "DONE"
+    assert "lab_counting has no Countess" in process.text()
 
 
 @pytest.mark.parametrize(
@@ -278,8 +340,8 @@ def test_no_process_of_a_handler_is_left(lab: Lab) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    with Path(f"/proc/{pid}/task/{pid}/children").open(encoding="ascii") as listed:
-        return [int(each) for each in listed.read().split()]
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for thread in threads for each in thread.read_text("ascii").split()]
 
 
 def _alive(pid: int) -> bool:

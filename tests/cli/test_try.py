@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from spooler.app.state_lock import StateLock
+from spooler.settings import find, load
+
 HANDLER = """
 import pathlib
 
@@ -72,6 +75,19 @@ def test_what_would_fail_in_the_daemon_fails_here(lab, said, payload):
     assert "the result's data mean is not a finite number" in done.err
     done = said("try", "camera:Camera", payload(fail=1))
     assert (done.code, "the shutter is stuck" in done.err) == (1, True)
+
+
+def test_a_device_that_a_daemon_has_is_left_to_it(lab, said, payload):
+    """Nobody is told to kill the handler of a daemon that runs."""
+    lock = StateLock(load(find({}), {}).state)
+    try:
+        done = said("try", "echo", payload(x=1))
+    finally:
+        lock.close()
+    assert done.code == 75
+    assert "a daemon is running and has the device echo; stop it first" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert said("try", "echo", payload(x=1)).code == 0
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,8 @@ class Scripted:
         self.act = act or (lambda *_: Outcome(State.DONE, "", Result({"value": 1})))
         self.requests: list[RunRequest] = []
 
-    def open(self) -> DeviceCard:
+    def open(self, control: RunControl | None = None) -> DeviceCard:
+        del control
         return DeviceCard(DEVICE)
 
     def load(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from spooler.clock import SystemClock
 from spooler.daemon.schedule.drain import Drain, Serve, Tickets
 from spooler.daemon.schedule.windows import Window
+from spooler.daemon.worker import Standing
 from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
@@ -43,8 +44,10 @@ class Loop:
         return Outcome(State.DONE)
 
     def start(self) -> None:
-        self.worker.open()
         self.thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while self.worker.standing is Standing.UNKNOWN and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def deafen(self) -> None:
         """Take the push away, once the worker has looked at its queue and waits."""
@@ -175,7 +178,7 @@ def test_a_device_that_rests_gets_older(tmp_path: Path) -> None:
     worker, runner, clock = parts.worker(Serve(lambda: 1.0)), parts.runner, parts.clock
     worked = runner.open
 
-    def fail() -> DeviceCard:
+    def fail(*_: object) -> DeviceCard:
         raise DeviceUnusable("the laser is locked")
 
     runner.open = fail  # type: ignore[method-assign]
@@ -193,19 +196,19 @@ def test_a_device_that_rests_gets_older(tmp_path: Path) -> None:
     assert worker.card.last_seen == last
 
 
-def test_a_handler_that_was_broken_meanwhile_rests_its_device_alone(make: Make) -> None:
+def test_a_handler_that_was_broken_meanwhile_rests_its_device_alone(tmp_path: Path) -> None:
     """Somebody edits its file while the daemon runs; the other devices go on."""
-    loop = make()
-    broken, opened = threading.Event(), loop.parts.runner.open
+    loop = Loop(tmp_path)
+    openings, opened = [0], loop.parts.runner.open
 
-    def reopen() -> DeviceCard:
-        if not broken.is_set():
-            broken.set()
+    def reopen(*_: object) -> DeviceCard:
+        openings[0] += 1
+        if openings[0] == 2:
             raise ConfigError("module lab_laser cannot be imported: SyntaxError.")
         return opened()
 
     def act(*_: object) -> Outcome:
-        if not broken.is_set():
+        if openings[0] == 1:
             raise DeviceUnusable("the laser is locked")
         loop.finished.release()
         return Outcome(State.DONE)
@@ -213,7 +216,9 @@ def test_a_handler_that_was_broken_meanwhile_rests_its_device_alone(make: Make) 
     loop.parts.runner.act = act
     loop.parts.runner.open = reopen  # type: ignore[method-assign]
     loop.parts.submit()
+    loop.start()
     assert loop.finished.acquire(timeout=PATIENCE)
+    loop.stop()
     told = [each["error"] for each in loop.parts.told(EventName.DEVICE_RESTED)]
     assert told == ["the laser is locked", "module lab_laser cannot be imported: SyntaxError."]
 
@@ -223,7 +228,7 @@ def test_nothing_is_claimed_before_the_device_is_open(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     opened = threading.Event()
 
-    def refuse() -> DeviceCard:
+    def refuse(*_: object) -> DeviceCard:
         if not opened.is_set():
             raise DeviceUnusable("the laser is off")
         loop.parts.runner.ready = True
@@ -316,6 +321,7 @@ def test_a_calibration_that_cannot_be_made_stops_nobody(make: Make, trouble: Exc
 
     noted = threading.Event()
     loop = make(news=noted.set)
+    noted.clear()
     loop.parts.runner.calibrate = refuse  # type: ignore[method-assign]
     window = Window.of("calibration", "* * * * *", 3600.0, "", "UTC")
     loop.worker.rules = replace(loop.worker.rules, windows=(window,))

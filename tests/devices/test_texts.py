@@ -35,7 +35,11 @@ def test_json_survives_exactly(value: Any) -> None:
     assert repr(back) == repr(value)  # -0.0, 1 against True, and every digit of a float
 
 
-@given(JSON, st.sampled_from([math.nan, math.inf, -math.inf]), st.lists(st.integers(0, 3)))
+@given(
+    JSON,
+    st.sampled_from([math.nan, math.inf, -math.inf]),
+    st.lists(st.integers(0, 3), max_size=6),
+)
 def test_numbers_that_are_none_are_refused_wherever_they_are(
     value: Any, bad: float, path: list[int]
 ) -> None:

@@ -245,7 +245,8 @@ class Scripted:
         self.run = act
         self.dry_run = act
 
-    def open(self) -> DeviceCard:
+    def open(self, control: RunControl | None = None) -> DeviceCard:
+        del control
         return DeviceCard(DEVICE)
 
     def load(self) -> None:
@@ -341,6 +342,7 @@ class Node:
         """What a daemon does before its first claim."""
         for each in self.feeds.values():
             each.open()
+        self.worker.open()
         for each in self.feeds.values():
             each.housekeeper.begin()
 

@@ -13,16 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spooler.errors import DeviceUnusable
+from spooler.errors import DeviceUnusable, RunStopped
+from spooler.protocols import RunControl
 
 _LOOK_EVERY = 0.05
 
 
 @contextmanager
-def device_lock(path: str, device: str, patience: float) -> Iterator[int | None]:
+def device_lock(
+    path: str, device: str, patience: float, control: RunControl | None = None
+) -> Iterator[int | None]:
     """The descriptor to hand to the handler's process; our own copy is closed at the end.
 
-    Raises DeviceUnusable when an earlier handler process still has it after `patience` seconds.
+    Raises DeviceUnusable when an earlier handler process still has it after `patience` seconds,
+    and RunStopped when `control` has ended the waiting.
     """
     if not path:
         yield None
@@ -38,6 +42,8 @@ def device_lock(path: str, device: str, patience: float) -> Iterator[int | None]
                     f"driving the instrument; kill it (find it with fuser -v {path}); spooler "
                     "retries by itself"
                 )
+            if control is not None and (reason := control.stop_reason) is not None:
+                raise RunStopped(reason)
             time.sleep(_LOOK_EVERY)
         yield handle
     finally:

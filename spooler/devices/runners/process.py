@@ -71,9 +71,9 @@ class ProcessRunner:
         """The child's process id, or None while there is none."""
         return self._process.pid if self._process else None
 
-    def open(self) -> DeviceCard:
+    def open(self, control: RunControl | None = None) -> DeviceCard:
         self.close()
-        frame = self._start(opened=True, control=None)
+        frame = self._start(opened=True, control=control)
         return card_of(self._spec.device, frame.body)
 
     def load(self) -> None:
@@ -257,7 +257,7 @@ class ProcessRunner:
         lock = spec.lock if opened else ""  # without hardware there is nothing to drive twice
         patience = _ENDINGS * spec.grace + _ENDING_SLACK
         try:
-            with device_lock(lock, spec.device, patience) as held:
+            with device_lock(lock, spec.device, patience, control) as held:
                 facts = None if held is None else os.fstat(held)
                 self._locked = None if facts is None else (facts.st_dev, facts.st_ino)
                 process = HandlerProcess(spec, self._listener, held)

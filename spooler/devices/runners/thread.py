@@ -109,14 +109,14 @@ class ThreadRunner:
     def ready(self) -> bool:
         return self._host is not None and self._opened
 
-    def open(self) -> DeviceCard:
+    def open(self, control: RunControl | None = None) -> DeviceCard:
         self.close()
-        return card_of(self._spec.device, self._start(opened=True))
+        return card_of(self._spec.device, self._start(opened=True, control=control))
 
     def load(self) -> None:
         """Import and construct the handler without opening it. Raises ConfigError."""
         self.close()
-        self._start(opened=False)
+        self._start(opened=False, control=None)
 
     def run(self, request: RunRequest, control: RunControl) -> Outcome:
         body = payload_of(request.payload)
@@ -166,7 +166,7 @@ class ThreadRunner:
     ) -> Outcome:
         if (reason := control.stop_reason) is not None:
             raise RunStopped(reason)
-        host, thread = self._ready(opened=opened)
+        host, thread = self._ready(control, opened=opened)
         context = HostContext(
             job_id=request.job_id,
             attempt=request.attempt,
@@ -214,10 +214,15 @@ class ThreadRunner:
             return
         # The job ends for the reason that it was stopped for; the next one finds the device
         # unusable.
-        self._wedge(thread)
+        self._wedge(thread, self._host)
 
-    def _last_word(self, thread: _DeviceThread, deadline: float) -> _Word | None:
+    def _last_word(
+        self, thread: _DeviceThread, deadline: float, control: RunControl | None = None
+    ) -> _Word | None:
+        """The word that ends the present call; None where it comes too late, or we are stopped."""
         while (left := deadline - time.monotonic()) > 0:
+            if control is not None and control.stop_reason is not None:
+                return None
             word = thread.wait(min(SLICE, left))
             if word is not None and word.last:
                 return word
@@ -225,18 +230,18 @@ class ThreadRunner:
 
     # --- the thread's life -------------------------------------------------------------------
 
-    def _ready(self, *, opened: bool) -> tuple[HandlerHost, _DeviceThread]:
+    def _ready(self, control: RunControl, *, opened: bool) -> tuple[HandlerHost, _DeviceThread]:
         if self._host is None or self._thread is None or (opened and not self._opened):
             self.close()
             try:
-                self._start(opened=opened)
+                self._start(opened=opened, control=control)
             except ConfigError as error:
                 raise DeviceUnusable(str(error)) from error
         if self._host is None or self._thread is None:
             raise DeviceUnusable(f"device {self._spec.device} could not be started.")
         return self._host, self._thread
 
-    def _start(self, *, opened: bool) -> bytes:
+    def _start(self, *, opened: bool, control: RunControl | None) -> bytes:
         self._refuse_wedged()
         spec = self._spec
         host = HandlerHost(spec, logging.getLogger(f"spooler.devices.{spec.device}"))
@@ -247,9 +252,15 @@ class ThreadRunner:
             return host.open() if opened else b"{}"
 
         thread.call(begin)
-        word = self._last_word(thread, time.monotonic() + spec.start_timeout)
+        deadline, reason = time.monotonic() + spec.start_timeout, None
+        word = self._last_word(thread, deadline, control)
+        if word is None and control is not None and (reason := control.stop_reason) is not None:
+            # An instrument that is half open is better closed than left so.
+            word = self._last_word(thread, min(deadline, time.monotonic() + spec.grace))
         if word is None:
-            self._wedge(thread)
+            self._wedge(thread, host)
+            if reason is not None:
+                raise RunStopped(reason)
             raise DeviceUnusable(
                 f"device {spec.device} was not open within {spec.start_timeout:g} s."
             )
@@ -261,11 +272,14 @@ class ThreadRunner:
             raise word.error
         self._host, self._thread, self._opened = host, thread, opened
         self.calibrates = host.calibrates
+        if reason is not None:
+            self.close()
+            raise RunStopped(reason)
         return bytes(word.value)
 
-    def _wedge(self, thread: _DeviceThread) -> None:
+    def _wedge(self, thread: _DeviceThread, host: HandlerHost | None) -> None:
         """Leave the thread to itself; it closes the handler when it comes to its end."""
-        host, self._host, self._thread, self._opened = self._host, None, None, False
+        self._host, self._thread, self._opened = None, None, False
         if host is not None:
             thread.call(host.close)
         thread.end()
