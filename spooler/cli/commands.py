@@ -16,6 +16,7 @@ from spooler.cli import (
     demo,
     devices,
     exits,
+    init,
     keys,
     migrate,
     new_device,
@@ -71,6 +72,7 @@ def _root(
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init.init,
     "run": run.run,
     "check": check.check,
     "demo": demo.demo,

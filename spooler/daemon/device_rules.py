@@ -31,7 +31,8 @@ class DeviceRules:
         if card.properties.get("sign") is True and not self.signs:
             raise ConfigError(
                 f"device {self.name} asks for signed results (sign = True), but no signing "
-                "key is configured; set key in [signing], or sign = False"
+                "key is configured; set key in [signing], or PRIVATE_JWK_STR in the environment or "
+                "in .env beside the settings, or take sign = True away"
             )
 
     def dressed(self, card: DeviceCard) -> DeviceCard:

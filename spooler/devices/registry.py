@@ -17,6 +17,8 @@ from spooler.protocols import DeviceHandler
 
 GROUP = "spooler.devices"
 _METHODS = ("open", "run", "close")
+#: The methods by which an object of sqooler's is known.
+SQOOLER = ("add_job", "get_configuration")
 
 
 def known_handlers() -> list[str]:
@@ -52,6 +54,10 @@ def load_handler(reference: str, options: Mapping[str, Json]) -> DeviceHandler:
 def load_object(target: str) -> Any:
     """The object at "module:attribute" (dots allowed in both). Raises ConfigError."""
     module_name, _, attribute = target.partition(":")
+    if not attribute:
+        raise ConfigError(
+            f"{target!r} names a module and nothing in it; write it as {module_name}:NAME"
+        )
     found: Any = _import(module_name)
     for name in attribute.split("."):
         try:
@@ -131,7 +137,13 @@ def _check_run(reference: str, run: Any) -> None:
 
 def _check_options(reference: str, factory: Any, options: Mapping[str, Json]) -> None:
     if not callable(factory):
-        raise ConfigError(f"{reference} is not a class: a {type(factory).__name__} was found.")
+        hint = "."
+        if all(callable(getattr(factory, name, None)) for name in SQOOLER):
+            hint = (
+                '; it is an object of sqooler, which is served by handler = "sqooler" with '
+                f'options = {{ spooler = "{reference}" }}.'
+            )
+        raise ConfigError(f"{reference} is not a class: a {type(factory).__name__} was found{hint}")
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):

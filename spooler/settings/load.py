@@ -14,6 +14,7 @@ from spooler.errors import ConfigError
 from spooler.settings.layers import from_credentials, from_environment, lay_over
 from spooler.settings.model import Settings, SigningSettings
 from spooler.settings.problems import problems, visible
+from spooler.signing.dotenv import DOTENV, in_dotenv
 
 SYSTEM_FILE = Path("/etc/spooler/spooler.toml")
 LOCAL_FILE = Path("spooler.toml")
@@ -36,7 +37,7 @@ def find(environ: Mapping[str, str], *, folder: Path | None = None) -> Path:
             return file
     raise ConfigError(
         f"there is no settings file, neither {local} nor {SYSTEM_FILE};"
-        " print one to start from with 'spooler config example > spooler.toml',"
+        " make one to start from with 'spooler init',"
         " or name yours with --config"
     )
 
@@ -62,6 +63,7 @@ def from_tree(tree: dict[str, Any], file: Path, environ: Mapping[str, str]) -> S
         filled_in += _refuse_filled_in(tree)
         if isinstance(signing := tree.setdefault("signing", {}), dict):
             signing["private_jwk"] = environ.get("PRIVATE_JWK_STR") or None
+            signing["dotenv"] = _dotenv(file.absolute().parent)
             signing["credentials_folder"] = folder
         tree["file"] = file.absolute()
         settings = Settings.model_validate(tree, context={"folder": file.absolute().parent})
@@ -70,6 +72,17 @@ def from_tree(tree: dict[str, Any], file: Path, environ: Mapping[str, str]) -> S
     if filled_in:
         raise _refusal(file, list(dict.fromkeys(filled_in)), [one.by for one in given])
     return settings
+
+
+def _dotenv(folder: Path) -> Path | None:
+    """The file `.env` in the folder, where that holds the key of sqooler's users."""
+    file = folder / DOTENV
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST)
+    except OSError:
+        return None
+    return None if in_dotenv(content) is None else file
 
 
 def _refuse_filled_in(tree: Mapping[str, Any]) -> list[str]:

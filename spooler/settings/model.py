@@ -106,6 +106,8 @@ class SigningSettings(BaseModel):
     required: Flag = Field(default=False, description="refuse to run without a key")
     #: PRIVATE_JWK_STR, as sqooler users have it: urlsafe base64 of the JWK. Environment only.
     private_jwk: SkipJsonSchema[SecretStr | None] = None
+    #: The file `.env` beside the settings, where that holds a PRIVATE_JWK_STR.
+    dotenv: SkipJsonSchema[Path | None] = None
     #: $CREDENTIALS_DIRECTORY.
     credentials_folder: SkipJsonSchema[Path | None] = None
 
@@ -118,7 +120,8 @@ class SigningSettings(BaseModel):
     def source(self) -> Path | SecretStr | None:
         """The key file, or the text of PRIVATE_JWK_STR, or None when nothing is to be signed.
 
-        A credential goes before the environment, and the environment before a key file.
+        A credential goes before the environment, the environment before a key file, and that
+        before `.env`.
         Raises ConfigError when a key is required or a credential named, and there is none.
         """
         if self.credential is not None:
@@ -131,6 +134,8 @@ class SigningSettings(BaseModel):
             return self.credentials_folder / self.credential
         if self.private_jwk is not None:
             return self.private_jwk
+        if self.key is None and self.dotenv is not None:
+            return self.dotenv
         if self.key is None and self.required:
             raise ConfigError(
                 "[signing] says required = true and names no key; make one with"

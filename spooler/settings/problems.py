@@ -157,5 +157,5 @@ def visible(model: type[BaseModel], name: str) -> bool:
 
 _FILLED_IN = {
     "Settings": ("file",),
-    "SigningSettings": ("private_jwk", "credentials_folder"),
+    "SigningSettings": ("private_jwk", "dotenv", "credentials_folder"),
 }

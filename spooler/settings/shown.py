@@ -25,16 +25,29 @@ from spooler.settings.secrets import HIDDEN, hidden
 from spooler.settings.units import as_duration, as_size, duration, size
 from spooler.storage.settings import SqliteSettings, SqoolerLocalSettings, SqoolerMongodbSettings
 
-_HEAD = """\
-#:schema ./spooler.schema.json
+SCHEMA_FILE = "spooler.schema.json"
+
+_HEAD = f"""\
+#:schema ./{SCHEMA_FILE}
 # All settings of spooler with their defaults. This file runs as it is, with a simulated device
 # that needs numpy and scipy (pip install numpy scipy):
 #
 #   spooler check --config example.toml
 #   spooler run --config example.toml
 #
-# It is printed by 'spooler config example'. Lines that start with '#' and no blank are settings
-# that are off; take the '#' away to switch them on.
+# It is printed by 'spooler config example'; 'spooler init' writes one that signs its results.
+"""
+_HEAD_OF_INIT = f"""\
+#:schema ./{SCHEMA_FILE}
+# The settings of spooler here, each with its default.
+#
+#   spooler check
+#   spooler run
+#
+"""
+_RULES = """\
+# Lines that start with '#' and no blank are settings that are off; take the '#' away to switch
+# them on.
 #
 # Relative paths start at the folder of this file. Durations are seconds, or a text: "500ms",
 # "10s", "1h30m". Sizes are bytes, or a text: "512 KiB", "4 MiB".
@@ -98,8 +111,18 @@ def minimal() -> str:
 
 def example() -> str:
     """Every option with its default, its unit and what it is for; a file that runs."""
+    return _every_option(_HEAD)
+
+
+def initial(device: str) -> str:
+    """What `spooler init` writes: every option, the key in use, a device of a built-in handler."""
+    text = _every_option(_HEAD_OF_INIT).replace("\n#key = ", "\nkey = ")
+    return text.replace('"singlequdit"', f'"{device}"').replace(".singlequdit", f".{device}")
+
+
+def _every_option(head: str) -> str:
     parts = [
-        _HEAD,
+        head + _RULES,
         *_section(Settings, only=("state",)),
         *_section(DaemonSettings, "[daemon]"),
         *_section(SqoolerLocalSettings, "[storage]"),
@@ -161,6 +184,8 @@ def as_toml(settings: Settings) -> str:
     lines = [f"# {settings.file}"] if settings.file else []
     if settings.signing.private_jwk is not None:
         lines.append(f"# signing key: PRIVATE_JWK_STR {HIDDEN}")
+    elif settings.signing.key is None and settings.signing.dotenv is not None:
+        lines.append(f"# signing key: PRIVATE_JWK_STR in {settings.signing.dotenv}")
     lines.append(f"state = {_toml(settings.state)}")
     lines += _table("[daemon]", settings.daemon)
     if settings.storage is not None:

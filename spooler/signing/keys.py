@@ -22,6 +22,7 @@ from jwcrypto.jwk import JWK
 
 from spooler.durable import Disk
 from spooler.errors import KeyNotWritten, KeyRefused
+from spooler.signing.dotenv import DOTENV, in_dotenv
 from spooler.signing.jws import ALGORITHMS, b64decode, compact, key_half
 
 _KID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
@@ -128,11 +129,14 @@ def from_sqooler_text(text: str, where: str = "PRIVATE_JWK_STR") -> PrivateKey:
 
 
 def load_file(path: Path) -> PrivateKey:
-    """The key in a JWK file, in a file with sqooler's text, or in a systemd credential.
+    """The key in a JWK file, in a file with sqooler's text, in a `.env`, or in a credential.
 
     KeyRefused when it is missing, unreadable, readable by others, or no usable private key.
     """
-    document = _object(_read_private(path))
+    content = _read_private(path)
+    if path.name == DOTENV and (text := in_dotenv(content)) is not None:
+        return from_sqooler_text(text, f"{path}: PRIVATE_JWK_STR")
+    document = _object(content)
     if document is None:
         raise KeyRefused(
             f"{path}: not a key file (a JWK as JSON); restore it from a backup or make one with "
@@ -252,6 +256,11 @@ def rotate(path: Path, kid: str | None = None) -> Rotation:
     finishes the work.
     """
     path = path.resolve()  # a rename would replace a link, not the file that it names
+    if path.name == DOTENV:
+        raise KeyRefused(
+            f"{path}: more may stand in it than the key; make a key file with `spooler keys "
+            "generate keys/backend.jwk` and set key in [signing]"
+        )
     old = load_file(path)
     new = generate(kid)
     if new.kid == old.kid:

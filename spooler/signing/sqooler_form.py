@@ -15,7 +15,10 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from spooler.protocols import Signer
@@ -93,6 +96,12 @@ def create_jwk_pair(kid: str) -> tuple[JWK, JWK]:
     return private_jwk_of(key), public_jwk_of(key)
 
 
+def create_key_pair() -> tuple[Ed25519PrivateKey, Ed25519PublicKey]:
+    """A new private key and its public half, as objects of the package cryptography."""
+    key = Ed25519PrivateKey.generate()
+    return key, key.public_key()
+
+
 def public_from_private_jwk(private_jwk: JWK) -> JWK:
     """The public half; ValueError when `private_jwk` is not a private key."""
     return public_jwk_of(signer_of(private_jwk))
@@ -164,11 +173,12 @@ def _plain(payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return json.dumps(payload, allow_nan=False), dict(payload)
     except TypeError:
         # There is something that JSON does not know; a datetime is the only thing it may be.
-        text = json.dumps(payload, default=_iso, allow_nan=False)
+        text = json.dumps(payload, default=datetime_handler, allow_nan=False)
         return text, json.loads(text)
 
 
-def _iso(value: object) -> str:
+def datetime_handler(value: object) -> str:
+    """The ISO text of a datetime, for `json.dumps(default=...)`; TypeError for anything else."""
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
@@ -211,7 +221,7 @@ def verify_document(document: Mapping[str, Any], jwk: JWK | Mapping[str, Any]) -
     signature, header = document["signature"], document["header"]
     try:
         checked = JWSHeader.model_validate(header)
-        text = json.dumps(document["payload"], default=_iso)
+        text = json.dumps(document["payload"], default=datetime_handler)
         raw = b64decode(signature)
     except (ValidationError, ValueError, TypeError, AttributeError, RecursionError):
         return False

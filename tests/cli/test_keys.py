@@ -1,3 +1,4 @@
+import base64
 import json
 import shutil
 import stat
@@ -64,8 +65,6 @@ def test_a_key_that_others_can_read_is_refused(lab, said):
 
 
 def test_the_variable_of_sqooler_is_shown_too(lab, said, monkeypatch):
-    import base64
-
     text = base64.urlsafe_b64encode((lab.folder / "backend.jwk").read_bytes()).decode()
     kid = json.loads(said("keys", "show").out)["kid"]
     (lab.folder / "backend.jwk").unlink()
@@ -98,3 +97,31 @@ def test_a_rotated_credential_takes_its_devices_over_as_it_is_told(lab, said, pr
     shutil.copy(source, credentials / name)
     code, err = run()
     assert code == 0, err
+
+
+@pytest.mark.parametrize("quote", ["", '"', "'"])
+def test_the_variable_of_sqooler_in_a_file_beside_the_settings(lab, said, quote):
+    text = base64.urlsafe_b64encode((lab.folder / "backend.jwk").read_bytes()).decode()
+    kid = json.loads(said("keys", "show").out)["kid"]
+    (lab.folder / "backend.jwk").unlink()
+    (lab.folder / "spooler.toml").write_text(lab.settings.replace('key = "backend.jwk"', ""))
+    file = lab.folder / ".env"
+    file.write_text(f"# the lab's\nA=b\n\n  PRIVATE_JWK_STR = {quote}{text}{quote}\n")
+    file.chmod(0o644)
+    refused = said("keys", "show")
+    assert (refused.code, "chmod 600" in refused.err) == (78, True)
+    file.chmod(0o600)
+    assert json.loads(said("keys", "show").out)["kid"] == kid
+    shown = said("config", "show").out
+    assert f"PRIVATE_JWK_STR in {file}" in shown
+    assert text not in shown
+    kept = file.read_bytes()
+    rotated = said("keys", "rotate", ".env")
+    assert (rotated.code, file.read_bytes()) == (78, kept)
+    assert "more may stand in it than the key" in rotated.err
+
+
+def test_a_key_in_the_settings_goes_before_that_file(lab, said):
+    kid = json.loads(said("keys", "show").out)["kid"]
+    (lab.folder / ".env").write_text("PRIVATE_JWK_STR=bm8ga2V5\n")
+    assert json.loads(said("keys", "show").out)["kid"] == kid

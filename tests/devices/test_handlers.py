@@ -96,6 +96,10 @@ def test_what_is_no_sqooler_object(bench: MakeBench, monkeypatch: pytest.MonkeyP
         adapt("math:pi")
     with pytest.raises(ConfigError, match="sqooler_lab has no spoler; did you mean spooler"):
         adapt("sqooler_lab:spoler")
+    with pytest.raises(ConfigError, match="'sqooler_lab' names a module and nothing in it"):
+        adapt("sqooler_lab")
+    with pytest.raises(ConfigError, match=r'handler = "sqooler" with options = \{ spooler = "sq'):
+        bench("sqooler_lab:spooler", isolation="thread")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install sqooler"):
         adapt("sqooler_lab:spooler")

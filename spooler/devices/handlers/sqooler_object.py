@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from spooler.devices.registry import load_object
+from spooler.devices.registry import SQOOLER, load_object
 from spooler.errors import ConfigError
 from spooler.model.json import Json
 from spooler.protocols import JobContext
@@ -28,11 +28,7 @@ class SqoolerObject:
         if importlib.util.find_spec("sqooler") is None:
             raise ConfigError("the handler sqooler needs the package sqooler: pip install sqooler.")
         found = load_object(spooler)
-        missing = [
-            name
-            for name in ("add_job", "get_configuration")
-            if not callable(getattr(found, name, None))
-        ]
+        missing = [name for name in SQOOLER if not callable(getattr(found, name, None))]
         if missing or isinstance(found, type):
             raise ConfigError(f"{spooler} is not a sqooler Spooler object.")
         self._spooler = found

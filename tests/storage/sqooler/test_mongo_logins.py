@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from pymongo.errors import ConfigurationError, OperationFailure
 
 from spooler.clock import SystemClock
 from spooler.errors import BackendUnavailable, ConfigError
@@ -207,3 +208,25 @@ def test_sqoolers_login_information_by_srv(lab: Secured, monkeypatch: pytest.Mon
         MongodbProviderExtended(login, "lab") as provider,
     ):
         assert provider.get_backends() == []
+
+
+def test_sqoolers_users_are_told_of_a_wrong_login_at_once(
+    lab: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the driver tells them, in our words: programs that catch its errors go on to do so."""
+    monkeypatch.setenv("SSL_CERT_FILE", lab.authority)
+    said = {"username": "boss", "password": "wr0ng", "database_url": HOST}
+    login = MongodbLoginInformation(**{f"mongodb_{key}": text for key, text in said.items()})
+    with (
+        NameServer(cluster(lab.port)) as names,
+        names.asked(),
+        pytest.raises(OperationFailure) as caught,
+    ):
+        MongodbProviderExtended(login, "lab")
+    assert isinstance(caught.value, LoginRefused)
+    assert caught.value.code == 18
+    assert str(caught.value).startswith(f"MongoDB at {HOST} refuses the login of the user 'boss'")
+    assert "wr0ng" not in str(caught.value) + repr(caught.value)
+    with NameServer({}) as names, names.asked(), pytest.raises(ConfigurationError) as caught:
+        MongodbProviderExtended(login, "lab")
+    assert isinstance(caught.value, BackendUnavailable)

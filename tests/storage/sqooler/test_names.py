@@ -19,13 +19,21 @@ from spooler.storage.sqooler.client.names import (
 nasty = st.text(alphabet="./\\a0_- \x00\n\u00e9~", max_size=10)
 
 
-@pytest.mark.parametrize("name", ["", "Lab", "la b", "lab_1", "../lab", "lab\n", "l\u00e4b"])
+@pytest.mark.parametrize("name", ["", "la b", "lab_1", "../lab", "lab\n", "l\u00e4b"])
 def test_a_storage_has_a_plain_name(name: str) -> None:
-    with pytest.raises(ValueError, match="lower-case"):
+    with pytest.raises(ValueError, match="letters and digits"):
         check_provider(name)
     with pytest.raises(ValueError, match="lower-case"):
         check_device(name)
+    with pytest.raises(FileNotFoundError):  # nothing is found under it either
+        check_device(name)
     assert check_provider("lab1") == check_device("lab1") == "lab1"
+
+
+def test_the_name_of_a_storage_is_written_small() -> None:
+    assert check_provider("Heidelberg") == "heidelberg"
+    with pytest.raises(ValueError, match="lower-case"):
+        check_device("Lab")
 
 
 def test_a_device_must_be_named() -> None:

@@ -24,7 +24,6 @@ from spooler.storage.sqooler.client.documents import (
 )
 from spooler.storage.sqooler.client.local import LocalProvider, LocalProviderExtended
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
-from spooler.storage.sqooler.client.names import is_id
 from spooler.storage.sqooler.client.provider import StorageProvider
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 
@@ -152,7 +151,8 @@ def test_a_provider_has_a_name() -> None:
     assert LocalProvider(login).is_active
     assert LocalProvider(login).base_path == "/nowhere"
     assert LocalProvider(login).operational_within == 300.0
-    with pytest.raises(ValueError, match="lower-case"):
+    assert LocalProviderExtended(login, "Heidelberg").name == "heidelberg"
+    with pytest.raises(ValueError, match="letters and digits"):
         LocalProviderExtended(login, "My Lab")
 
 
@@ -178,7 +178,6 @@ def test_places(provider: StorageProvider) -> None:
 
 
 def test_ids(provider: StorageProvider) -> None:
-    assert is_id(provider.get_attribute_id("configs", UNKNOWN, "dev"))
     provider.upload_config(config_of(sign=False), "dev")
     assert provider.get_attribute_id("configs", UNKNOWN, "dev") == config_id(provider)
     for name in ("job", "results", "status"):
@@ -213,10 +212,12 @@ def test_a_provider_that_is_not_active_refuses(provider_at: Opener) -> None:
 
 def test_a_configuration_is_stored_and_found(provider: StorageProvider) -> None:
     given = config_of("other", sign=False)
-    provider.upload_config(given, "dev")
+    with pytest.warns(UserWarning, match="says it is of 'other'; it is stored as that of 'dev'"):
+        provider.upload_config(given, "dev")
     assert given.display_name == "other", "the caller's document is not touched"
     assert provider.get_config("dev") == config_of(sign=False)
     assert provider.get_backends() == ["dev"]
+    given = config_of("dev", sign=False)
     with pytest.raises(FileExistsError, match="configuration already"):
         provider.upload_config(given, "dev")
     assert provider._delete_config("dev")
@@ -432,10 +433,18 @@ def test_an_unknown_job_is_an_answer(signing: StorageProvider, job_id: str) -> N
 
 
 def test_an_unknown_device_is_not_an_answer(provider: StorageProvider) -> None:
-    with pytest.raises(FileNotFoundError):
-        provider.get_result("dev", "u", UNKNOWN)
-    with pytest.raises(ValueError, match="display name"):
-        provider.get_status("../dev", "u", UNKNOWN)
+    for name in ("dev", "dev_2", "Dev"):
+        assert provider.get_status(name, "u", UNKNOWN).status == "ERROR"
+        assert provider.get_result(name, "u", UNKNOWN).status == "ERROR"
+        for act in (provider.get_config, provider.get_backend_dict, provider.get_backend_status):
+            with pytest.raises(FileNotFoundError):
+                act(name)
+        with pytest.raises(FileNotFoundError):
+            provider.upload_status(name, "u", UNKNOWN)
+    for act in (provider.get_status, provider.get_result):
+        with pytest.raises(ValueError, match="display name"):
+            act("../dev", "u", UNKNOWN)
+    assert not provider.exists("status/dev", UNKNOWN), "a mistyped name makes no job"
 
 
 @pytest.mark.parametrize(
@@ -569,12 +578,15 @@ def test_a_missing_status_is_written(
     assert where(signing, UNKNOWN) == set()
 
 
-def test_a_result_without_a_job_body_is_kept(
-    signing: StorageProvider, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("state", ["DONE", "ERROR"])
+def test_of_a_job_that_is_not_running_nothing_is_written(
+    signing: StorageProvider, state: str
 ) -> None:
-    signing.update_in_database(result_of(UNKNOWN), status_of(UNKNOWN), UNKNOWN, "dev", PRIVATE)
-    assert signing.verify_result("dev", UNKNOWN)
-    assert "its body is nowhere" in caplog.text
+    status = status_of(UNKNOWN).model_copy(update={"status": state})
+    with pytest.raises(FileNotFoundError, match="jobs/running"):
+        signing.update_in_database(result_of(UNKNOWN), status, UNKNOWN, "dev", PRIVATE)
+    assert not signing.exists("results/dev", UNKNOWN)
+    assert not signing.exists("status/dev", UNKNOWN)
 
 
 class Killed(BaseException):

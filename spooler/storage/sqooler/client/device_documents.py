@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,24 +28,23 @@ from spooler.storage.sqooler.client.documents import (
     BackendConfigSchemaIn,
     BackendConfigSchemaOut,
     BackendStatusSchemaOut,
+    PathStr,
+    PksStr,
 )
 from spooler.storage.sqooler.client.names import check_device
 
 logger = get_logger("spooler.storage")
 
-_CONFIGS = "backends/configs"
-_PUBLIC_KEYS = "backends/public_keys"
-_SHARED: dict[str, str] = {
-    "configs": _CONFIGS,
-    "pks": _PUBLIC_KEYS,
-    "running": "jobs/running",
-    "deleted": "jobs/deleted",
-}
-_PER_DEVICE: dict[str, str] = {
-    "queue": "jobs/queued",
-    "finished": "jobs/finished",
-    "status": "status",
-    "results": "results",
+#: The kinds of documents, and whether each device has a path of its own for them.
+_KINDS: dict[str, bool] = {
+    "configs": False,
+    "pks": False,
+    "running": False,
+    "deleted": False,
+    "queue": True,
+    "finished": True,
+    "status": True,
+    "results": True,
 }
 
 
@@ -68,6 +68,15 @@ def parsed(model: type[_Model], document: Mapping[str, Any], what: str) -> _Mode
 class DeviceDocuments(StorageCore):
     """The half of a provider that is about devices."""
 
+    #: Where the documents of each kind lie; a subclass may say otherwise.
+    configs_path: PathStr = "backends/configs"
+    queue_path: PathStr = "jobs/queued"
+    running_path: PathStr = "jobs/running"
+    finished_path: PathStr = "jobs/finished"
+    deleted_path: PathStr = "jobs/deleted"
+    status_path: PathStr = "status"
+    results_path: PathStr = "results"
+    pks_path: PathStr = "backends/public_keys"
     #: Tells how long ago a device was seen.
     clock: Clock = SystemClock()
     #: Seconds after which a device that has not looked at its queue counts as down.
@@ -82,11 +91,10 @@ class DeviceDocuments(StorageCore):
     ) -> str:
         """The storage path of one kind of document; ValueError for an unknown kind or device."""
         del job_id, username  # some storages of sqooler's need them
-        if attribute_name in _SHARED:
-            return _SHARED[attribute_name]
-        if attribute_name in _PER_DEVICE:
-            return f"{_PER_DEVICE[attribute_name]}/{check_device(display_name)}"
-        raise ValueError(f"there is no place called {attribute_name!r}")
+        if attribute_name not in _KINDS:
+            raise ValueError(f"there is no place called {attribute_name!r}")
+        path: str = getattr(self, f"{attribute_name}_path")
+        return f"{path}/{check_device(display_name)}" if _KINDS[attribute_name] else path
 
     # --- configurations ----------------------------------------------------------------------
 
@@ -102,7 +110,7 @@ class DeviceDocuments(StorageCore):
             raise FileExistsError(f"the device {display_name!r} has a configuration already")
         self.upload(
             _sealed_config(config, private_jwk, signed=config.sign),
-            _CONFIGS,
+            self.configs_path,
             self.id_for(check_device(display_name)),
         )
 
@@ -118,31 +126,35 @@ class DeviceDocuments(StorageCore):
         by another key.
         """
         config = _about(config_dict, display_name)
-        config_id = self.find(_CONFIGS, "display_name", check_device(display_name))
-        stored = self.get(_CONFIGS, config_id)
+        config_id = self.find(self.configs_path, "display_name", check_device(display_name))
+        stored = self.get(self.configs_path, config_id)
         if is_signed(stored):
             _check_same_key(stored, private_jwk, display_name)
         document = _sealed_config(config, private_jwk, signed=config.sign or is_signed(stored))
-        self.update(document, _CONFIGS, config_id)
+        self.update(document, self.configs_path, config_id)
 
     def get_config(self, display_name: str) -> BackendConfigSchemaIn:
         """The configuration of a device; FileNotFoundError when there is none."""
         check_device(display_name)
-        config_id = self.find(_CONFIGS, "display_name", display_name)
-        payload = payload_of(self.get(_CONFIGS, config_id))
+        config_id = self.find(self.configs_path, "display_name", display_name)
+        payload = payload_of(self.get(self.configs_path, config_id))
         return parsed(BackendConfigSchemaIn, payload, f"the configuration of {display_name!r}")
+
+    def get_file_queue(self, storage_path: str) -> list[str]:
+        """The ids of the documents at a path, oldest first."""
+        return self.ids(storage_path)
 
     def get_backends(self) -> list[str]:
         """The display names of all devices with a readable configuration."""
         names: list[str] = []
-        for config_id in self.ids(_CONFIGS):
+        for config_id in self.get_file_queue(self.configs_path):
             try:
-                document = payload_of(self.get(_CONFIGS, config_id))
+                document = payload_of(self.get(self.configs_path, config_id))
                 names.append(check_device(str(document.get("display_name"))))
-            except FileNotFoundError:
-                continue
             except (NotADocument, ValueError) as error:
                 logger.warning("the configuration %s is left out: %s", config_id, error)
+            except FileNotFoundError:
+                continue
         return sorted(set(names))
 
     def timestamp_queue(self, display_name: str, private_jwk: JWK | None = None) -> None:
@@ -153,13 +165,13 @@ class DeviceDocuments(StorageCore):
 
     def _delete_config(self, display_name: str) -> bool:
         check_device(display_name)
-        self.delete(_CONFIGS, self.find(_CONFIGS, "display_name", display_name))
+        self.delete(self.configs_path, self.find(self.configs_path, "display_name", display_name))
         return True
 
     def _config_id(self, display_name: str) -> str | None:
         """The id of a device's configuration, or None."""
         try:
-            return self.find(_CONFIGS, "display_name", check_device(display_name))
+            return self.find(self.configs_path, "display_name", check_device(display_name))
         except FileNotFoundError:
             return None
 
@@ -201,13 +213,16 @@ class DeviceDocuments(StorageCore):
         self,
         public_jwk: JWK,
         display_name: str,
-        role: Literal["backend", "user"] = "backend",
+        role: PksStr = "backend",
     ) -> None:
         """Publish a public key; harmless to repeat.
 
-        As `backend` it must be the key that the device's configuration names. SigningKeyRefused
-        (a ValueError) for a private key, for another kid, and when the kid is another key's.
+        As `backend` it must be the key that the device's configuration names, as `user` the name
+        must be usable. ValueError for an unknown role or such a name, SigningKeyRefused (one, too)
+        for a private key, for another kid, and when the kid is another key's.
         """
+        if role not in get_args(PksStr):
+            raise ValueError(f"there is no role {role!r}; a key is a backend's or a user's")
         if public_jwk.key_ops != "verify" or public_jwk.d is not None:
             raise SigningKeyRefused(
                 f"the key {public_jwk.kid!r} is private; publish its public half only"
@@ -219,11 +234,13 @@ class DeviceDocuments(StorageCore):
                     f"the device {display_name!r} is announced with the key {wanted!r}, not "
                     f"{public_jwk.kid!r}; publish the announced one"
                 )
+        else:
+            check_device(display_name)
         document = public_jwk.model_dump(mode="json")
         try:
             known = self.get_public_key_from_kid(public_jwk.kid)
         except FileNotFoundError:
-            self.upload(document, _PUBLIC_KEYS, self.id_for(public_jwk.kid))
+            self.upload(document, self.pks_path, self.id_for(public_jwk.kid))
             return
         if known.x != public_jwk.x:
             raise SigningKeyRefused(
@@ -232,7 +249,7 @@ class DeviceDocuments(StorageCore):
 
     def get_public_key_from_kid(self, kid: str) -> JWK:
         """The public key of that name; FileNotFoundError when there is none."""
-        document = self.get(_PUBLIC_KEYS, self.find(_PUBLIC_KEYS, "kid", kid))
+        document = self.get(self.pks_path, self.find(self.pks_path, "kid", kid))
         return parsed(JWK, document, f"the public key {kid!r}")
 
     def get_public_key(self, display_name: str) -> JWK:
@@ -243,12 +260,21 @@ class DeviceDocuments(StorageCore):
         return self.get_public_key_from_kid(kid)
 
     def _delete_public_key(self, kid: str) -> bool:
-        self.delete(_PUBLIC_KEYS, self.find(_PUBLIC_KEYS, "kid", kid))
+        self.delete(self.pks_path, self.find(self.pks_path, "kid", kid))
         return True
 
 
 def _about(config: BackendConfigSchemaIn, display_name: str) -> BackendConfigSchemaIn:
-    """A copy of the caller's configuration that is about this device."""
+    """A copy of the caller's configuration that is about this device.
+
+    Warns (UserWarning) where the caller's is about another one.
+    """
+    if config.display_name != display_name:
+        warnings.warn(
+            f"the configuration says it is of {config.display_name!r}; it is stored as that of "
+            f"{display_name!r}",
+            stacklevel=3,
+        )
     return config.model_copy(update={"display_name": check_device(display_name)})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from spooler.signing.sqooler_form import (
     JWK,
@@ -28,6 +28,8 @@ AttributePathStr = Literal[
     "configs", "job", "results", "status", "running", "queue", "deleted", "finished", "pks"
 ]
 AttributeIdStr = Literal["configs", "job", "results", "status"]
+#: Whose a public key is.
+PksStr = Literal["backend", "user"]
 #: The short name of a device.
 DisplayNameStr = Annotated[str, Field(pattern="^[a-z0-9]*$")]
 #: `<storage name>_<display name>_<simulator or hardware>`.
@@ -43,6 +45,21 @@ class LocalLoginInformation(BaseModel):
     """Where a local storage lies."""
 
     base_path: str
+
+
+class DropboxLoginInformation(BaseModel):
+    """What sqooler's users have for Dropbox, which is not served."""
+
+    app_key: str = ""
+    app_secret: str = Field(default="", repr=False)
+    refresh_token: str = Field(default="", repr=False)
+
+    @model_validator(mode="after")
+    def _refused(self) -> DropboxLoginInformation:
+        raise ValueError(
+            "Dropbox storages are not supported; move the queue to a folder or to MongoDB "
+            "(docs/moving-from-sqooler.md)"
+        )
 
 
 class MongodbLoginInformation(BaseModel):
@@ -246,8 +263,10 @@ __all__ = [
     "ColdAtomStr",
     "DisplayNameStr",
     "PathStr",
+    "PksStr",
     "StatusStr",
     "WireOrderStr",
+    "DropboxLoginInformation",
     "LocalLoginInformation",
     "MongodbLoginInformation",
     "StatusMsgDict",

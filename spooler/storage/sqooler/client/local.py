@@ -6,7 +6,6 @@ sqooler itself write in place; a file of theirs that is still growing is looked 
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import time
@@ -20,7 +19,8 @@ from spooler.clock import SystemClock
 from spooler.durable import Disk, exists, unavailable
 from spooler.model.json import unique
 from spooler.protocols import Clock
-from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
+from spooler.signing.sqooler_form import datetime_handler
+from spooler.storage.sqooler.client.core import CheckedCore, NotADocument, Place
 from spooler.storage.sqooler.client.documents import LocalLoginInformation
 from spooler.storage.sqooler.client.names import is_id
 from spooler.storage.sqooler.client.provider import StorageProvider
@@ -35,18 +35,12 @@ _LOOKS = (0.005, 0.02, 0.05, 0.1, 0.2)
 def encode(content: Mapping[str, Any]) -> bytes:
     """A document as sqooler writes it; ValueError for what JSON does not have."""
     try:
-        return json.dumps(content, default=_iso, allow_nan=False).encode("ascii")
+        return json.dumps(content, default=datetime_handler, allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the document cannot be written as JSON: {error}") from None
 
 
-def _iso(value: object) -> str:
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    raise TypeError(f"there is a value of type {type(value).__name__} in it")
-
-
-class LocalCore(StorageCore):
+class LocalCore(CheckedCore):
     """Documents in files below one folder."""
 
     ids_are_names = True

@@ -23,12 +23,18 @@ from spooler.clock import SystemClock
 from spooler.errors import BackendUnavailable
 from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
-from spooler.storage.sqooler.client.core import NotADocument, Place, StorageCore
+from spooler.storage.sqooler.client.core import CheckedCore, NotADocument, Place
 from spooler.storage.sqooler.client.documents import MongodbLoginInformation
 from spooler.storage.sqooler.client.names import is_id
 from spooler.storage.sqooler.client.provider import StorageProvider
 from spooler.storage.sqooler.mongodb.address import MongoAddress
-from spooler.storage.sqooler.mongodb.client import Client, Document, open_client, translated
+from spooler.storage.sqooler.mongodb.client import (
+    Client,
+    Document,
+    open_as_sqooler,
+    open_client,
+    translated,
+)
 from spooler.storage.sqooler.mongodb.documents import encode
 from spooler.storage.sqooler.mongodb.moving import Mover
 from spooler.storage.sqooler.mongodb.places import (
@@ -54,7 +60,7 @@ _NAMESAKES = 20
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 
-class MongodbCore(StorageCore):
+class MongodbCore(CheckedCore):
     """Documents in the collections of a MongoDB server."""
 
     ids_are_names = False
@@ -67,20 +73,22 @@ class MongodbCore(StorageCore):
         *,
         prefix: str = "",
     ) -> None:
-        """Take a login; the server is asked with the first verb.
+        """Take a login, and see that the server lets us in.
 
-        `prefix` goes before the name of each database. ConfigError when the login can never
-        work, ValueError for an unusable prefix.
+        `prefix` goes before the name of each database. Raises pydantic's ValidationError when the
+        login can never work, BackendUnavailable (the driver's error, too) when it does not now, and
+        ValueError for an unusable prefix. A whole address is taken as it is: the server is asked
+        with the first verb, and ConfigError raised when it can never work.
         """
         super().__init__(name, is_active)
-        address = (
+        known = isinstance(login_dict, MongoAddress)
+        self.address: MongoAddress = (
             login_dict
             if isinstance(login_dict, MongoAddress)
             else MongoAddress.of_login(login_dict, prefix)
         )
-        check_prefix(address.prefix)
-        self.address = address
-        self.client: Client = open_client(address)
+        check_prefix(self.address.prefix)
+        self.client: Client = (open_client if known else open_as_sqooler)(self.address)
         self.mover = Mover(self.client)
         self._indexed: set[tuple[str, ...]] = set()
 

@@ -14,19 +14,27 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _ID = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,128}")
 
 
+class NoSuchName(FileNotFoundError, ValueError):
+    """No device can have this name, so that nothing is found under it either."""
+
+
 def check_provider(name: str) -> str:
-    """`name` when a storage may have it; else ValueError."""
-    if not _PROVIDER.fullmatch(name):
-        raise ValueError(
-            f"the storage name {name!r} is not usable: use lower-case letters and digits only"
-        )
-    return name
+    """`name` in small letters, when a storage may be called so; else ValueError."""
+    small = name.lower()
+    if not _PROVIDER.fullmatch(small):
+        raise ValueError(f"the storage name {name!r} is not usable: use letters and digits only")
+    return small
+
+
+def is_device(name: str | None) -> bool:
+    """Whether a device may have this name."""
+    return name is not None and _DEVICE.fullmatch(name) is not None
 
 
 def check_device(name: str | None) -> str:
-    """`name` when a device may have it; else ValueError."""
-    if name is None or not _DEVICE.fullmatch(name):
-        raise ValueError(
+    """`name` when a device may have it; else NoSuchName."""
+    if name is None or not is_device(name):
+        raise NoSuchName(
             f"the display name {name!r} is not usable: use lower-case letters and digits only"
         )
     return name

@@ -19,12 +19,13 @@ from spooler.storage.sqooler.client.device_documents import (
 )
 from spooler.storage.sqooler.client.documents import (
     AttributeIdStr,
+    AttributePathStr,
     NextJobSchema,
     ResultDict,
     StatusMsgDict,
     get_init_status,
 )
-from spooler.storage.sqooler.client.names import is_id
+from spooler.storage.sqooler.client.names import NoSuchName, check_device, is_device, is_id
 
 _NO_JOB = NextJobSchema(job_id="None", job_json_path="None")
 
@@ -35,10 +36,17 @@ class StorageProvider(DeviceDocuments):
     def get_attribute_id(
         self, attribute_name: AttributeIdStr, job_id: str, display_name: str | None = None
     ) -> str:
-        """The id of one kind of document; ValueError for an unknown kind."""
+        """The id of one kind of document; ValueError for an unknown kind.
+
+        Of a configuration it is its device's name, or found by that: NoSuchName (a ValueError and
+        a FileNotFoundError) when there is none.
+        """
         if attribute_name == "configs":
-            name = display_name or job_id
-            return self._config_id(name) or self.id_for(name)
+            name = check_device(display_name)
+            found = name if self.ids_are_names else self._config_id(name)
+            if found is None:
+                raise NoSuchName(f"the device {name!r} has no configuration")
+            return found
         if attribute_name in {"job", "results", "status"}:
             return job_id
         raise ValueError(f"there is no document called {attribute_name!r}")
@@ -64,10 +72,6 @@ class StorageProvider(DeviceDocuments):
         """The older name of `get_job`."""
         return self.get_job(storage_path, job_id)
 
-    def get_file_queue(self, storage_path: str) -> list[str]:
-        """The ids of the documents at a path, oldest first."""
-        return self.ids(storage_path)
-
     def get_next_job_in_queue(
         self, display_name: str, private_jwk: JWK | None = None
     ) -> NextJobSchema:
@@ -78,7 +82,7 @@ class StorageProvider(DeviceDocuments):
         self.timestamp_queue(display_name, private_jwk)
         queue = self.get_attribute_path("queue", display_name)
         running = self.get_attribute_path("running")
-        for job_id in self.ids(queue):
+        for job_id in self.get_file_queue(queue):
             try:
                 self.move(queue, running, job_id)
             except FileNotFoundError:
@@ -99,17 +103,21 @@ class StorageProvider(DeviceDocuments):
         job_id: str,
         private_jwk: JWK | None = None,
     ) -> StatusMsgDict:
-        """Write and return the first status of a job; FileExistsError when there is one."""
+        """Write and return the first status of a job; FileExistsError when there is one.
+
+        FileNotFoundError for a device that is not announced: nobody would ever take the job.
+        """
         del username
+        self.get_config(display_name)
         status = get_init_status().model_copy(update={"job_id": job_id})
         document = self._sealed_status(status, display_name, private_jwk)
         self.upload(document, self.get_attribute_path("status", display_name), job_id)
         return status
 
     def get_status(self, display_name: str, username: str, job_id: str) -> StatusMsgDict:
-        """The status of a job; of an unknown job a status ERROR that says so."""
+        """The status of a job; of an unknown job or device a status ERROR that says so."""
         del username
-        document = self._known(self.get_attribute_path("status", display_name), job_id)
+        document = self._known("status", display_name, job_id)
         if document is None:
             return StatusMsgDict(
                 job_id=job_id,
@@ -119,10 +127,17 @@ class StorageProvider(DeviceDocuments):
             )
         return parsed(StatusMsgDict, payload_of(document), f"the status of the job {job_id}")
 
-    def _known(self, path: str, job_id: str) -> dict[str, Any] | None:
-        """The document of a job, or None; an unusable id is that of an unknown job."""
-        if not is_id(job_id):
+    def _known(
+        self, kind: AttributePathStr, display_name: str, job_id: str
+    ) -> dict[str, Any] | None:
+        """A document of a job, or None; an odd name is that of an unknown job or device.
+
+        NoSuchName for a name that would lead out of the storage.
+        """
+        self.demand_active()
+        if not is_id(job_id) or (is_id(display_name) and not is_device(display_name)):
             return None
+        path = self.get_attribute_path(kind, display_name)
         try:
             return self.get(path, job_id)
         except FileNotFoundError:
@@ -180,19 +195,19 @@ class StorageProvider(DeviceDocuments):
         return True
 
     def get_result(self, display_name: str, username: str, job_id: str) -> ResultDict:
-        """The result of a job; of an unknown job a result with status ERROR."""
+        """The result of a job; of an unknown job or device a result with status ERROR."""
         del username
-        config = self.get_config(display_name)
-        document = self._known(self.get_attribute_path("results", display_name), job_id)
+        document = self._known("results", display_name, job_id)
         if document is None:
             return ResultDict(
-                display_name=display_name,
+                display_name=display_name if is_device(display_name) else "",
                 backend_version="",
                 job_id=job_id,
                 success=False,
                 status="ERROR",
             )
-        name = self.long_backend_name(display_name, config.simulator)
+        simulator = self.get_config(display_name).simulator
+        name = self.long_backend_name(display_name, simulator)
         payload = {**payload_of(document), "backend_name": name}
         return parsed(ResultDict, payload, f"the result of the job {job_id}")
 
@@ -223,13 +238,15 @@ class StorageProvider(DeviceDocuments):
         The result comes first, so that a submitter who reads DONE finds it; the move comes last,
         so that a job stays in `jobs/running` until everything about it is written. Other states
         than DONE and ERROR replace the status only. FileExistsError when the job has already
-        ended otherwise.
+        ended otherwise, FileNotFoundError when it is not running: then nothing is written.
         """
         done, failed = status_msg_dict.status == "DONE", status_msg_dict.status == "ERROR"
         finished = self.get_attribute_path("finished", display_name)
         deleted = self.get_attribute_path("deleted")
         if (done and self.exists(deleted, job_id)) or (failed and self.exists(finished, job_id)):
             raise FileExistsError(f"the job {job_id} of {display_name!r} has already ended")
+        if done or failed:
+            self._demand_running(job_id, finished if done else deleted)
         if done:
             if result_dict is None:
                 raise ValueError(f"the job {job_id} is done; give its result")
@@ -237,6 +254,12 @@ class StorageProvider(DeviceDocuments):
         self._write_status(status_msg_dict, display_name, job_id, private_jwk)
         if done or failed:
             self._settle_job(job_id, finished if done else deleted)
+
+    def _demand_running(self, job_id: str, final: str) -> None:
+        """Raise FileNotFoundError for a job that is neither running nor where it would end."""
+        running = self.get_attribute_path("running")
+        if not self.exists(running, job_id) and not self.exists(final, job_id):
+            raise FileNotFoundError(f"there is no job {job_id} in {running}; see its id")
 
     def _write_status(
         self,

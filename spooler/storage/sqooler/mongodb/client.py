@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidBSON
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from pymongo import MongoClient
 from pymongo.errors import (
     ConfigurationError,
@@ -78,6 +79,36 @@ def open_client(address: MongoAddress, application: str = "spooler") -> Client:
         raise ConfigError(_wrong_options(address, error)) from None
     except (ValueError, TypeError, OSError, ssl.SSLError) as error:
         raise ConfigError(_wrong_options(address, error)) from None
+
+
+def open_as_sqooler(address: MongoAddress) -> Client:
+    """A client whose server has answered; what is wrong is told as sqooler's users expect it.
+
+    Raises pydantic's ValidationError for a login that can never work, and BackendUnavailable that
+    is the driver's error as well.
+    """
+    try:
+        client = open_client(address)
+    except ConfigError as error:
+        why = PydanticCustomError("mongodb_login", "{why}", {"why": str(error)})
+        problem = InitErrorDetails(type=why, loc=("mongodb_database_url",), input=address.shown)
+        raise ValidationError.from_exception_data("MongodbLoginInformation", [problem]) from None
+    except BackendUnavailable as error:
+        raise _both(error, ConfigurationError(str(error))) from None
+    try:
+        client.admin.command("ping")
+    except PyMongoError as error:
+        client.close()
+        raise _both(unavailable(error, address), error) from None
+    return client
+
+
+def _both(ours: BackendUnavailable, driver: PyMongoError) -> BackendUnavailable:
+    """`ours` as an instance of the driver's class, too."""
+    kind = type(type(ours).__name__, (type(ours), type(driver)), {"__str__": lambda _: str(ours)})
+    both: BackendUnavailable = kind.__new__(kind, *ours.args)
+    both.__dict__.update({**vars(driver), **vars(ours)})
+    return both
 
 
 def _wrong_options(address: MongoAddress, error: Exception) -> str:
