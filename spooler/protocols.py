@@ -226,7 +226,10 @@ class JobContext(Protocol):
         """Tell the submitter, in a few words, how far the run is."""
 
     def publish(self, path: Path) -> Artifact:
-        """Note a file of the scratch folder as an artifact of the result."""
+        """Note a file of the scratch folder as an artifact of the result.
+
+        Its size and hash in the result are those that it has when the run is over.
+        """
 
 
 class DeviceHandler(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,11 @@ from spooler.model.artifact import REFUSED, Artifact
 #: Seconds between two words of progress that leave the handler; what comes sooner is dropped.
 PROGRESS_INTERVAL = 0.05
 PROGRESS_LIMIT = 200
+
+
+def _state(facts: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is written or replaced."""
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 class HostContext:
@@ -38,6 +44,8 @@ class HostContext:
         self.stop = threading.Event()
         self.logger = logger
         self.artifacts: dict[str, Artifact] = {}
+        #: How each published file was when it was measured.
+        self._states: dict[str, tuple[int, int, int]] = {}
         self._deadline = time.monotonic() + timeout
         self._scratch = scratch
         self._tell = tell
@@ -62,7 +70,10 @@ class HostContext:
         self._tell(one_line(str(text), PROGRESS_LIMIT))
 
     def publish(self, path: Path) -> Artifact:
-        """Size and SHA-256 are taken now. Raises ValueError for what is not a file in `scratch`."""
+        """Note a file; size and SHA-256 are those of its end, taken again where it has changed.
+
+        Raises ValueError for what is not a file in `scratch`.
+        """
         if self._over:
             raise ValueError("the run is over, nothing can be published any more")
         folder = self.scratch.resolve()
@@ -71,14 +82,33 @@ class HostContext:
             raise ValueError(f"{file.name} is outside the scratch folder and is not published")
         if not file.is_file():
             raise ValueError(f"{file.name} is not a file in the scratch folder")
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = stream.tell()
         name = file.relative_to(folder).as_posix()
         name.encode()  # a name that is no Unicode is a ValueError here, and a crash later
-        artifact = Artifact(path=name, size=size, sha256=digest)
-        self.artifacts[name] = artifact
+        return self._measured(name, file)
+
+    def _measured(self, name: str, file: Path) -> Artifact:
+        with file.open("rb") as stream:
+            before = _state(os.fstat(stream.fileno()))
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.tell()
+        self.artifacts[name] = artifact = Artifact(path=name, size=size, sha256=digest)
+        self._states[name] = before
         return artifact
+
+    def final(self, published: Iterable[Artifact]) -> list[Artifact]:
+        """What was published, as it is after the run: a file may have been open until now.
+
+        One that is gone stays as it was noted: the daemon says that it is missing.
+        """
+        found = []
+        for each in published:
+            file = self.scratch / each.path
+            try:
+                changed = self._states.get(each.path) != _state(file.stat())
+                found.append(self._measured(each.path, file) if changed else each)
+            except OSError:
+                found.append(each)
+        return found
 
     def keep_refused(self, content: bytes) -> None:
         """Put aside what was measured and cannot be reported; the daemon says where it is kept."""

@@ -40,6 +40,16 @@ def test_files_come_home_with_their_hashes(bench: MakeBench, isolation: str) -> 
     assert it.do("result").result == Result({"x": 1}, (expected,))
 
 
+def test_a_file_is_signed_as_it_is_at_the_end(bench: MakeBench, isolation: str) -> None:
+    """Published before it was closed, or with facts that the handler made up."""
+    result = bench(isolation=isolation).do("publish_early").result
+    assert result is not None
+    found = {each.path: (each.size, each.sha256) for each in result.artifacts}
+    assert found["open.txt"] == (5, hashlib.sha256(b"12345").hexdigest())
+    assert found["own.txt"] == (3, hashlib.sha256(b"abc").hexdigest())
+    assert found["gone.txt"] == (1, hashlib.sha256(b"1").hexdigest()), "the daemon says it is lost"
+
+
 def test_progress_is_passed_on_as_one_line(bench: MakeBench, isolation: str) -> None:
     control = Control()
     bench(isolation=isolation).do("progress", control)

@@ -172,7 +172,8 @@ class HandlerHost:
                 f"the result has {len(body)} bytes, more than the {self._spec.max_output} that"
                 " this device may return"
             )
-        files = [(item.path, item.size, item.sha256) for item in artifacts.values()]
+        final = context.final(artifacts.values())
+        files = [(item.path, item.size, item.sha256) for item in final]
         return Reply({"kind": "done", "artifacts": files}, body)
 
     def _failed(self, error: BaseException) -> Reply:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from spooler.model.artifact import Artifact
 from spooler.model.result import Result
 from spooler.protocols import JobContext
 
@@ -93,6 +94,16 @@ class Zoo:
         file.write_text("12345")
         context.publish(file)
         return Result({"x": 1})
+
+    def do_publish_early(self, context: JobContext) -> Any:
+        with (context.scratch / "open.txt").open("w") as file:
+            file.write("12345")  # it is in a buffer, and not in the file
+            context.publish(context.scratch / "open.txt")
+        (context.scratch / "gone.txt").write_text("1")
+        context.publish(context.scratch / "gone.txt")
+        (context.scratch / "gone.txt").unlink()
+        (context.scratch / "own.txt").write_text("abc")
+        return Result({}, (Artifact("own.txt", 1, "0" * 64),))
 
     def do_progress(self, context: JobContext) -> Any:
         context.progress("first\nwords")
