@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import grp
 import os
+import pwd
 import stat
 import threading
 import uuid
@@ -25,7 +27,7 @@ from functools import update_wrapper
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
-from spooler.errors import BackendUnavailable, Bug, Scope
+from spooler.errors import BackendUnavailable, Bug, NotPermitted, Scope
 
 #: Where a file is. Hot paths pass text: making a Path costs as much as a system call.
 Place: TypeAlias = str | Path
@@ -34,8 +36,6 @@ Place: TypeAlias = str | Path
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space, nothing is lost meanwhile",
     errno.EDQUOT: "the disk quota is used up; free some space, nothing is lost meanwhile",
-    errno.EACCES: "permission denied; give the user that runs spooler access",
-    errno.EPERM: "not permitted; give the user that runs spooler access",
     errno.EROFS: "the file system is read-only; mount it writable",
     errno.EIO: "the disk or the file server reports an I/O error",
     errno.ESTALE: "the file server has lost the file handle",
@@ -64,9 +64,55 @@ def unavailable(error: OSError, where: Place, scope: Scope = Scope.STORAGE) -> B
 
     `scope` says what was asked about; a full or broken disk is trouble for all of it.
     """
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return NotPermitted(not_ours(where), scope=scope)
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     reach = Scope.STORAGE if error.errno in _WHOLE else scope
     return BackendUnavailable(f"{where}: {reason}", scope=reach)
+
+
+def not_ours(where: Place) -> str:
+    """Say that we may not use a place, whose it is, and the command that lets us in."""
+    closed = _closed(Path(where).absolute())
+    facts = closed.stat()
+    owner, us = _user(facts.st_uid), _user(os.geteuid())
+    rights = "rwx" if closed.is_dir() else "rw"
+    if facts.st_uid == os.geteuid():
+        mend = f"run: chmod u+{rights} {closed}"
+    elif facts.st_gid in {os.getegid(), *os.getgroups()}:
+        mend = f"have {owner} run: chmod g+{rights} {closed}"
+    else:
+        group = _group(os.getegid())
+        mend = f"as root, run: chgrp {group} {closed} && chmod g+{rights} {closed}"
+    return f"{where}: permission denied to {us}: {closed} belongs to {owner}; {mend}"
+
+
+def _closed(path: Path) -> Path:
+    """The last of a path that can be seen, or the folder above it where that is closed to us."""
+    seen = Path(path.anchor)
+    for each in (*reversed(path.parents), path):
+        try:
+            each.stat()
+        except OSError:
+            break
+        seen = each
+    if not seen.is_dir() and not os.access(seen.parent, os.W_OK | os.X_OK):
+        return seen.parent
+    return seen
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OSError):
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except (KeyError, OSError):
+        return str(number)
 
 
 def exists(path: Place) -> bool:
@@ -160,9 +206,7 @@ def demand_writable(folder: Place) -> Path:
     if not os.path.isdir(nearest):
         raise BackendUnavailable(f"{nearest} is not a folder; name another place")
     if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-        raise BackendUnavailable(
-            f"{nearest} cannot be read and written; give the user that runs spooler access"
-        )
+        raise NotPermitted(not_ours(nearest))
     return nearest
 
 

@@ -59,6 +59,10 @@ class BackendUnavailable(SpoolerError):
         self.retry_after = retry_after
 
 
+class NotPermitted(BackendUnavailable):
+    """This user may not use a file or folder: somebody has to permit it (exit 77)."""
+
+
 class PushUnavailable(BackendUnavailable):
     """The storage cannot tell of new jobs here; they are looked for instead."""
 

@@ -77,6 +77,12 @@ class Catalogue(Protocol):
     def check_key_owner(self, queue: Queue) -> None:
         """Raise KeyRefused when the device stands announced under another key; write nothing."""
 
+    def check_access(self, queue: Queue) -> None:
+        """Raise BackendUnavailable where this user may not do what the queue needs; write nothing.
+
+        Nothing is said of what only a try can show.
+        """
+
 
 class Backend(Protocol):
     """A storage as the daemon sees it.
@@ -199,7 +205,7 @@ class Submitter(Protocol):
         """The payload that a job was submitted with. Raises UnknownJob, also when it is lost."""
 
     def devices(self) -> list[DeviceCard]:
-        """Every announced device."""
+        """Every announced device; `pending` is what waits now, where that can be counted."""
 
     def close(self) -> None:
         """Let go of connections; harmless to repeat."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spooler import durable
-from spooler.durable import Disk, OpenFile, demand_writable, read, staged, unavailable
-from spooler.errors import BackendUnavailable
+from spooler.durable import Disk, OpenFile, demand_writable, not_ours, read, staged, unavailable
+from spooler.errors import BackendUnavailable, NotPermitted
 
 
 class Recorded:
@@ -245,3 +247,26 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str, writing: bool)
         place.mkdir()
     with pytest.raises(FileNotFoundError):
         OpenFile(place, writing=writing)
+
+
+def test_what_we_may_not_use_is_said_with_its_owner_and_the_way_in(tmp_path: Path) -> None:
+    folder, file = tmp_path / "status" / "echo", tmp_path / "status" / "echo" / "job.json"
+    folder.mkdir(parents=True)
+    said = str(unavailable(PermissionError(errno.EACCES, "no"), file))
+    us = pwd.getpwuid(os.geteuid()).pw_name
+    assert said == (
+        f"{file}: permission denied to {us}: {folder} belongs to {us}; run: chmod u+rwx {folder}"
+    )
+    assert isinstance(unavailable(PermissionError(errno.EPERM, "no"), file), NotPermitted)
+    if os.geteuid() != 0:
+        return  # only root gives files to others
+    os.chown(folder, 1, os.getegid())
+    other, group = pwd.getpwuid(1).pw_name, grp.getgrgid(os.getegid()).gr_name
+    assert not_ours(file).endswith(f"belongs to {other}; have {other} run: chmod g+rwx {folder}")
+    os.chown(folder, 54321, 54321)
+    assert not_ours(file).endswith(
+        f"{folder} belongs to user 54321; as root, run: chgrp {group} {folder} && "
+        f"chmod g+rwx {folder}"
+    )
+    file.write_text("x")
+    assert f"{file} belongs to" in not_ours(file)

@@ -81,10 +81,11 @@ def _storage(settings: Settings, name: str) -> str:
     backend = parts.open_storage(settings, storage, SystemClock(), signer)
     try:
         backend.ping()
-        catalogue = backend.catalogue if keyed else None
-        if catalogue is not None:
+        if (catalogue := backend.catalogue) is not None:
             for queue in queues:
-                catalogue.check_key_owner(queue)
+                if keyed:
+                    catalogue.check_key_owner(queue)
+                catalogue.check_access(queue)
         told = ", ".join(f"{backend.depth(each)} waiting for {each.name}" for each in queues)
         lone = backend.traits.fence is Fence.CHECKED
     finally:

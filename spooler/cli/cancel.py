@@ -12,4 +12,9 @@ def cancel(
     with session.submitter(config) as storage:
         where, _ = session.locate(storage, job, device)
         withdrawn = storage.cancel(where, job)
+        since = session.away(storage, where)
     output.say(f"{job} is withdrawn" if withdrawn else f"{job} already running; stop requested")
+    if since:
+        output.note(
+            f"nobody serves {where} now ({since}): its daemon will confirm this when it runs"
+        )

@@ -2,27 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from spooler.cli import options, output, session
+import typer
+
+from spooler.cli import exits, options, output, session
+from spooler.errors import UnknownDevice
+from spooler.settings.units import duration
 
 if TYPE_CHECKING:
     from spooler.model.device import DeviceCard
 
 
-def devices(*, config: options.Config = None, as_json: options.AsJson = False) -> None:
-    """List the announced devices, and when each was last seen."""
+def devices(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DEVICE]...", help="These only. Default: all.", show_default=False),
+    ] = None,
+    *,
+    config: options.Config = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Exit with 1 when a device is not well.", show_default=False),
+    ] = False,
+    max_age: Annotated[
+        str, typer.Option("--max-age", metavar="TIME", help="Well: seen not longer ago than this.")
+    ] = "5m",
+    max_waiting: Annotated[
+        int | None,
+        typer.Option(
+            "--max-waiting", metavar="N", min=0, help="Well: no more jobs wait than this."
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the announced devices, and when each was last seen.
+
+    With --check for a monitor: each device says what is wrong with it, if anything is.
+    """
+    limits = Limits(_seconds(max_age), max_waiting)
     with session.submitter(config) as storage:
         cards = sorted(storage.devices(), key=lambda card: card.name)
+    cards = _chosen(cards, names or [])
+    now = datetime.now(UTC)
+    problems = {card.name: limits.problem(card, now) if check else "" for card in cards}
     if as_json:
-        output.as_json([_document(card) for card in cards])
+        said = [_document(card) for card in cards]
+        if check:
+            said = [
+                {**each, "problem": problems[card.name]}
+                for each, card in zip(said, cards, strict=True)
+            ]
+        output.as_json(said)
     elif cards:
-        now = datetime.now(UTC)
         head = ("device", "version", "kind", "waiting", "last seen", "description")
-        output.rows(head, [_line(card, now) for card in cards])
+        extra = ("check",) if check else ()
+        lines = [
+            (*((problems[card.name] or "ok",) if check else ()), *_line(card, now))
+            for card in cards
+        ]
+        output.rows((*extra, *head), lines)
     else:
         output.note("no device is announced yet; start one with: spooler run")
+    if check and (not cards or any(problems.values())):
+        raise typer.Exit(exits.Exit.NO)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a device is well: seconds since it was seen, and jobs that wait, at most."""
+
+    age: float
+    waiting: int | None = None
+
+    def problem(self, card: DeviceCard, now: datetime) -> str:
+        """What is wrong with a device; "" when nothing is."""
+        if card.last_seen is None or (now - card.last_seen).total_seconds() > self.age:
+            return "away"
+        if self.waiting is not None and (card.pending is None or card.pending > self.waiting):
+            return "too many wait"
+        return ""
+
+
+def _seconds(text: str) -> float:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--max-age'") from None
+
+
+def _chosen(cards: list[DeviceCard], names: list[str]) -> list[DeviceCard]:
+    known = {card.name for card in cards}
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise UnknownDevice(f"no device {name!r} is announced; known are: {listed}")
+    return [card for card in cards if not names or card.name in names]
 
 
 def _document(card: DeviceCard) -> dict[str, object]:

@@ -20,6 +20,7 @@ class Exit(IntEnum):
     INTERNAL = 70
     NOT_WRITTEN = 73
     NOT_YET = 75
+    NOT_PERMITTED = 77
     CONFIG = 78
     INTERRUPTED = 130
 
@@ -34,6 +35,7 @@ MEANING = {
     Exit.INTERNAL: "internal error; please report it",
     Exit.NOT_WRITTEN: "output file exists or is not writable",
     Exit.NOT_YET: "temporary: timed out, job still running, or reports undelivered; try again",
+    Exit.NOT_PERMITTED: "a file or folder may not be used by this user",
     Exit.CONFIG: "the settings, a key or a handler cannot be used",
     Exit.INTERRUPTED: "interrupted from the keyboard",
 }
@@ -43,6 +45,7 @@ _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
     (output.OutputLost, Exit.NOT_WRITTEN),
     (errors.ConfigError, Exit.CONFIG),
     (errors.StateInUse, Exit.NOT_YET),
+    (errors.NotPermitted, Exit.NOT_PERMITTED),
     (errors.BackendUnavailable, Exit.STORAGE),
     (errors.PayloadInvalid, Exit.DATA),
     (errors.UnknownJob, Exit.NO_SUCH),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 
 #: Columns of the terminal that the last column of a table gets at least.
 _LEAST = 20
-
-
-#: What JSON leaves as it is and a terminal, or a reader's eye, does not: 8-bit control codes, and
-#: characters that turn the direction of a line or stand for its end.
-_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 class ReaderGone(Exception):
@@ -106,15 +100,17 @@ def note(text: str) -> None:
 
 def as_json(value: Any) -> None:
     """The answer for programs, to stdout."""
+    _print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON that any terminal and any reader can take."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable)
     if _writable(text) != text:  # JSON has escapes of its own, the same everywhere
         text = json.dumps(value, indent=2, allow_nan=False, default=_jsonable)
-    _print(in_json(text))
-
-
-def in_json(text: str) -> str:
-    """JSON with its own escapes for what steers a terminal: they stand inside of strings only."""
-    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
+    )
 
 
 def _jsonable(value: Any) -> Any:

@@ -58,7 +58,7 @@ def lines(found: Result, only: int | None = None) -> Iterator[str]:
     """The result for a terminal."""
     every = list(experiments(found.data))
     if not every:
-        output.as_json(found.data)
+        yield output.json_text(found.data)
     elif only is not None and only >= len(every):
         raise typer.BadParameter(f"there are {len(every)} experiments, counted from 0")
     elif only is not None:

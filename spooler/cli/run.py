@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,10 +51,11 @@ def run(
     file = (config or find(os.environ)).absolute()
 
     colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    journal = log.is_journal(sys.stderr, os.environ)
 
     def read() -> Settings:
         settings = load(file, os.environ)
-        log.configure(settings.log.level, settings.log.format, colours=colours)
+        log.configure(settings.log.level, settings.log.format, colours=colours, journal=journal)
         return settings
 
     chosen = RunOptions(once=once, max_jobs=max_jobs, dry_run=dry_run)

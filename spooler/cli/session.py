@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from spooler.protocols import Submitter
 if TYPE_CHECKING:
     from spooler.settings import Settings
 
+#: Seconds after which a device that was not seen counts as away, as for sqooler's users.
+AWAY_AFTER = 300.0
 #: Seconds between two looks at a job: quick at first, then easy on the storage.
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 #: Seconds that a storage may be away while somebody waits for a job.
@@ -69,6 +72,17 @@ def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Statu
         return found[0]
     known = f"none of the devices {', '.join(names)} knows" if names else "no device is known, nor"
     raise UnknownJob(f"{known} the job {job}; check the id, or name the device with --device")
+
+
+def away(storage: Submitter, device: str) -> str:
+    """Since when nobody serves a device, in a few words; "" when somebody does."""
+    name = device.rpartition(":")[2]
+    cards = [card for card in storage.devices() if card.name in {device, name}]
+    seen = [card.last_seen for card in cards if card.last_seen is not None]
+    if not seen:
+        return "it has never been open" if cards else ""
+    past = (datetime.now(UTC) - max(seen)).total_seconds()
+    return f"last seen {past / 60:.0f} min ago" if past > AWAY_AFTER else ""
 
 
 def seconds(text: str | None, *, goes_with: str, given: bool) -> float | None:

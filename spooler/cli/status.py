@@ -31,6 +31,9 @@ def status(
     limit = session.seconds(timeout, goes_with="--watch", given=watch)
     with session.submitter(config) as storage:
         where, found = session.locate(storage, job, device)
+        since = "" if found.state.ended else session.away(storage, where)
+        if since:
+            output.note(f"nobody serves {where} now ({since}); the job waits until its daemon runs")
         if watch and not found.state.ended:
             found = submit.wait_for(storage, where, job, limit)
     show(where, job, found, as_json=as_json)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from spooler.cli import exits, options, output, session
-from spooler.errors import PayloadInvalid
+from spooler.cli import exits, options, output, result, session
+from spooler.errors import PayloadInvalid, SpoolerError
 from spooler.model.json import JsonObject, unique
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 def submit(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's name.")],
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="The payload, JSON; - reads it from stdin.")
+        str,
+        typer.Argument(metavar="FILE", help="The payload, JSON, or the JSON itself; - is stdin."),
     ] = "-",
     *,
     config: options.Config = None,
@@ -31,7 +33,7 @@ def submit(
 ) -> None:
     """Queue a job and print its id.
 
-    With --wait the exit code says how the job ended.
+    With --wait the result is shown, on stderr, and the exit code says how the job ended.
     """
     limit = session.seconds(timeout, goes_with="--wait", given=wait)
     payload = read_payload(file)
@@ -45,11 +47,31 @@ def queue(
     """Submit a job, print its id, and wait for its end where that is wanted."""
     job = storage.submit(device, payload)
     _tell(job)
+    _warn_of_absence(storage, device)
     if wait:
         last = wait_for(storage, device, job, limit)
+        output.note(output.plain(f"{job}: {in_words(last)}"))
         if last.state != "done":
-            output.note(output.plain(f"the job ended as {last.state}: {last.reason}"))
             raise typer.Exit(exits.Exit.NO)
+        for line in result.lines(storage.result(device, job)):
+            output.note(line)
+
+
+def _warn_of_absence(storage: Submitter, device: str) -> None:
+    """Say that a job will wait, where nobody seems to serve its device."""
+    with suppress(SpoolerError):  # the job is queued, whatever comes of this question
+        if since := session.away(storage, device):
+            output.note(
+                f"nobody serves {device} now ({since}); the job waits until its daemon runs"
+            )
+
+
+def in_words(status: Status) -> str:
+    """A status in one line."""
+    state, reason = status.state.value, status.reason
+    if not reason or reason.lower().startswith(state):
+        return reason or state
+    return f"{state}: {reason}"
 
 
 def _tell(job: str) -> None:
@@ -62,10 +84,10 @@ def _tell(job: str) -> None:
 
 def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -> Status:
     """Show how `job` goes on; its last status. Ends the command when the time is up before."""
-    with output.ticking(f"{job} waits") as tell:
+    with output.ticking(f"{job}: waits") as tell:
 
         def show(status: Status) -> None:
-            tell(f"{job} {status.state} {status.reason}".rstrip())
+            tell(f"{job}: {in_words(status)}")
 
         try:
             last = session.follow(storage, device, job, timeout=timeout, tell=show)
@@ -81,6 +103,8 @@ def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -
 def read_payload(file: str) -> JsonObject:
     """The JSON object in `file` (- is stdin); PayloadInvalid says what is wrong with it."""
     where = "the payload from stdin" if file == "-" else file
+    if file.lstrip().startswith("{"):
+        where = "the payload"
     content = _content(file, where)
     try:
         payload = json.loads(
@@ -112,6 +136,8 @@ def read_payload(file: str) -> JsonObject:
 
 
 def _content(file: str, where: str) -> bytes:
+    if file.lstrip().startswith("{"):
+        return file.encode("utf-8", "surrogateescape")
     if file == "-" and sys.stdin is None:
         raise PayloadInvalid("there is no stdin to read the payload from; name a file")
     if file == "-" and sys.stdin.isatty():

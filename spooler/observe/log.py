@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, TextIO
@@ -78,11 +79,13 @@ def configure(
     stream: TextIO | None = None,
     *,
     colours: bool = True,
+    journal: bool = False,
 ) -> None:
     """Log from now on at `level`, in `form` (auto, console, json), to `stream` (default: stderr).
 
-    Where `colours` is false there are none on a terminal either. May be called again at any time,
-    from a reload for instance; it replaces what it set up.
+    Where `colours` is false there are none on a terminal either; for systemd's `journal` each line
+    begins with its priority. May be called again at any time, from a reload for instance; it
+    replaces what it set up.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -94,8 +97,9 @@ def configure(
     ]
     render: Processor = _Console(colours=terminal and colours) if console else _json(stream)
     handler = lines_to(stream)
+    formatter = _ForTheJournal if journal else structlog.stdlib.ProcessorFormatter
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        formatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -115,6 +119,25 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     _install(handler, logging.getLevelNamesMapping()[level.upper()])
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream leads to the journal, as systemd says in $JOURNAL_STREAM."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        facts = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # it has no descriptor, or is closed
+        return False
+    return (device, inode) == (str(facts.st_dev), str(facts.st_ino))
+
+
+class _ForTheJournal(structlog.stdlib.ProcessorFormatter):
+    """Lines with the priority of syslog(3) in front, which the journal reads and takes away."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        names = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+        priority = next((number for level, number in names if record.levelno >= level), 7)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def _install(handler: logging.Handler, level: int) -> None:

@@ -77,7 +77,7 @@ class DaemonSettings(BaseModel):
         default=30.0, description="seconds that running jobs may take to end at shutdown"
     )
     announce_interval: Duration = Field(
-        default=60.0,
+        default=10.0,
         ge=1.0,
         le=_OFFLINE_AFTER,
         description="seconds between two announcements of a device",

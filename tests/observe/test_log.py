@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 import re
 from datetime import UTC, datetime
 
@@ -179,3 +180,29 @@ def test_a_terminal_gets_colours_unless_they_are_not_wanted(colours):
     log.configure("info", "auto", stream, colours=colours)
     logging.getLogger("lab").warning("hot")
     assert ("\x1b[" in stream.getvalue()) is colours
+
+
+def test_the_journal_is_told_the_priority_of_each_line(tmp_path):
+    with (tmp_path / "journal").open("w+") as stream:
+        facts = os.fstat(stream.fileno())
+        here = {"JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}"}
+        assert log.is_journal(stream, here)
+        assert not log.is_journal(stream, {"JOURNAL_STREAM": f"{facts.st_dev}:0"})
+        assert not log.is_journal(stream, {})
+        assert not log.is_journal(io.StringIO(), here)
+        for form in ("json", "console"):
+            log.configure("debug", form, stream, journal=True)
+            logger = logging.getLogger("spooler.daemon")
+            for level in (10, 20, 30, 40, 50):
+                logger.log(level, "two\nlines")
+            try:
+                int("boom")
+            except ValueError:
+                logger.exception("the handler failed")
+            logging.getLogger().handlers[-1].flush()
+        lines = (tmp_path / "journal").read_text().splitlines()
+    seen = [line[1:2] for line in lines if line.startswith("<")]
+    assert len(seen) == len(lines)
+    assert seen[:6] == ["7", "6", "4", "3", "2", "3"]
+    assert json.loads(lines[2][3:])["level"] == "warning"
+    assert set(seen[11:]) == {"3"}, "a traceback has the priority of its event"

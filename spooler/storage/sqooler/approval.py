@@ -23,12 +23,20 @@ def demand_ours(
             f"device {device!r} is announced under the key {theirs!r} and no key is configured "
             "here; set [signing] key, or use another device name"
         )
-    if not any(_signed_by(standing, key) for key in (signer.public(), *former_keys)):
+    ours = (signer.public(), *former_keys)
+    if any(_signed_by(standing, key) for key in ours):
+        return
+    if theirs in {key["kid"] for key in ours}:
         raise KeyRefused(
-            f"device {device!r} is announced under the key {theirs!r}, and this is the key "
-            f"{signer.kid!r}; use the key that announced it, rotate with"
-            " `spooler keys rotate`, which keeps the old key, or use another device name"
+            f"the configuration of device {device!r} is not as the key {theirs!r} has signed it: "
+            "it was edited, or another key has that name; look at it, and remove it to have the "
+            "device announced anew"
         )
+    raise KeyRefused(
+        f"device {device!r} is announced under the key {theirs!r}, and this is the key "
+        f"{signer.kid!r}; use the key that announced it, rotate with"
+        " `spooler keys rotate`, which keeps the old key, or use another device name"
+    )
 
 
 def same_public_key(standing: Any, document: Mapping[str, Any]) -> bool:

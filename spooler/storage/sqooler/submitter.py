@@ -233,7 +233,15 @@ class SqoolerSubmitter:
                 continue  # somebody's card of a device that has another place
             if name not in found or (is_signed(content) and not found[name][0]):
                 found[name] = is_signed(content), _card(name, said)
-        return [found[name][1] for name in sorted(found)]
+        return [self._counted(found[name][1]) for name in sorted(found)]
+
+    def _counted(self, card: DeviceCard) -> DeviceCard:
+        """The card with what waits now; what was announced, where that may not be looked at."""
+        try:
+            with self._translated():
+                return replace(card, pending=self._waiting(card.name))
+        except (BackendUnavailable, ValueError):
+            return card
 
     def close(self) -> None:
         self.documents.close()
@@ -244,6 +252,10 @@ class SqoolerSubmitter:
         """Of a job that has not ended: whether it waits, and whether it is withdrawn."""
         waits = self.documents.exists(f"jobs/queued/{device}", job_id)
         return waits, self.documents.exists(f"spooler/cancels/{device}", job_id)
+
+    def _waiting(self, device: str) -> int:
+        """How many jobs wait."""
+        return len(self.documents.ids(f"jobs/queued/{device}"))
 
     def _withdraw(self, device: str, job_id: str) -> bool:
         """Write down that a job is withdrawn; whether it still waits."""

@@ -80,6 +80,9 @@ class _MeteredCatalogue:
     def check_key_owner(self, queue: Queue) -> None:
         self._timed("check_key_owner", self._inner.check_key_owner, queue)
 
+    def check_access(self, queue: Queue) -> None:
+        self._timed("check_access", self._inner.check_access, queue)
+
 
 class Metered:
     """A backend, every call of which is timed and counted."""

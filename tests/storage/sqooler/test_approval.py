@@ -22,10 +22,17 @@ def test_the_key_that_announced_it_and_its_successor_are_taken() -> None:
     "key",
     [
         pytest.param(PrivateKey(OTHER, "new"), id="another key"),
-        pytest.param(PrivateKey(OTHER, "lab"), id="another key of the same name"),
         pytest.param(PrivateKey(SEED, "renamed"), id="the same key under another name"),
     ],
 )
 def test_any_other_is_refused(key: PrivateKey) -> None:
     with pytest.raises(KeyRefused, match="announced under the key 'lab', and this is the key"):
         demand_ours(STANDING, "fridge", key, [])
+
+
+def test_a_configuration_that_was_edited_is_called_so() -> None:
+    edited = {**STANDING, "payload": {"kid": "lab", "max_shots": 10**9}}
+    with pytest.raises(KeyRefused, match="not as the key 'lab' has signed it: it was edited"):
+        demand_ours(edited, "fridge", PrivateKey(SEED, "lab"), [])
+    with pytest.raises(KeyRefused, match="or another key has that name"):
+        demand_ours(STANDING, "fridge", PrivateKey(OTHER, "lab"), [])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from spooler.durable import Disk
+from spooler.durable import Disk, demand_writable, exists
 from spooler.errors import KeyRefused, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue
@@ -66,15 +66,25 @@ class FolderCatalogue:
 
         What cannot be made is told of by those who need it.
         """
-        places, layout = self._layout.queues[name], self._layout
-        own = (places.queued, places.status, places.results, places.finished)
-        for folder in (*own, layout.running, layout.deleted):
+        for folder in self._folders(name):
             with suppress(OSError):
                 self._disk.make_folder(folder)
 
     def check_key_owner(self, queue: Queue) -> None:
         with self._presence.asked(Scope.QUEUE):
             self._approve(queue.name)
+
+    def check_access(self, queue: Queue) -> None:
+        with self._presence.asked(Scope.QUEUE):
+            for folder in self._folders(queue.name):
+                if exists(folder):
+                    demand_writable(folder)
+
+    def _folders(self, name: str) -> tuple[str, ...]:
+        """What a first submitter may make, or the daemon."""
+        places, layout = self._layout.queues[name], self._layout
+        own = (places.queued, places.status, places.results, places.finished)
+        return (*own, layout.running, layout.deleted)
 
     def _approve(self, name: str) -> dict[str, Any]:
         """Return the configuration that stands there; KeyRefused when it is another key's."""

@@ -45,6 +45,8 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 _WITHOUT_END = {"end": 0, "jws": 0}
 #: Open entries, in the words of their index.
 OPEN = {"until": {"$gte": EPOCH}}
+#: Jobs that somebody holds.
+HELD = {**OPEN, "phase": Phase.HELD.value}
 #: What stood there before, or nothing where that is not what it should be.
 _COUNTED = {"$convert": {"input": "$counted", "to": "int", "onError": 0, "onNull": 0}}
 _HISTORY = {"$cond": [{"$isArray": "$history"}, "$history", []]}
@@ -236,7 +238,7 @@ class MongoLedger:
 
     def held(self, queue: str) -> int:
         """Count the jobs that somebody holds."""
-        return self.of(queue).count_documents({**OPEN, "phase": Phase.HELD.value})
+        return self.of(queue).count_documents(HELD)
 
 
 # --- what an entry says ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from spooler.storage.sqooler.envelope import STORED
 from spooler.storage.sqooler.mongodb.client import translated
 from spooler.storage.sqooler.mongodb.large import LargeResults
 from spooler.storage.sqooler.mongodb.layout import TAKEN, MongoLayout, Phase
+from spooler.storage.sqooler.mongodb.ledger import HELD
 from spooler.storage.sqooler.submitter import SqoolerSubmitter, Times, times_in
 
 _DECIDED = [Phase.COMMITTED.value, Phase.ENDED.value]
@@ -43,6 +44,12 @@ class MongoSubmitter(SqoolerSubmitter):
             )
         said = said or {}
         return waits and said.get("phase") not in TAKEN, bool(said.get("cancelled"))
+
+    def _waiting(self, device: str) -> int:
+        queue, ledger = self._layout.queue(device), self._layout.ledger(device)
+        with translated(self._provider.address):
+            lying = queue.count_documents({"_id": {"$type": "objectId"}})
+            return max(0, lying - ledger.count_documents(HELD)) if lying else 0
 
     def _times(self, device: str, job_id: str) -> Times:
         with translated(self._provider.address):
