@@ -65,7 +65,8 @@ def unavailable(error: OSError, where: Place, scope: Scope = Scope.STORAGE) -> B
     `scope` says what was asked about; a full or broken disk is trouble for all of it.
     """
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return NotPermitted(not_ours(where), scope=scope)
+        plain = f"{where}: permission denied; give the user that runs spooler access"
+        return NotPermitted(not_ours(where) if os.path.isabs(where) else plain, scope=scope)
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     reach = Scope.STORAGE if error.errno in _WHOLE else scope
     return BackendUnavailable(f"{where}: {reason}", scope=reach)

@@ -20,6 +20,10 @@ class ConfigError(SpoolerError):
     """The settings, a key or a handler cannot be used; nothing was claimed."""
 
 
+class KeyElsewhere(ConfigError):
+    """The key is a credential that only the service has, and this is not the service."""
+
+
 class KeyRefused(ConfigError):
     """A key is unreadable, readable by others, of the wrong kind, or not the announced one."""
 

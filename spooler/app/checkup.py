@@ -12,7 +12,7 @@ from spooler.app.state_lock import demand_locks
 from spooler.clock import SystemClock
 from spooler.daemon.room import demand_room
 from spooler.durable import demand_writable, unavailable
-from spooler.errors import ConfigError, SpoolerError
+from spooler.errors import ConfigError, KeyElsewhere, SpoolerError
 from spooler.model.storage import Fence
 from spooler.settings import DeviceSettings, Settings
 
@@ -65,7 +65,11 @@ def _state(folder: Path) -> str:
 
 
 def _key(settings: Settings) -> str:
-    signer = parts.load_signer(settings)
+    try:
+        signer = parts.load_signer(settings)
+    except KeyElsewhere:
+        name = settings.signing.credential
+        return f"the systemd credential {name!r}, which the service has and this command has not"
     if signer is None:
         return "none: results are not signed; make one with: spooler keys generate FILE"
     return f"kid {signer.kid}"

@@ -94,7 +94,8 @@ def open_storage(
     settings: Settings, storage: StorageSettings, clock: Clock, signer: Signer | None
 ) -> Backend:
     """One storage as the daemon sees it."""
-    opening = Opening(clock, settings.daemon.max_payload, signer, former_keys(settings))
+    former = [] if signer is None else former_keys(settings)
+    opening = Opening(clock, settings.daemon.max_payload, signer, former)
     return open_backend(storage, opening)
 
 

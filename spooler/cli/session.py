@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from spooler.cli import output
 from spooler.errors import AmbiguousJob, BackendUnavailable, UnknownJob
 from spooler.model.status import Status
 from spooler.protocols import Submitter
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 AWAY_AFTER = 300.0
 #: Seconds between two looks at a job: quick at first, then easy on the storage.
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+#: Seconds after which it is said that a storage has not answered yet.
+SILENT = 2.0
 #: Seconds that a storage may be away while somebody waits for a job.
 _PATIENCE = 60.0
 
@@ -37,11 +41,35 @@ def submitter(config: Path | None, environ: Mapping[str, str] | None = None) -> 
     """The storage as a submitter sees it; closed at the end."""
     from spooler.app import open_submitter
 
-    storage = open_submitter(settings(config, environ))
+    chosen = settings(config, environ)
+    storage = open_submitter(chosen)
+    kinds = " and ".join(sorted({each.type for each in chosen.feeds().values()}))
     try:
-        yield storage
+        yield cast("Submitter", _Awaited(storage, kinds))
     finally:
         storage.close()
+
+
+class _Awaited:
+    """A storage that is said to be waited for where it does not answer soon."""
+
+    def __init__(self, storage: Submitter, kinds: str) -> None:
+        self._storage = storage
+        self._words = f"the storage ({kinds}) has not answered for {SILENT:g} s; waiting"
+
+    def __getattr__(self, verb: str) -> Callable[..., object]:
+        real = getattr(self._storage, verb)
+
+        def call(*args: object, **options: object) -> object:
+            timer = threading.Timer(SILENT, output.note, (self._words,))
+            timer.daemon = True
+            timer.start()
+            try:
+                return real(*args, **options)
+            finally:
+                timer.cancel()
+
+        return call
 
 
 def outside_environment() -> dict[str, str]:

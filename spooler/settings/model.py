@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from spooler.errors import ConfigError
+from spooler.errors import ConfigError, KeyElsewhere
 from spooler.model.device import Rerun
 from spooler.settings.cron import checked
 from spooler.settings.units import Duration, Size
@@ -36,6 +36,9 @@ def _a_handlers(name: str) -> str:
         raise ValueError(f"{name} belongs to the daemon, and no handler gets it")
     return name
 
+
+#: Where systemd keeps the credentials of each service that runs; only root can look.
+SERVICES = Path("/run/credentials")
 
 _DAEMONS = frozenset({"PRIVATE_JWK_STR", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"})
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_a_handlers)]
@@ -125,13 +128,7 @@ class SigningSettings(BaseModel):
         Raises ConfigError when a key is required or a credential named, and there is none.
         """
         if self.credential is not None:
-            if self.credentials_folder is None:
-                raise ConfigError(
-                    f"the signing key is the systemd credential {self.credential!r}, and there"
-                    " are no credentials here; start spooler as a service with"
-                    f" LoadCredential={self.credential}:/path/of/the/key, or name a 'key' file"
-                )
-            return self.credentials_folder / self.credential
+            return self._folder_of(self.credential) / self.credential
         if self.private_jwk is not None:
             return self.private_jwk
         if self.key is None and self.dotenv is not None:
@@ -142,6 +139,20 @@ class SigningSettings(BaseModel):
                 " 'spooler keys generate keys/backend.jwk' and set key = \"keys/backend.jwk\""
             )
         return self.key
+
+    def _folder_of(self, credential: str) -> Path:
+        """Where the credentials are: of this process, or for root of the one service that runs."""
+        if self.credentials_folder is not None:
+            return self.credentials_folder
+        found = [each.parent for each in SERVICES.glob(f"*/{credential}")]
+        if len(found) == 1:
+            return found[0]
+        raise KeyElsewhere(
+            f"the signing key is the systemd credential {credential!r}, and there are no"
+            " credentials here; start spooler as a service with"
+            f" LoadCredential={credential}:/path/of/the/key; for a command beside the service, set"
+            " CREDENTIALS_DIRECTORY to the folder of the key, or be root while the service runs"
+        )
 
 
 class LogSettings(BaseModel):

@@ -1,9 +1,13 @@
 import json
 import shutil
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from spooler import app
+from spooler.cli import session
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -81,3 +85,32 @@ def test_a_program_that_is_not_there_is_told_of_and_keeps_nobody_else_from_start
     assert "no program ./measure.sh" in told["device laser"]
     (lab.folder / "spooler.toml").write_text(lab.settings + device.format("true"))
     assert "cannot be used now" not in said("check", "--json").out
+
+
+def test_check_beside_a_service_that_has_the_key(lab, said, monkeypatch):
+    text = lab.settings.replace('key = "backend.jwk"', 'credential = "backend.jwk"')
+    (lab.folder / "spooler.toml").write_text(text)
+    done = said("check")
+    assert done.code == 0, done.out
+    assert "the systemd credential 'backend.jwk', which the service has" in done.out
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(lab.folder))
+    assert "kid " in said("check").out
+
+
+def test_a_storage_that_keeps_one_waiting_is_named(lab, said, monkeypatch):
+    monkeypatch.setattr(session, "SILENT", 0.05)
+    monkeypatch.setattr(app, "open_submitter", lambda _: Slow())
+    done = said("devices")
+    assert (done.code, done.err.splitlines()[0]) == (
+        0,
+        "the storage (sqooler-local) has not answered for 0.05 s; waiting",
+    )
+
+
+class Slow:
+    def devices(self):
+        time.sleep(0.3)
+        return []
+
+    def close(self):
+        pass

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from spooler.errors import ConfigError
+from spooler.errors import ConfigError, KeyElsewhere
 from spooler.model.device import Rerun
-from spooler.settings import find, load
+from spooler.settings import find, load, model
 
 STORAGE = '[storage]\ntype = "sqooler-local"\npath = "jobs"\n'
 
@@ -201,3 +201,18 @@ def test_the_file_is_looked_for(tmp_path, write):
     file = write(STORAGE)
     assert find({}, folder=tmp_path) == file
     assert find({"SPOOLER_CONFIG": "/elsewhere.toml"}, folder=tmp_path) == Path("/elsewhere.toml")
+
+
+def test_root_finds_the_credential_of_the_one_service_that_runs(write, tmp_path, monkeypatch):
+    signing = load(write(STORAGE + '[signing]\ncredential = "backend.jwk"\n'), {}).signing
+    monkeypatch.setattr(model, "SERVICES", tmp_path / "run")
+    with pytest.raises(KeyElsewhere, match="CREDENTIALS_DIRECTORY to the folder of the key"):
+        signing.source()
+    for unit in ("spooler.service", "other.service"):
+        (tmp_path / "run" / unit).mkdir(parents=True)
+    key = tmp_path / "run" / "spooler.service" / "backend.jwk"
+    key.touch()
+    assert signing.source() == key
+    (tmp_path / "run" / "other.service" / "backend.jwk").touch()
+    with pytest.raises(KeyElsewhere):  # which of them is meant, nobody can tell
+        signing.source()

@@ -204,7 +204,8 @@ def test_a_claimed_file_that_may_not_be_read_does_not_stop_recovery(
     bench.clock.advance(TTL + 1)
     claim = other.reclaim(QUEUE, new_lease(), leased)
     assert claim is not None
-    assert "permission denied" in claim.job.defect
+    assert "permission denied; give the user" in claim.job.defect
+    assert "chmod" not in claim.job.defect, "its submitter can do nothing with our paths"
 
 
 def test_a_waiting_file_that_may_not_be_read_is_logged_once(
