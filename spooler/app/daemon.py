@@ -71,6 +71,8 @@ class Daemon:
         self._options = options
         self._observer = observer
         self._status_at = float("-inf")
+        #: The source file of each handler as it was when we began.
+        self._sources_then = self._source_files()
         #: When the first device was open, or known to rest.
         self._first_at: float | None = None
         #: What of our state folder has to stay there, while we serve.
@@ -142,6 +144,18 @@ class Daemon:
     @property
     def _signs(self) -> bool:
         return self._signer is not None
+
+    def _source_files(self) -> dict[str, tuple[Path, bytes] | None]:
+        devices = self.settings.enabled_devices()
+        return {name: parts.source_file(device.handler) for name, device in devices.items()}
+
+    def _edited(self) -> list[str]:
+        """The handlers whose file has changed since we began: what runs is the old one."""
+        return [
+            f"devices.{name}.handler ({found[0].name} was edited)"
+            for name, found in self._source_files().items()
+            if found is not None and found != self._sources_then.get(name)
+        ]
 
     # --- serving ----------------------------------------------------------------------------
 
@@ -341,7 +355,7 @@ class Daemon:
 
     def apply(self, settings: Settings) -> list[str]:
         """Take over what can change while we run; the names of what needs a restart."""
-        later = needs_restart(self.settings, settings)
+        later = needs_restart(self.settings, settings) + self._edited()
         for name, worker in self.workers.items():
             device = settings.devices.get(name)
             if device is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +147,21 @@ def make_importable(folder: Path) -> None:
     """Let the modules in a folder be found, after all others."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+def source_file(handler: str) -> tuple[Path, bytes] | None:
+    """The file of `module:Name` and the SHA-256 of its content; None where none is found.
+
+    It is looked for and not imported: a handler's code is none of the daemon's.
+    """
+    module, colon, _ = handler.partition(":")
+    ends = (".py", "/__init__.py") if colon else ()
+    for folder in sys.path:
+        for end in ends:
+            file = Path(folder, module.replace(".", "/") + end)
+            with suppress(OSError):
+                return file, hashlib.sha256(file.read_bytes()).digest()
+    return None
 
 
 def open_device(

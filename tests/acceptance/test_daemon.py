@@ -275,6 +275,18 @@ def test_sighup_takes_over_what_it_can(lab: Lab) -> None:
     assert "0.5 s" in lab.ended("counter", job_id)["error_message"]
 
 
+def test_sighup_says_that_an_edited_handler_is_not_the_one_that_runs(lab: Lab) -> None:
+    process = lab.run(lab.counting())
+    process.signal(signal.SIGHUP)
+    process.wait_for("daemon.reloaded")
+    assert not process.events("daemon.restart_needed"), "nothing has changed"
+    source = lab.folder / "lab_counting.py"
+    source.write_text(source.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    process.signal(signal.SIGHUP)
+    told = process.wait_for("daemon.restart_needed")
+    assert told["reason"] == "devices.counter.handler (lab_counting.py was edited)"
+
+
 def test_sighup_with_broken_settings_keeps_the_old_ones(lab: Lab) -> None:
     config = lab.counting()
     process = lab.run(config)
