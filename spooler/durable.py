@@ -60,7 +60,7 @@ _WHOLE = {
 
 
 def unavailable(error: OSError, where: Place, scope: Scope = Scope.STORAGE) -> BackendUnavailable:
-    """The error of the loop for an error of the operating system.
+    """Return the error of the loop for an error of the operating system.
 
     `scope` says what was asked about; a full or broken disk is trouble for all of it.
     """
@@ -117,7 +117,7 @@ def _group(number: int) -> str:
 
 
 def exists(path: Place) -> bool:
-    """Whether something can be seen at `path`; links are followed, so it is a hint.
+    """Return whether something can be seen at `path`; links are followed, so it is a hint.
 
     What may not be looked at counts as absent here; the step that follows says why it fails.
     """
@@ -148,7 +148,7 @@ def _open_file(path: Place, access: int, at: int | None) -> int:
 
 
 def read(path: Place, *, limit: int | None = None, at: int | None = None) -> bytes:
-    """The whole content of a file; with `limit`, no more of it than one byte beyond that.
+    """Return the whole content of a file; with `limit`, no more of it than one byte beyond that.
 
     What is no file counts as absent (FileNotFoundError). `at` is the folder that `path` starts in.
     """
@@ -220,7 +220,7 @@ def beside(name: str, mark: str) -> str:
 
 
 def staged(path: Place, mark: str) -> str:
-    """The path at which the content of `path` waits: `beside` it."""
+    """Return the path at which the content of `path` waits: `beside` it."""
     folder, _, name = os.fspath(path).rpartition("/")
     return f"{folder or '.'}/{beside(name, mark)}"
 
@@ -267,7 +267,7 @@ class _Ground:
                 os.close(handle)
 
     def covers(self, path: str) -> bool:
-        """Whether `path` is below the base."""
+        """Return whether `path` is below the base."""
         return path.startswith(self._start) and path != self.base
 
     def folder(self, path: str) -> int:
@@ -395,19 +395,19 @@ class Disk:
 
     @_placed
     def read(self, path: Place, *, limit: int | None = None) -> bytes:
-        """The whole content of a file, as the function `read` has it."""
+        """Return the whole content of a file, as the function `read` has it."""
         name, at = self._at(path)
         return read(name, limit=limit, at=at)
 
     @_placed
     def look(self, path: Place) -> os.stat_result:
-        """What the system knows of a file, or of a link itself."""
+        """Return what the system knows of a file, or of a link itself."""
         name, at = self._at(path)
         return os.lstat(name, dir_fd=at)
 
     @_placed
     def open_file(self, path: Place, *, writing: bool = False) -> OpenFile:
-        """The file that is at `path` now, whatever stands there later."""
+        """Return the file that is at `path` now, whatever stands there later."""
         name, at = self._at(path)
         return OpenFile(name, writing=writing, at=at)
 
@@ -427,7 +427,7 @@ class Disk:
                 os.close(handle)
 
     def names(self, folder: Place) -> list[str]:
-        """The names of what is in a folder, in no order; none when there is none."""
+        """Return the names of what is in a folder, in no order; none when there is none."""
         with self.entries(folder) as entries:
             return [each.name for each in entries]
 
@@ -695,7 +695,7 @@ class GrowingFile:
 
     @property
     def there(self) -> bool:
-        """Whether the file is what others find at its path: nobody has removed it."""
+        """Return whether the file is what others find at its path: nobody has removed it."""
         try:
             return os.path.samestat(os.fstat(self._handle), os.lstat(self._path))
         except OSError:

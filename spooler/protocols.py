@@ -28,7 +28,7 @@ class Clock(Protocol):
     """Time as a parameter: tests bring their own."""
 
     def now(self) -> datetime:
-        """The wall clock, aware, UTC. It may be stepped at any moment."""
+        """Return the wall clock, aware, UTC. It may be stepped at any moment."""
 
     def monotonic(self) -> float:
         """Seconds since some moment; never steps, never goes back."""
@@ -42,13 +42,13 @@ class Signer(Protocol):
         """The name of the key, as readers look it up."""
 
     def sign(self, message: bytes) -> bytes:
-        """The 64 bytes of the Ed25519 signature of `message` (RFC 8032)."""
+        """Return the 64 bytes of the Ed25519 signature of `message` (RFC 8032)."""
 
     def jws(self, payload: bytes) -> str:
         """`payload` as a compact JWS (RFC 7515) with `alg` and `kid` in the protected header."""
 
     def public(self) -> dict[str, str]:
-        """The public JWK (RFC 7517, RFC 8037), with `kid`, without any private part."""
+        """Return the public JWK (RFC 7517, RFC 8037), with `kid`, without any private part."""
 
 
 # --- where jobs live -------------------------------------------------------------------------
@@ -94,15 +94,15 @@ class Backend(Protocol):
 
     @property
     def address(self) -> str:
-        """Which storage this is, without secrets; equal for all daemons that use it."""
+        """Return which storage this is, without secrets; equal for all daemons that use it."""
 
     @property
     def traits(self) -> Traits:
-        """What this storage promises."""
+        """Return what this storage promises."""
 
     @property
     def catalogue(self) -> Catalogue | None:
-        """Where devices are announced; None where the storage has no such place."""
+        """Return where devices are announced; None where the storage has no such place."""
 
     def claim(self, queue: Queue, lease: Lease) -> Claim | None:
         """Atomically take the oldest eligible job; None when there is none. Never blocks.
@@ -159,13 +159,13 @@ class Backend(Protocol):
         """
 
     def depth(self, queue: Queue) -> int:
-        """How many jobs wait. May be a moment old."""
+        """Return how many jobs wait. May be a moment old."""
 
     def peek(self, queue: Queue) -> Iterator[Job]:
         """The eligible jobs in the order of claims, changing nothing."""
 
     def preview(self, claim: Claim, signed: SignedReport) -> tuple[Write, ...]:
-        """The documents that `ack` would write, writing nothing."""
+        """Return the documents that `ack` would write, writing nothing."""
 
     def subscribe(self, queue: Queue, wake: Callable[[], None]) -> Subscription | None:
         """Call `wake` when a job may have come, from some thread; None where nothing can tell.
@@ -190,7 +190,7 @@ class Submitter(Protocol):
         """Raises UnknownJob."""
 
     def result(self, device: str, job_id: str) -> Result:
-        """The result of a job that is done. Raises UnknownJob when there is none (yet)."""
+        """Return the result of a job that is done. Raises UnknownJob when there is none (yet)."""
 
     def verify(self, device: str, job_id: str) -> Verification:
         """Check the signature of the result. Raises UnknownJob when there is no result."""
@@ -205,7 +205,7 @@ class Submitter(Protocol):
         """The payload that a job was submitted with. Raises UnknownJob, also when it is lost."""
 
     def devices(self) -> list[DeviceCard]:
-        """Every announced device; `pending` is what waits now, where that can be counted."""
+        """Return every announced device; `pending` is what waits now, where that can be counted."""
 
     def close(self) -> None:
         """Let go of connections; harmless to repeat."""
@@ -290,14 +290,14 @@ class Runner(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the handler is open: what is run now would not have to wait for it."""
+        """Return whether the handler is open: what is run now would not have to wait for it."""
 
     def load(self) -> None:
         """Import and construct the handler, and open nothing. Raises ConfigError."""
 
     @property
     def calibrates(self) -> bool:
-        """Whether the handler, once loaded, has a `calibrate`."""
+        """Return whether the handler, once loaded, has a `calibrate`."""
 
     def run(self, request: RunRequest, control: RunControl) -> Outcome:
         """Run one job to its end.
@@ -312,7 +312,7 @@ class Runner(Protocol):
         """The same without hardware: the handler's `dry_run`, or validation only."""
 
     def calibrate(self, timeout: float, control: RunControl) -> Outcome:
-        """The handler's `calibrate`. DONE, or ERROR with the reason."""
+        """Return the handler's `calibrate`. DONE, or ERROR with the reason."""
 
     def drain_output(self) -> None:
         """Take what the handler printed between runs; called now and then while it is idle."""

@@ -131,7 +131,7 @@ class Daemon:
         return open_feed(name, ground, backend, self.workers)
 
     def _sources(self, device: str) -> list[Source]:
-        """The queues of a device, in the order of the settings."""
+        """Return the queues of a device, in the order of the settings."""
         feeds = {each.feed.name: each for each in self.feeds}
         found = []
         for each in self.settings.queues_of(device):
@@ -150,7 +150,7 @@ class Daemon:
         return {name: parts.source_file(device.handler) for name, device in devices.items()}
 
     def _edited(self) -> list[str]:
-        """The handlers whose file has changed since we began: what runs is the old one."""
+        """Return the handlers whose file has changed since we began: what runs is the old one."""
         return [
             f"devices.{name}.handler ({found[0].name} was edited)"
             for name, found in self._source_files().items()
@@ -221,21 +221,21 @@ class Daemon:
 
     @property
     def undelivered(self) -> int:
-        """How many reports the storages do not have (yet)."""
+        """Return how many reports the storages do not have (yet)."""
         return sum(each.feed.delivery.waiting for each in self.feeds)
 
     @property
     def left(self) -> int:
-        """How many jobs wait that `once` could not have, and did not wait for."""
+        """Return how many jobs wait that `once` could not have, and did not wait for."""
         return sum(worker.policy.left for worker in self.workers.values())
 
     @property
     def unanswered(self) -> bool:
-        """Whether `once` has ended without knowing what waits."""
+        """Return whether `once` has ended without knowing what waits."""
         return any(worker.policy.unanswered for worker in self.workers.values())
 
     def _begun(self) -> bool:
-        """Whether the start is over: devices serve, and those that can be announced are.
+        """Return whether the start is over: devices serve, and those that can be announced are.
 
         A device that takes long to open does not keep the others from it.
         """
@@ -381,7 +381,7 @@ def tell_of_strangers(state: Path, storages: set[str]) -> None:
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """The settings that differ and that a running daemon does not take over."""
+    """Return the settings that differ and that a running daemon does not take over."""
     found = [
         key
         for key in ("state", "storage", "storages", "signing")

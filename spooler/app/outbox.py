@@ -59,7 +59,7 @@ class Retried:
 
 
 def outbox_items(settings: Settings) -> list[OutboxItem]:
-    """What waits and what was parked, oldest first. Raises BackendUnavailable."""
+    """Return what waits and what was parked, oldest first. Raises BackendUnavailable."""
     folder = settings.state / "records"
     try:
         list(folder.iterdir())  # glob takes one that it may not read for empty
@@ -72,7 +72,7 @@ def outbox_items(settings: Settings) -> list[OutboxItem]:
 
 
 def outbox_items_of(settings: Settings, names: Sequence[str]) -> list[OutboxItem]:
-    """The items of these jobs, or with these names; all of them when none is named.
+    """Return the items of these jobs, or with these names; all of them when none is named.
 
     Raises UnknownJob for a name that nothing has.
     """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def open_submitter(settings: Settings) -> Submitter:
-    """The storages as a submitter sees them."""
+    """Return the storages as a submitter sees them."""
     from spooler.app.submitting import ManyStorages  # noqa: PLC0415 - most have one
 
     opened = {
@@ -47,7 +47,7 @@ def open_submitter(settings: Settings) -> Submitter:
 
 
 def load_signer(settings: Settings) -> PrivateKey | None:
-    """The key that signs; None when nothing is to be signed. Raises ConfigError."""
+    """Return the key that signs; None when nothing is to be signed. Raises ConfigError."""
     source = settings.signing.source()
     if source is None:
         return None
@@ -63,7 +63,7 @@ def former_keys(settings: Settings) -> list[dict[str, str]]:
 
 
 def report_signer(signer: Signer | None) -> ReportSigner:
-    """What makes a signed report of a report; without a key it stays unsigned."""
+    """Return what makes a signed report of a report; without a key it stays unsigned."""
 
     def sign(report: Report) -> SignedReport:
         return SignedReport(report, "" if signer is None else signer.jws(report_to_json(report)))
@@ -102,7 +102,7 @@ def open_storage(
 
 
 def queues(settings: Settings, storage: str) -> dict[str, Queue]:
-    """The queues of one storage that are served, by device. Raises ConfigError."""
+    """Return the queues of one storage that are served, by device. Raises ConfigError."""
     found = {}
     for device in settings.enabled_devices():
         for each in settings.queues_of(device):
@@ -119,14 +119,14 @@ def queues(settings: Settings, storage: str) -> dict[str, Queue]:
 
 
 def this_process(state: Path) -> Owner:
-    """A new owner for this process; what it leaves behind lies below its state folder."""
+    """Return a new owner for this process; what it leaves behind lies below its state folder."""
     process = uuid.uuid4().hex
     host = socket.gethostname().encode("utf-8", "replace").decode()  # it is written everywhere
     return Owner(host, os.getpid(), process, f"{_real(state)}/records/{process}")
 
 
 def roots(state: Path) -> tuple[Path, ...]:
-    """Where the state folders of daemons lie that may be cared for when they are dead."""
+    """Return where the state folders of daemons lie that may be cared for when they are dead."""
     return (Path(_real(state)).parent,)
 
 
@@ -150,7 +150,7 @@ def make_importable(folder: Path) -> None:
 
 
 def source_file(handler: str) -> tuple[Path, bytes] | None:
-    """The file of `module:Name` and the SHA-256 of its content; None where none is found.
+    """Return the file of `module:Name` and the SHA-256 of its content; None where none is found.
 
     It is looked for and not imported: a handler's code is none of the daemon's.
     """
@@ -167,7 +167,7 @@ def source_file(handler: str) -> tuple[Path, bytes] | None:
 def open_device(
     name: str, device: DeviceSettings, state: Path, listener: Listener | None = None
 ) -> Runner:
-    """The runner of a device; nothing is started before its `open()`."""
+    """Return the runner of a device; nothing is started before its `open()`."""
     return open_runner(
         HandlerSpec(
             device=name,
@@ -187,7 +187,7 @@ def open_device(
 
 
 def _environment(device: DeviceSettings) -> dict[str, str]:
-    """What the settings put into the environment of a handler's process."""
+    """Return what the settings put into the environment of a handler's process."""
     passed = {name: os.environ[name] for name in device.inherit_env if name in os.environ}
     return {**passed, **{name: text.get_secret_value() for name, text in device.env.items()}}
 

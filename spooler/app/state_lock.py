@@ -19,7 +19,7 @@ from spooler.errors import ConfigError, StateInUse
 
 
 def no_locks(folder: Path, error: OSError) -> ConfigError:
-    """What to say where a file system cannot lock files: without locks two could be one."""
+    """Return what to say where a file system cannot lock files: without locks two could be one."""
     return ConfigError(
         f"the file system of the state folder {folder} does not support file locks "
         f"({error.strerror}); set 'state' to a folder on a local disk"

@@ -54,7 +54,7 @@ class ManyStorages:
             each.close()
 
     def _of(self, device: str) -> list[tuple[Submitter, str]]:
-        """The storages that may have a device, and its name there."""
+        """Return the storages that may have a device, and its name there."""
         storage, colon, name = device.partition(":")
         if colon and storage in self._submitters:
             return [(self._submitters[storage], name)]

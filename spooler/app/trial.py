@@ -75,7 +75,7 @@ class Subject:
 
     @classmethod
     def of_settings(cls, name: str, settings: Settings) -> Subject:
-        """The device of that name; ConfigError when there is none."""
+        """Return the device of that name; ConfigError when there is none."""
         parts.make_handlers_importable(settings)
         if name not in settings.devices:
             known = ", ".join(sorted(settings.devices)) or "none"
@@ -87,7 +87,7 @@ class Subject:
 
     @classmethod
     def of_handler(cls, reference: str) -> Subject:
-        """A handler `module:Name`; its module may lie in the present folder."""
+        """Return a handler `module:Name`; its module may lie in the present folder."""
         parts.make_importable(Path.cwd())
         return cls("trial", DeviceSettings(handler=reference))
 

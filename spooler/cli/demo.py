@@ -90,7 +90,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _prepare(folder: Path) -> Path:
-    """A key and settings in `folder`; ConfigError when the device's packages are missing."""
+    """Return a key and settings in `folder`; ConfigError when the device's packages are missing."""
     from spooler.devices.registry import load_handler
     from spooler.signing import keys
 
@@ -143,7 +143,7 @@ def _until_announced(storage: Submitter, alive: Callable[[], None]) -> None:
 
 
 def _ended(storage: Submitter, job: str, alive: Callable[[], None]) -> str:
-    """The last state of `job`."""
+    """Return the last state of `job`."""
     with output.ticking(f"{job} waits") as tell:
 
         def show(status: Status) -> None:
@@ -208,6 +208,6 @@ def _show_rabi(found: Result) -> bool:
 
 
 def _left_over(folder: Path) -> str:
-    """How many reports the daemon has left undelivered."""
+    """Return how many reports the daemon has left undelivered."""
     waiting = len(list((folder / "spooler-state").glob("records/*/*/[!.]*.json")))
     return f"with {waiting} reports undelivered" if waiting else "with every report delivered"

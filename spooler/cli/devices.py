@@ -78,7 +78,7 @@ class Limits:
     waiting: int | None = None
 
     def problem(self, card: DeviceCard, now: datetime) -> str:
-        """What is wrong with a device; "" when nothing is."""
+        """Return what is wrong with a device; "" when nothing is."""
         if card.last_seen is None or (now - card.last_seen).total_seconds() > self.age:
             return "away"
         if self.waiting is not None and (card.pending is None or card.pending > self.waiting):

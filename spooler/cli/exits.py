@@ -63,10 +63,10 @@ _BY_ERROR: tuple[tuple[type[errors.SpoolerError], Exit], ...] = (
 
 
 def of(error: errors.SpoolerError) -> Exit:
-    """The exit code for `error`."""
+    """Return the exit code for `error`."""
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.INTERNAL)
 
 
 def table() -> str:
-    """The codes and their meanings, one a line, for `spooler --help`."""
+    """Return the codes and their meanings, one a line, for `spooler --help`."""
     return "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANING.items())

@@ -9,7 +9,7 @@ _BLOCKS = " ▏▎▍▌▋▊▉"
 
 
 def counted(shots: Iterable[str]) -> list[tuple[str, int]]:
-    """How often each outcome came, in numerical order."""
+    """Return how often each outcome came, in numerical order."""
     return sorted(Counter(shots).items(), key=lambda pair: _order(pair[0]))
 
 
@@ -41,7 +41,7 @@ def bars(
 
 
 def bar(share: float, width: int, *, blocks: bool = True) -> str:
-    """A bar `width` characters wide of which `share` (0 to 1) is filled."""
+    """Return a bar `width` characters wide of which `share` (0 to 1) is filled."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     if not blocks:
         return ("#" * round(eighths / 8)).ljust(width)
@@ -50,7 +50,7 @@ def bar(share: float, width: int, *, blocks: bool = True) -> str:
 
 
 def mean(shots: list[str]) -> float | None:
-    """The mean of outcomes that are single numbers; None where they are not."""
+    """Return the mean of outcomes that are single numbers; None where they are not."""
     try:
         return sum(map(float, shots)) / len(shots) if shots else None
     except ValueError:

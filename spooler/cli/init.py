@@ -43,7 +43,7 @@ def init(
 
 
 def _make(folder: Path) -> list[str]:
-    """What has been made. The settings come last: where they are, everything is."""
+    """Return what has been made. The settings come last: where they are, everything is."""
     from spooler.durable import Disk
     from spooler.settings import shown
     from spooler.signing import keys

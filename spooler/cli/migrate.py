@@ -69,7 +69,7 @@ _EVERY = 100
 
 
 def _storage(text: str, *, must_exist: bool) -> StorageSettings:
-    """The storage that is meant; ConfigError when it is none."""
+    """Return the storage that is meant; ConfigError when it is none."""
     from spooler.storage.settings import SqoolerLocalSettings, SqoolerMongodbSettings
 
     if text.startswith(("mongodb://", "mongodb+srv://")):
@@ -90,7 +90,7 @@ def _storage(text: str, *, must_exist: bool) -> StorageSettings:
 
 
 def _of_file(file: Path, name: str, environ: Mapping[str, str]) -> StorageSettings:
-    """The [storage] of a settings file.
+    """Return the [storage] of a settings file.
 
     The environment speaks of one storage, and there are two: it is heard for a server, whose
     password it holds, and not for a folder.
@@ -122,7 +122,7 @@ _STORAGE = "SPOOLER_STORAGE_"
 
 
 def _shown(text: str) -> str:
-    """A place without the login that may be in it."""
+    """Return a place without the login that may be in it."""
     scheme, separator, rest = text.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if separator else text
 

@@ -56,6 +56,6 @@ def new_device(
 
 
 def _class(content: bytes) -> str:
-    """The name of the handler's class in the template."""
+    """Return the name of the handler's class in the template."""
     found = re.findall(rb"^class (\w+)", content, re.MULTILINE)
     return found[-1].decode("ascii") if found else "Handler"

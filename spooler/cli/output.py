@@ -138,7 +138,7 @@ def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that takes texts as they are."""
+    """Return a rich console that takes texts as they are."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)

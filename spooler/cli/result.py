@@ -111,7 +111,7 @@ def _overview(experiments: list[tuple[str, list[str]]]) -> Iterator[str]:
 
 
 def draws_blocks() -> bool:
-    """Whether stdout can show block characters."""
+    """Return whether stdout can show block characters."""
     try:
         "█▏".encode(sys.stdout.encoding or "ascii")
     except (LookupError, UnicodeEncodeError):

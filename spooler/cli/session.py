@@ -30,7 +30,7 @@ _PATIENCE = 60.0
 
 
 def settings(config: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings that this command goes by."""
+    """Return the settings that this command goes by."""
     from spooler.settings import load
 
     return load(config, os.environ if environ is None else environ)
@@ -79,7 +79,7 @@ def outside_environment() -> dict[str, str]:
 
 
 def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Status]:
-    """The device of `job` and its status; asks every announced device when none is named.
+    """Return the device of `job` and its status; asks every announced device when none is named.
 
     Raises AmbiguousJob where several know the id: anybody may announce a device and put a job of
     somebody else's id into its queue.
@@ -114,7 +114,7 @@ def away(storage: Submitter, device: str) -> str:
 
 
 def seconds(text: str | None, *, goes_with: str, given: bool) -> float | None:
-    """What --timeout says; without the option that it limits it would say nothing."""
+    """Return what --timeout says; without the option that it limits it would say nothing."""
     if text is None:
         return None
     import typer

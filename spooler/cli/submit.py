@@ -67,7 +67,7 @@ def _warn_of_absence(storage: Submitter, device: str) -> None:
 
 
 def in_words(status: Status) -> str:
-    """A status in one line."""
+    """Return a status in one line."""
     state, reason = status.state.value, status.reason
     if not reason or reason.lower().startswith(state):
         return reason or state

@@ -36,7 +36,7 @@ class DeviceRules:
             )
 
     def dressed(self, card: DeviceCard) -> DeviceCard:
-        """The handler's card with what the settings say in place of it."""
+        """Return the handler's card with what the settings say in place of it."""
         return DeviceCard(
             self.name,
             card.version,

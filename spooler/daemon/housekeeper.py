@@ -53,7 +53,7 @@ class Bell:
         self.rung.set()
 
     def answer(self) -> set[Duty]:
-        """What was asked for since the last answer."""
+        """Return what was asked for since the last answer."""
         with self._lock:
             wanted, self._wanted = self._wanted, set()
         return wanted
@@ -143,7 +143,7 @@ class Housekeeper:
         self._announcer.announce()
 
     def is_announced(self, device: str) -> bool:
-        """Whether all that can be done now to announce a device has been done."""
+        """Return whether all that can be done now to announce a device has been done."""
         if self.feed.outage.lasts or self.feed.backend.catalogue is None:
             return True
         return device in self._announcer.tried

@@ -43,7 +43,7 @@ class Outage:
 
     @property
     def lasts(self) -> bool:
-        """Whether the storage was away when somebody last asked it."""
+        """Return whether the storage was away when somebody last asked it."""
         return _ALL in self._since
 
     def over_for(self, seconds: float) -> bool:

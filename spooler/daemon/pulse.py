@@ -52,10 +52,10 @@ class Pulse:
         self._words.pop(threading.current_thread().name, None)
 
     def stuck(self) -> list[str]:
-        """The names of the threads that are overdue."""
+        """Return the names of the threads that are overdue."""
         now = self._clock.monotonic()
         return sorted(name for name, word in self._words.copy().items() if word.due < now)
 
     def asks_for_a_restart(self) -> bool:
-        """Whether a thread is stuck, and no run would be cut by a new start."""
+        """Return whether a thread is stuck, and no run would be cut by a new start."""
         return bool(self.stuck()) and not any(word.running for word in self._words.copy().values())

@@ -40,7 +40,7 @@ class Room:
         self._full(error, **fields)
 
     def there(self) -> bool:
-        """Whether there is room for what a run brings."""
+        """Return whether there is room for what a run brings."""
         try:
             self._look()
         except OSError as error:

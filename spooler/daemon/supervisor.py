@@ -239,7 +239,7 @@ class Supervisor:
             feed.leases.close()
 
     def _wait_for_workers(self, seconds: float, *, hurried_by_signal: bool) -> bool:
-        """Whether all workers have ended within `seconds`, or before a second signal."""
+        """Return whether all workers have ended within `seconds`, or before a second signal."""
         deadline = self._clock.monotonic() + seconds
         while any(thread.is_alive() for thread in self._worker_threads):
             left = deadline - self._clock.monotonic()

@@ -206,7 +206,7 @@ class Worker:
         return True
 
     def _depth(self) -> int | None:
-        """How many jobs wait in all queues; None when one of them cannot be asked."""
+        """Return how many jobs wait in all queues; None when one of them cannot be asked."""
         waiting = 0
         for source in self._turns.order():
             if source.feed.outage.lasts:
@@ -220,7 +220,7 @@ class Worker:
         return waiting
 
     def _claim_from(self, source: Source) -> Claim | None:
-        """A job of one queue, unless the queue is away, or lags behind with its reports."""
+        """Return a job of one queue, unless the queue is away, or lags behind with its reports."""
         feed, queue, now = source.feed, source.queue, self._shared.clock.monotonic()
         if feed.outage.closes(queue.name) or now < source.rests_until:
             return None
@@ -256,7 +256,7 @@ class Worker:
         return self._write_down(source, claim)
 
     def _write_down(self, source: Source, claim: Claim) -> Claim | None:
-        """Where the storage forgets who holds what, our own disk has to know."""
+        """Return where the storage forgets who holds what, our own disk has to know."""
         feed = source.feed
         try:
             feed.records.keep(Record(claim, self.rules.name))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_runner(spec: HandlerSpec, listener: Listener | None = None) -> Runner:
-    """A runner for `spec`; nothing is started before its `open()`.
+    """Return a runner for `spec`; nothing is started before its `open()`.
 
     `listener` hears what the handler prints and logs, bounded in rate and size (process isolation
     only: a thread prints where the daemon prints); without one it goes to the daemon's log.

@@ -22,7 +22,7 @@ PROGRESS_LIMIT = 200
 
 
 def _state(facts: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is written or replaced."""
+    """Return what changes when a file is written or replaced."""
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
@@ -96,7 +96,7 @@ class HostContext:
         return artifact
 
     def final(self, published: Iterable[Artifact]) -> list[Artifact]:
-        """What was published, as it is after the run: a file may have been open until now.
+        """Return what was published, as it is after the run: a file may have been open until now.
 
         One that is gone stays as it was noted: the daemon says that it is missing.
         """

@@ -39,7 +39,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(text: bytes) -> Any:
-    """The JSON value of `text`; raises NotJson with the reason."""
+    """Return the JSON value of `text`; raises NotJson with the reason."""
     try:
         return from_json(text, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -85,7 +85,7 @@ def _why(value: object, error: Exception) -> str:
 
 
 def _not_finite(value: object) -> str | None:
-    """The place of the first NaN or infinity, or None where the words stood in a string."""
+    """Return the place of the first NaN or infinity, or None where the words stood in a string."""
     for place, item in _places(value):
         if isinstance(item, float) and not math.isfinite(item):
             return place

@@ -189,7 +189,7 @@ class OutputLog:
 
 
 def _last_state(line: bytes) -> bytes:
-    """What a terminal would show of a line that was written over again and again."""
+    """Return what a terminal would show of a line that was written over again and again."""
     return line.rstrip(b"\r").rpartition(b"\r")[2]
 
 

@@ -22,7 +22,7 @@ SQOOLER = ("add_job", "get_configuration")
 
 
 def known_handlers() -> list[str]:
-    """The names of the installed handlers, sorted."""
+    """Return the names of the installed handlers, sorted."""
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
@@ -52,7 +52,7 @@ def load_handler(reference: str, options: Mapping[str, Json]) -> DeviceHandler:
 
 
 def load_object(target: str) -> Any:
-    """The object at "module:attribute" (dots allowed in both). Raises ConfigError."""
+    """Return the object at "module:attribute" (dots allowed in both). Raises ConfigError."""
     module_name, _, attribute = target.partition(":")
     if not attribute:
         raise ConfigError(
@@ -111,7 +111,7 @@ def _import(module: str) -> Any:
 
 
 def _taken_name(module: str) -> str:
-    """The end of a sentence on what `module` lacks: perhaps another module was meant."""
+    """Return the end of a sentence on what `module` lacks: perhaps another module was meant."""
     if module.partition(".")[0] not in sys.stdlib_module_names:
         return "."
     return f"; Python itself has a module {module}, so give your own file another name."

@@ -39,7 +39,7 @@ def without_paths(text: str) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What `error` says, on one line; its type where it says nothing or cannot."""
+    """Return what `error` says, on one line; its type where it says nothing or cannot."""
     if isinstance(error, ValidationError):
         return problems(error)
     try:
@@ -50,7 +50,7 @@ def said(error: BaseException) -> str:
 
 
 def accident(error: BaseException) -> str:
-    """The reason of a job whose handler raised `error`: `TypeName: message`."""
+    """Return the reason of a job whose handler raised `error`: `TypeName: message`."""
     name, text = type(error).__name__, without_paths(said(error))
     return name if text == name else one_line(f"{name}: {text}")
 
@@ -69,7 +69,7 @@ def problems(error: ValidationError) -> str:
 
 
 def _place(location: Sequence[int | str]) -> str:
-    """The keys of the payload; what pydantic adds about its own schema is left out."""
+    """Return the keys of the payload; what pydantic adds about its own schema is left out."""
     return ".".join(str(key) for key in location if not re.search(r"[\[(]", str(key)))
 
 

@@ -106,7 +106,7 @@ class @Class@:
 
 
 def handler_template(name: str) -> str:
-    """The source text of a handler file for the device `name` (file name: `<name>.py`).
+    """Return the source text of a handler file for the device `name` (file name: `<name>.py`).
 
     Raises ConfigError for a name that cannot be both a device's and a module's.
     """

@@ -216,7 +216,7 @@ class _Migration:
             self._summary.removed += 1
 
     def _name_there(self, path: str, document_id: str, content: dict[str, Any]) -> str:
-        """The id at the target: its own for what is found by what it says."""
+        """Return the id at the target: its own for what is found by what it says."""
         if path not in NAMED:
             return document_id
         about = payload_of(content).get(NAMED[path])
@@ -234,7 +234,7 @@ class _Migration:
             return None
 
     def _same(self, path: str, content: dict[str, Any], found: dict[str, Any]) -> bool:
-        """Whether the target has it; a job's status may have gone on there."""
+        """Return whether the target has it; a job's status may have gone on there."""
         if _text(content) == _text(found):
             return True
         ended = payload_of(found).get("status") in _FINAL
@@ -285,7 +285,7 @@ class _Migration:
         self._note(f"{QUEUED}/{device}", job_id, content)
 
     def _known_there(self, device: str, job_id: str, content: dict[str, Any]) -> bool:
-        """Whether the target has the job, waiting or further on: it must not run twice."""
+        """Return whether the target has the job, waiting or further on: it must not run twice."""
         for path in (f"{QUEUED}/{device}", RUNNING, f"{FINISHED}/{device}", DELETED):
             found = self._found(path, job_id)
             if found is not None and _text(found) != _text(content):
@@ -296,7 +296,7 @@ class _Migration:
 
 
 def _text(content: dict[str, Any]) -> str:
-    """What two copies must have in common, the order of the keys included."""
+    """Return what two copies must have in common, the order of the keys included."""
     return json.dumps(content)
 
 

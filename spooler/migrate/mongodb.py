@@ -123,7 +123,7 @@ class MongoSide(Side):
 
 
 def _entry(past: Past) -> Document:
-    """What the ledger says of a waiting job with a past."""
+    """Return what the ledger says of a waiting job with a past."""
     attempts = [
         {
             "number": each["number"],

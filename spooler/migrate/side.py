@@ -38,7 +38,7 @@ class Side(ABC):
         self.documents = documents
 
     def paths(self) -> list[str]:
-        """The paths whose documents go along, in the order of copying.
+        """Return the paths whose documents go along, in the order of copying.
 
         What a reader of a job looks for comes before the job; waiting jobs are not in it.
         """
@@ -48,7 +48,7 @@ class Side(ABC):
         return [*found, DELETED]
 
     def read(self, path: str, document_id: str) -> dict[str, Any]:
-        """A document as JSON. FileNotFoundError, or NotADocument with the reason."""
+        """Return a document as JSON. FileNotFoundError, or NotADocument with the reason."""
         return self.documents.get(path, document_id)
 
     def write(self, path: str, document_id: str, content: Mapping[str, Any]) -> None:
@@ -61,17 +61,17 @@ class Side(ABC):
 
     @abstractmethod
     def claimed(self) -> int:
-        """How many jobs are in somebody's hands."""
+        """Return how many jobs are in somebody's hands."""
 
     # --- waiting jobs --------------------------------------------------------------------------
 
     def queues(self) -> list[str]:
-        """The devices that may have waiting jobs."""
+        """Return the devices that may have waiting jobs."""
         return self.documents.branches(QUEUED)
 
     @abstractmethod
     def waiting(self, device: str) -> list[str]:
-        """The jobs that nobody holds, the oldest first."""
+        """Return the jobs that nobody holds, the oldest first."""
 
     @abstractmethod
     def in_hand(self, device: str) -> list[str]:
@@ -83,7 +83,7 @@ class Side(ABC):
 
     @abstractmethod
     def past(self, device: str, job_id: str) -> Past:
-        """What else is known of such a job."""
+        """Return what else is known of such a job."""
 
     @abstractmethod
     def take_out(self, device: str, job_id: str) -> bool:

@@ -78,10 +78,10 @@ class Claim:
 
     @property
     def owner(self) -> Owner:
-        """Who holds the lease."""
+        """Return who holds the lease."""
         return self.lease.owner
 
     @property
     def runs(self) -> int:
-        """How many attempts, this one included, may have touched the instrument."""
+        """Return how many attempts, this one included, may have touched the instrument."""
         return sum(each.started for each in self.history) + self.started

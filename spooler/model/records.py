@@ -33,7 +33,7 @@ def _moment(value: str | None) -> datetime | None:
 
 
 def report_to_json(report: Report) -> bytes:
-    """The bytes that are signed."""
+    """Return the bytes that are signed."""
     result = report.result
     content = {
         "job_id": report.job_id,
@@ -64,7 +64,7 @@ def report_to_json(report: Report) -> bytes:
 
 
 def report_from_json(text: bytes | str) -> Report:
-    """The report in these bytes; ValueError, KeyError or TypeError when they are none.
+    """Return the report in these bytes; ValueError, KeyError or TypeError when they are none.
 
     Reports of the first edition name no queue: theirs was called like the device.
     """
@@ -92,7 +92,7 @@ def report_from_json(text: bytes | str) -> Report:
 
 
 def claim_to_json(claim: Claim) -> dict[str, Any]:
-    """What an `ack` needs of a claim; the payload stays behind."""
+    """Return what an `ack` needs of a claim; the payload stays behind."""
     return {
         "job_id": claim.job.id,
         "queue": claim.job.queue,
@@ -111,7 +111,7 @@ def claim_to_json(claim: Claim) -> dict[str, Any]:
 
 
 def claim_from_json(content: dict[str, Any]) -> Claim:
-    """The claim in a record; KeyError or TypeError when it is none."""
+    """Return the claim in a record; KeyError or TypeError when it is none."""
     for key in _TEXTS:
         if not isinstance(content[key], str) or "\0" in content[key]:
             raise TypeError(f"{key} is not a text")

@@ -22,7 +22,7 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether no arrow leaves this state."""
+        """Return whether no arrow leaves this state."""
         return self in {State.DONE, State.ERROR, State.CANCELLED}
 
 
@@ -58,7 +58,7 @@ ENDING: dict[State, Event] = {
 
 
 def step(state: State, event: Event) -> State:
-    """The state after `event`; raises Bug where there is no such arrow."""
+    """Return the state after `event`; raises Bug where there is no such arrow."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:

@@ -63,12 +63,12 @@ _FIELDS = ("device", "job", "attempt", "reason", "digest", "version")
 
 
 def digest(line: bytes) -> str:
-    """What the next line carries of this one (given without its line end)."""
+    """Return what the next line carries of this one (given without its line end)."""
     return hashlib.sha256(line).hexdigest()
 
 
 def audit_files(folder: Path) -> list[Path]:
-    """The files of the trail, in the order of the chain."""
+    """Return the files of the trail, in the order of the chain."""
     found = [(int(name[1]), path) for path in folder.glob("*") if (name := _FILE.match(path.name))]
     return [path for _, path in sorted(found)]
 
@@ -81,12 +81,12 @@ class Head(NamedTuple):
 
 
 def head_file(folder: Path) -> Path:
-    """Where the head of the trail in `folder` is kept."""
+    """Return where the head of the trail in `folder` is kept."""
     return folder.with_name("audit.head")
 
 
 def head_in(content: bytes) -> Head | None:
-    """What a file says is the head, whoever has signed it; None when it says nothing."""
+    """Return what a file says is the head, whoever has signed it; None when it says nothing."""
     _, signed, rest = content.partition(b".")
     try:
         said = json.loads(urlsafe_b64decode(rest.partition(b".")[0] + b"==") if signed else content)
@@ -96,7 +96,7 @@ def head_in(content: bytes) -> Head | None:
 
 
 def read_head(folder: Path) -> bytes:
-    """The file with the head; empty when there is none."""
+    """Return the file with the head; empty when there is none."""
     with suppress(FileNotFoundError):
         return read(head_file(folder), limit=_HEAD_SIZE)
     return b""
@@ -233,7 +233,7 @@ class AuditLog:
         return head.n
 
     def _reopen(self, files: list[Path]) -> tuple[GrowingFile, bytes]:
-        """The last file, and what lies in it after its last line."""
+        """Return the last file, and what lies in it after its last line."""
         content = read(files[-1])
         whole, torn = _end_of(content)
         if not whole and len(files) > 1:
@@ -272,7 +272,7 @@ def _end_of(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _number_of(line: bytes) -> int:
-    """The number of a line; 0 when it is none."""
+    """Return the number of a line; 0 when it is none."""
     try:
         return int(json.loads(line)["n"])
     except (ValueError, KeyError, TypeError):

@@ -65,7 +65,7 @@ class Snapshot:
         )
 
     def line(self) -> str:
-        """The state in one short line, as `systemctl status` shows it."""
+        """Return the state in one short line, as `systemctl status` shows it."""
         devices = self.devices.values()
         running = sum(device.activity is Activity.RUNNING for device in devices)
         unusable = [one.name for one in devices if one.activity is Activity.UNUSABLE]
@@ -99,7 +99,7 @@ class Board:
         self._waiting: dict[str, int] = {}
 
     def snapshot(self) -> Snapshot:
-        """The latest state; a value that never changes."""
+        """Return the latest state; a value that never changes."""
         with self._lock:
             devices = {name: DeviceView(**noted) for name, noted in self._devices.items()}
             away = MappingProxyType(dict(self._away))

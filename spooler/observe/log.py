@@ -122,7 +122,7 @@ def configure(
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether the stream leads to the journal, as systemd says in $JOURNAL_STREAM."""
+    """Return whether the stream leads to the journal, as systemd says in $JOURNAL_STREAM."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         facts = os.fstat(stream.fileno())
@@ -173,7 +173,7 @@ def _in_words(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
 
 
 def _in_order(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """What is searched for comes first; numbers that JSON cannot carry become text."""
+    """Return what is searched for comes first; numbers that JSON cannot carry become text."""
     ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value

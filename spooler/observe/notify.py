@@ -23,7 +23,7 @@ class ServiceManager:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> ServiceManager:
-        """The one that `environ` tells of."""
+        """Return the one that `environ` tells of."""
         micros, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
         meant = micros.isdecimal() and pid in {"", str(os.getpid())}
         address = environ.get("NOTIFY_SOCKET", "")
@@ -55,7 +55,7 @@ class ServiceManager:
         return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, *lines: str) -> bool:
-        """Whether the message went out; never raises, never waits."""
+        """Return whether the message went out; never raises, never waits."""
         if not self._address or not lines:
             return False
         with contextlib.suppress(OSError, ValueError):

@@ -25,7 +25,7 @@ _QUOTED = re.compile(r"'([^']*)'")
 
 
 def find(environ: Mapping[str, str], *, folder: Path | None = None) -> Path:
-    """The settings file when none was named: SPOOLER_CONFIG, ./spooler.toml, /etc/spooler.
+    """Return the settings file when none was named: SPOOLER_CONFIG, ./spooler.toml, /etc/spooler.
 
     Raises ConfigError when there is none.
     """
@@ -43,7 +43,7 @@ def find(environ: Mapping[str, str], *, folder: Path | None = None) -> Path:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of `path` (or of the file that `find` finds) with the layers above it.
+    """Return the settings of `path` (or of the file that `find` finds) with the layers above it.
 
     Raises ConfigError that names every problem, one a line.
     """
@@ -75,7 +75,7 @@ def from_tree(tree: dict[str, Any], file: Path, environ: Mapping[str, str]) -> S
 
 
 def _dotenv(folder: Path) -> Path | None:
-    """The file `.env` in the folder, where that holds the key of sqooler's users."""
+    """Return the file `.env` in the folder, where that holds the key of sqooler's users."""
     file = folder / DOTENV
     try:
         with file.open("rb") as stream:

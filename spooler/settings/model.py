@@ -204,7 +204,7 @@ class QueueSettings(BaseModel):
         return self.queue.partition(":")[0]
 
     def name(self, device: str) -> str:
-        """What the queue of this device is called in the storage."""
+        """Return what the queue of this device is called in the storage."""
         return self.queue.partition(":")[2] or device
 
 
@@ -352,14 +352,14 @@ class Settings(BaseModel):
         return self
 
     def feeds(self) -> dict[str, StorageSettings]:
-        """The storages by name; the one of the short form is called "storage"."""
+        """Return the storages by name; the one of the short form is called "storage"."""
         return self.storages if self.storage is None else {SHORT_FORM: self.storage}
 
     def queues_of(self, device: str) -> tuple[QueueSettings, ...]:
-        """The queues that a device serves, in the order of the settings."""
+        """Return the queues that a device serves, in the order of the settings."""
         given = self.devices[device].queues
         return given or tuple(QueueSettings(queue=name) for name in self.feeds())
 
     def enabled_devices(self) -> dict[str, DeviceSettings]:
-        """The devices that are served, by name."""
+        """Return the devices that are served, by name."""
         return {name: device for name, device in self.devices.items() if device.enabled}

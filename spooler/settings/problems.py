@@ -61,7 +61,7 @@ def _sentence(one: ErrorDetails, root: type[BaseModel]) -> str:
 
 
 def _place(location: tuple[int | str, ...]) -> list[str]:
-    """The location without the tag that pydantic puts in for the chosen type of storage."""
+    """Return the location without the tag that pydantic puts in for the chosen type of storage."""
     place = [str(part) for part in location]
     if place[:1] == ["storage"]:
         del place[1:2]
@@ -106,7 +106,7 @@ def _expected(kind: str, one: ErrorDetails, context: Mapping[str, Any]) -> str:
 
 
 def _got(one: ErrorDetails, value: object) -> str:
-    """What was there instead; never a secret, never a whole section."""
+    """Return what was there instead; never a secret, never a whole section."""
     if isinstance(value, SecretStr | dict | list) or value is None or one["type"] == "missing":
         return ""
     text = repr(hidden(value))
@@ -124,7 +124,7 @@ def _unknown(place: list[str], root: type[BaseModel]) -> str:
 
 
 def _of_another_storage(location: tuple[int | str, ...]) -> str:
-    """What to say of a key of [storage] that only another type of storage has."""
+    """Return what to say of a key of [storage] that only another type of storage has."""
     if len(location) - 2 != _DEPTH.get(str(location[0])):
         return ""
     *section, kind, key = location
@@ -151,7 +151,7 @@ def _keys(kind: Any, place: list[str]) -> Iterator[str]:
 
 
 def visible(model: type[BaseModel], name: str) -> bool:
-    """Whether a person may write this option; the others are filled in by `load`."""
+    """Return whether a person may write this option; the others are filled in by `load`."""
     return name not in _FILLED_IN.get(model.__name__, ())
 
 

@@ -30,7 +30,7 @@ _SHORT = frozenset({"p", "P"})
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of an option of this name is never shown."""
+    """Return whether the value of an option of this name is never shown."""
     return name not in _PUBLIC and _NAME.search(name) is not None
 
 
@@ -53,7 +53,7 @@ def hidden(value: Any, name: str = "") -> Any:
 
 
 def _announces(word: object) -> bool:
-    """Whether what follows this word of a command line is a secret."""
+    """Return whether what follows this word of a command line is a secret."""
     found = _FLAG.match(word) if isinstance(word, str) else None
     return found is not None and (found[1] in _SHORT or is_secret(found[1]))
 

@@ -82,7 +82,7 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 
 
 def schema() -> str:
-    """The JSON schema of the settings, for editors."""
+    """Return the JSON schema of the settings, for editors."""
     restore(*_classes(Settings))
     tree = Settings.model_json_schema()
     tree = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | tree
@@ -91,7 +91,7 @@ def schema() -> str:
 
 
 def _classes(model: type[BaseModel]) -> set[type]:
-    """A model and all that its fields are made of."""
+    """Return a model and all that its fields are made of."""
     found, left = set[type](), list[Any]([model])
     while left:
         each = left.pop()
@@ -105,7 +105,7 @@ def _classes(model: type[BaseModel]) -> set[type]:
 
 
 def minimal() -> str:
-    """The shortest settings file that runs."""
+    """Return the shortest settings file that runs."""
     return _MINIMAL
 
 
@@ -180,7 +180,7 @@ def _option(model: type[BaseModel], name: str, field: FieldInfo, *, off: bool) -
 
 
 def as_toml(settings: Settings) -> str:
-    """The settings as they are in force, defaults included, secrets hidden."""
+    """Return the settings as they are in force, defaults included, secrets hidden."""
     lines = [f"# {settings.file}"] if settings.file else []
     if settings.signing.private_jwk is not None:
         lines.append(f"# signing key: PRIVATE_JWK_STR {HIDDEN}")

@@ -104,7 +104,7 @@ class KeySet:
         return len(self._keys)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """The set as a JWKS document."""
+        """Return the set as a JWKS document."""
         return {"keys": [dict(key.export_public(as_dict=True)) for key in self._keys.values()]}
 
     def verify_jws(self, token: str) -> bytes:

@@ -85,7 +85,7 @@ def generate(kid: str | None = None) -> PrivateKey:
 
 
 def from_jwk(document: Mapping[str, Any], where: str) -> PrivateKey:
-    """The key of a private JWK; KeyRefused, naming `where`, when it is not a usable one."""
+    """Return the key of a private JWK; KeyRefused, naming `where`, when it is not a usable one."""
     if document.get("kty") != "OKP" or document.get("crv") != "Ed25519":
         raise KeyRefused(
             f"{where}: not an Ed25519 key (its kty would be OKP, its crv Ed25519); make one with "
@@ -121,7 +121,7 @@ def _check_purpose(document: Mapping[str, Any], where: str) -> None:
 
 
 def from_sqooler_text(text: str, where: str = "PRIVATE_JWK_STR") -> PrivateKey:
-    """The key of sqooler's `PRIVATE_JWK_STR`: base64url of its JWK JSON, padded or not."""
+    """Return the key of sqooler's `PRIVATE_JWK_STR`: base64url of its JWK JSON, padded or not."""
     document = _object(text.encode("utf-8"))
     if document is None:
         raise KeyRefused(f"{where}: not the base64url text of a JWK; copy the whole text again")
@@ -129,7 +129,7 @@ def from_sqooler_text(text: str, where: str = "PRIVATE_JWK_STR") -> PrivateKey:
 
 
 def load_file(path: Path) -> PrivateKey:
-    """The key in a JWK file, in a file with sqooler's text, in a `.env`, or in a credential.
+    """Return the key in a JWK file, in a file with sqooler's text, in a `.env`, or in a credential.
 
     KeyRefused when it is missing, unreadable, readable by others, or no usable private key.
     """
@@ -146,7 +146,7 @@ def load_file(path: Path) -> PrivateKey:
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object that `content` is, or is the base64url text of; else None."""
+    """Return the JSON object that `content` is, or is the base64url text of; else None."""
     try:
         plain = content.lstrip().startswith(b"{")
         document = json.loads(content if plain else b64decode(b"".join(content.split())))
@@ -188,7 +188,7 @@ def _read_private(path: Path) -> bytes:
 
 
 def _others_can_read(handle: int, mode: int) -> bool:
-    """Whether anybody but the owner, root and this user may read or change the file.
+    """Return whether anybody but the owner, root and this user may read or change the file.
 
     systemd gives a service its credentials by an access control list, whose mask then stands
     where the group's permissions usually stand, so the list itself is looked at.
@@ -280,7 +280,7 @@ def rotate(path: Path, kid: str | None = None) -> Rotation:
 
 
 def retired(path: Path) -> list[PrivateKey]:
-    """The keys that `rotate` has kept beside `path`."""
+    """Return the keys that `rotate` has kept beside `path`."""
     path = path.resolve()
     beside = sorted(path.parent.glob(f"{_glob_safe(path.name)}.*.old"))
     return [load_file(kept) for kept in beside]

@@ -53,7 +53,7 @@ class JWSHeader(BaseModel):
     version: str = "0.1"
 
     def to_base64url(self) -> bytes:
-        """The first half of the signed bytes."""
+        """Return the first half of the signed bytes."""
         return base64.urlsafe_b64encode(self.model_dump_json().encode("utf-8"))
 
 
@@ -69,7 +69,7 @@ class JWK(BaseModel):
     crv: Literal["Ed25519"] = "Ed25519"
 
     def to_config_str(self) -> str:
-        """The text for `PRIVATE_JWK_STR`."""
+        """Return the text for `PRIVATE_JWK_STR`."""
         return _padded(self.model_dump_json().encode("utf-8"))
 
 
@@ -81,29 +81,29 @@ class JWSDict(BaseModel):
     signature: str
 
     def verify_signature(self, public_jwk: JWK) -> bool:
-        """Whether `public_jwk` made the signature; ValueError when it is a private key."""
+        """Return whether `public_jwk` made the signature; ValueError when it is a private key."""
         return verify_document(self.model_dump(), public_jwk)
 
 
 def jwk_from_config_str(jwk_base64_str: str) -> JWK:
-    """The key in the text of `PRIVATE_JWK_STR`; KeyRefused when it holds none."""
+    """Return the key in the text of `PRIVATE_JWK_STR`; KeyRefused when it holds none."""
     return private_jwk_of(from_sqooler_text(jwk_base64_str))
 
 
 def create_jwk_pair(kid: str) -> tuple[JWK, JWK]:
-    """A new private key and its public half."""
+    """Return a new private key and its public half."""
     key = generate(kid)
     return private_jwk_of(key), public_jwk_of(key)
 
 
 def create_key_pair() -> tuple[Ed25519PrivateKey, Ed25519PublicKey]:
-    """A new private key and its public half, as objects of the package cryptography."""
+    """Return a new private key and its public half, as objects of the package cryptography."""
     key = Ed25519PrivateKey.generate()
     return key, key.public_key()
 
 
 def public_from_private_jwk(private_jwk: JWK) -> JWK:
-    """The public half; ValueError when `private_jwk` is not a private key."""
+    """Return the public half; ValueError when `private_jwk` is not a private key."""
     return public_jwk_of(signer_of(private_jwk))
 
 
@@ -116,12 +116,12 @@ def private_jwk_of(key: PrivateKey) -> JWK:
 
 
 def public_jwk_of(signer: Signer) -> JWK:
-    """The public half of `signer`, as the storage keeps it."""
+    """Return the public half of `signer`, as the storage keeps it."""
     return JWK.model_validate({"x": signer.public()["x"], "key_ops": "verify", "kid": signer.kid})
 
 
 def signer_of(jwk: JWK) -> PrivateKey:
-    """A Signer of a private key; ValueError when it is a public one."""
+    """Return a Signer of a private key; ValueError when it is a public one."""
     if jwk.key_ops != "sign" or jwk.d is None:
         raise ValueError(f"the key {jwk.kid!r} cannot sign: it is not a private key")
     return PrivateKey(b64decode(jwk.d), jwk.kid)
@@ -150,7 +150,7 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 @lru_cache(maxsize=16)
 def _headers(kid: str) -> tuple[bytes, str]:
-    """The header as it is signed (in base64url), and as it is shown."""
+    """Return the header as it is signed (in base64url), and as it is shown."""
     header = {"alg": "EdDSA", "kid": kid, "typ": "JWS", "version": "0.1"}
     return _encoded(header), json.dumps(header)
 
@@ -194,22 +194,22 @@ def _signed_bytes(encoded_header: bytes, payload: str) -> bytes:
 
 
 def payload_to_base64url(payload: Mapping[str, Any]) -> bytes:
-    """The second half of the signed bytes."""
+    """Return the second half of the signed bytes."""
     return base64.urlsafe_b64encode(_plain(payload)[0].encode("ascii"))
 
 
 def is_signed(document: Mapping[str, Any]) -> bool:
-    """Whether a document has the form of a signed one; says nothing about its signature."""
+    """Return whether a document has the form of a signed one; says nothing about its signature."""
     return document.keys() == SIGNED_KEYS and isinstance(document["payload"], Mapping)
 
 
 def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said, whether signed or not; the signature is not looked at."""
+    """Return what is said, whether signed or not; the signature is not looked at."""
     return dict(document["payload"] if is_signed(document) else document)
 
 
 def verify_document(document: Mapping[str, Any], jwk: JWK | Mapping[str, Any]) -> bool:
-    """Whether the public key `jwk` made the signature of a signed document.
+    """Return whether the public key `jwk` made the signature of a signed document.
 
     False for anything malformed or unsigned. ValueError when `jwk` is not a public key.
     """

@@ -20,13 +20,13 @@ class Room(Protocol):
     """What the `opening` module of a storage offers. It loads no driver before it is needed."""
 
     def open_backend(self, settings: Any, opening: Opening) -> Backend:
-        """The daemon's view of the storage; nothing is written by opening it."""
+        """Return the daemon's view of the storage; nothing is written by opening it."""
 
     def open_submitter(self, settings: Any, clock: Clock) -> Submitter:
-        """The submitter's view of the storage."""
+        """Return the submitter's view of the storage."""
 
     def carries(self, queue: str) -> str:
-        """Why the storage cannot have a queue of this name; "" when it can."""
+        """Return why the storage cannot have a queue of this name; "" when it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,17 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 
 def open_backend(settings: StorageSettings, opening: Opening) -> Backend:
-    """The daemon's view of a storage; nothing is written by opening it."""
+    """Return the daemon's view of a storage; nothing is written by opening it."""
     return KINDS[settings.type].room().open_backend(settings, opening)
 
 
 def open_submitter(settings: StorageSettings, clock: Clock) -> Submitter:
-    """The submitter's view of a storage."""
+    """Return the submitter's view of a storage."""
     return KINDS[settings.type].room().open_submitter(settings, clock)
 
 
 def carries(settings: StorageSettings, queue: str) -> str:
-    """Why a storage cannot have a queue of this name; "" when it can."""
+    """Return why a storage cannot have a queue of this name; "" when it can."""
     return KINDS[settings.type].room().carries(queue)
 
 

@@ -308,17 +308,17 @@ _STORAGES: dict[str, MemoryStorage] = {}
 
 
 def memory_storage(name: str) -> MemoryStorage:
-    """The memory storage of that name in this process."""
+    """Return the memory storage of that name in this process."""
     return _STORAGES.setdefault(name, MemoryStorage(name))
 
 
 def open_backend(settings: MemorySettings, opening: Opening) -> Backend:
-    """The daemon's view of a storage of this process."""
+    """Return the daemon's view of a storage of this process."""
     return MemoryBackend(memory_storage(settings.name), opening.clock)
 
 
 def open_submitter(settings: MemorySettings, clock: Clock) -> Submitter:
-    """The submitter's view of a storage of this process."""
+    """Return the submitter's view of a storage of this process."""
     return MemorySubmitter(memory_storage(settings.name), clock)
 
 

@@ -42,18 +42,18 @@ NASTY_IDS = (
 
 
 def other_owner() -> Owner:
-    """A process of which nothing is known here but what it says."""
+    """Return a process of which nothing is known here but what it says."""
     name = uuid.uuid4().hex
     return Owner(f"host-{name[:6]}", 4711, f"0-{name}")
 
 
 def new_token() -> str:
-    """A token as the daemon makes them: one for each job wanted."""
+    """Return a token as the daemon makes them: one for each job wanted."""
     return uuid.uuid4().hex[:16]
 
 
 def new_lease(owner: Owner | None = None, ttl: float = TTL) -> Lease:
-    """A lease as the daemon asks for: a token of its own."""
+    """Return a lease as the daemon asks for: a token of its own."""
     return Lease(new_token(), owner or other_owner(), ttl)
 
 
@@ -75,7 +75,7 @@ def sparing(tokens: Collection[str]) -> Judge:
 def signed_report(
     claim: Claim, state: State = State.DONE, data: JsonObject | None = None, reason: str = ""
 ) -> SignedReport:
-    """A report on a claim, as the daemon would make it."""
+    """Return a report on a claim, as the daemon would make it."""
     result = Result(data or {"value": 1}) if state is State.DONE else None
     job, status = claim.job, Status(state, reason)
     return SignedReport(
@@ -121,7 +121,7 @@ class Bench:
 
 
 def take(backend: Backend, owner: Owner | None = None) -> Claim:
-    """A claim; fails where there is none."""
+    """Return a claim; fails where there is none."""
     claim = backend.claim(QUEUE, new_lease(owner))
     assert claim is not None, "nothing to claim"
     return claim

@@ -59,11 +59,11 @@ class Estates:
         return iter((self._mine, *legacies))
 
     def tokens(self) -> set[str]:
-        """The tokens of all claims that are written down in them."""
+        """Return the tokens of all claims that are written down in them."""
         return set().union(*(each.tokens() for each in self))
 
     def standing(self, claim: Claim) -> Standing:
-        """What is known of the holder of somebody's claim."""
+        """Return what is known of the holder of somebody's claim."""
         estate = self._estate_of(claim.lease.owner)
         if estate is None or estate == self._mine.folder.parent:
             return Standing.LEASED
@@ -133,7 +133,7 @@ class Estates:
     # --- one estate -------------------------------------------------------------------------
 
     def _adopted(self, process: Path, *, make: bool = False) -> Records | None:
-        """The records of a dead process; None when it lives, or nothing can be known.
+        """Return the records of a dead process; None when it lives, or nothing can be known.
 
         In our own state folder a missing lock is made: a report may wait there.
         """
@@ -162,7 +162,7 @@ class Estates:
             return legacy
 
     def _estate_of(self, owner: Owner) -> Path | None:
-        """The folder of a process as its claim names it, when that may be looked at."""
+        """Return the folder of a process as its claim names it, when that may be looked at."""
         text = owner.estate
         if not text.startswith("/") or "\0" in text or os.path.normpath(text) != text:
             return None
@@ -180,7 +180,7 @@ class Estates:
 
 
 def _is_ours(folder: Path, *others: int) -> bool:
-    """Whether this is a folder of our own user, or one of the others, and no link to one."""
+    """Return whether this is a folder of our own user, or one of the others, and no link to one."""
     try:
         found = os.lstat(folder)
     except (OSError, ValueError):

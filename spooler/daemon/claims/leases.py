@@ -85,7 +85,7 @@ class Leases:
         self._progress()
 
     def of(self, token: str) -> Held | None:
-        """What is kept alive under a token."""
+        """Return what is kept alive under a token."""
         with self._guard:
             return self._held.get(token)
 
@@ -100,7 +100,7 @@ class Leases:
             return list(self._held.values())
 
     def tokens(self) -> set[str]:
-        """The tokens of all claims that are kept alive here."""
+        """Return the tokens of all claims that are kept alive here."""
         with self._guard:
             return set(self._held)
 

@@ -77,7 +77,7 @@ class Record:
 
     @property
     def token(self) -> str:
-        """What the record is named after."""
+        """Return what the record is named after."""
         return self.claim.lease.token
 
     @cached_property
@@ -95,7 +95,7 @@ Opened: TypeAlias = Callable[[str, str], bytes]
 
 
 def record_to_json(record: Record) -> bytes:
-    """The content of a record's file."""
+    """Return the content of a record's file."""
     content: dict[str, Any] = {
         "phase": record.phase,
         "device": record.device,
@@ -114,7 +114,7 @@ def record_to_json(record: Record) -> bytes:
 
 
 def _held_to_json(claim: Claim) -> dict[str, Any]:
-    """What a job needs to go back to its queue, or to be judged, and a report does not."""
+    """Return what a job needs to go back to its queue, or to be judged, and a report does not."""
     limits = claim.job.limits
     return {
         "payload": claim.job.payload,
@@ -207,7 +207,7 @@ class Records:
         return True
 
     def lock(self, *, make: bool = False) -> bool:
-        """Whether the folder is ours now: its process is dead, or we are that process.
+        """Return whether the folder is ours now: its process is dead, or we are that process.
 
         A missing lock, which proves nothing, is made where `make` says so.
         """
@@ -342,12 +342,12 @@ class Records:
             return self._records.get(token)
 
     def of(self, phase: Phase) -> list[Record]:
-        """The records of one phase, oldest first, after what was put last."""
+        """Return the records of one phase, oldest first, after what was put last."""
         with self._guard:
             return [each for each in self._records.values() if each.phase is phase]
 
     def tokens(self) -> set[str]:
-        """The tokens of all claims that are written down here."""
+        """Return the tokens of all claims that are written down here."""
         with self._guard:
             return set(self._records)
 

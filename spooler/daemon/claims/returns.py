@@ -77,12 +77,12 @@ class Returns:
             self._waiting[claim.lease.token] = _Waiting(claim, reason, refund, due)
 
     def holds(self, token: str) -> bool:
-        """Whether a claim is held until its job may run again."""
+        """Return whether a claim is held until its job may run again."""
         with self._guard:
             return token in self._waiting
 
     def waiting(self, queue: str) -> int:
-        """How many jobs of a queue are held until they may run again."""
+        """Return how many jobs of a queue are held until they may run again."""
         with self._guard:
             return sum(each.claim.job.queue == queue for each in self._waiting.values())
 

@@ -75,11 +75,11 @@ class Delivery:
 
     @property
     def waiting(self) -> int:
-        """How many reports are not delivered yet."""
+        """Return how many reports are not delivered yet."""
         return sum(len(each.of(Phase.REPORT)) for each in self._estates)
 
     def keeps_up(self, queue: str) -> bool:
-        """Whether another job of a queue may be begun.
+        """Return whether another job of a queue may be begun.
 
         Not while its reports pile up that the storage does not take, though it gives jobs away (a
         full disk); but one job now and then, for it may be these very reports.
@@ -174,7 +174,7 @@ class Delivery:
     # --- one report -------------------------------------------------------------------------
 
     def _deliver(self, records: Records, record: Record, *, kept: bool = True) -> bool:
-        """Whether the report is off our hands."""
+        """Return whether the report is off our hands."""
         token = record.claim.lease.token
         with self._guard:
             if token in self._busy or (kept and token not in records):
@@ -287,6 +287,6 @@ class Delivery:
 
 
 def _instead(report: Report, reason: str) -> Report:
-    """A report without the data that cannot be stored."""
+    """Return a report without the data that cannot be stored."""
     status = Status(State.ERROR, reason, report.status.started_at, report.status.finished_at)
     return replace(report, status=status, result=None)

@@ -20,11 +20,11 @@ class Policy(Protocol):
 
     @property
     def left(self) -> int:
-        """How many jobs wait that could not be had when the work was over."""
+        """Return how many jobs wait that could not be had when the work was over."""
 
     @property
     def unanswered(self) -> bool:
-        """Whether the work was over before it could be asked what waits."""
+        """Return whether the work was over before it could be asked what waits."""
 
     def worked(self) -> None:
         """A job was had."""
@@ -104,7 +104,7 @@ class Tickets:
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Whether one more job may be claimed."""
+        """Return whether one more job may be claimed."""
         with self._lock:
             if self._left is None:
                 return True

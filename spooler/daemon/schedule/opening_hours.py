@@ -39,7 +39,7 @@ class OpeningHours:
             calibration.stop(StopReason.SHUTDOWN)
 
     def closed(self, rules: DeviceRules) -> bool:
-        """Whether the device takes no jobs now; calibrates it when such a window begins.
+        """Return whether the device takes no jobs now; calibrates it when such a window begins.
 
         It is closed in windows of other kinds, and where its rules want that after a calibration
         that failed: until one succeeds.

@@ -25,7 +25,7 @@ class SteadyTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler 3 has no t
         self._interval = timedelta(seconds=seconds)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """The next tick: on the grid of the previous one, or `now` where that is gone by."""
+        """Return the next tick: on the grid of the previous one, or `now` where that is gone by."""
         if previous_fire_time is None:
             return now
         due: datetime = previous_fire_time + self._interval

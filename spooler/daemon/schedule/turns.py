@@ -31,7 +31,7 @@ class Turns:
         self._sources = sorted(sources, key=lambda each: -each.priority)
 
     def order(self) -> list[Source]:
-        """All queues, the next one to be asked first."""
+        """Return all queues, the next one to be asked first."""
         return list(self._sources)
 
     def served(self, source: Source) -> None:

@@ -146,7 +146,7 @@ class Command:
 
 
 def _unstarted(error: OSError) -> str:
-    """What kept a program from starting; the system's words for two cases mislead."""
+    """Return what kept a program from starting; the system's words for two cases mislead."""
     if error.errno == errno.ENOEXEC:
         return "it is not a program; a script's first line names its interpreter, as in #!/bin/sh"
     if error.errno == errno.ENOENT:

@@ -129,7 +129,7 @@ class Experiment(BaseModel):
     seed: Annotated[int, Field(ge=0)] | None = None
 
     def samples(self) -> int:
-        """How many samples this experiment returns."""
+        """Return how many samples this experiment returns."""
         return self.shots * sum(step.name == "measure" for step in self.instructions)
 
 
@@ -164,7 +164,7 @@ class SingleQudit:
         self.params: Any = Annotated[dict[str, Experiment], AfterValidator(self._within_limits)]
 
     def card(self) -> dict[str, Json]:
-        """What sqooler's configuration of a device wants to know."""
+        """Return what sqooler's configuration of a device wants to know."""
         gates: list[Json] = [
             {
                 "coupling_map": [[0]],
@@ -243,7 +243,7 @@ class SingleQudit:
 
 
 def final_state(instructions: list[Instruction]) -> spin.State:
-    """The state after all gates, starting from one atom; shape (N + 1,)."""
+    """Return the state after all gates, starting from one atom; shape (N + 1,)."""
     state = spin.ground(1)
     for step in instructions:
         state = _applied(state, step)

@@ -47,7 +47,7 @@ class Channel:
         self._lock = threading.Lock()
 
     def receive(self) -> Frame | None:
-        """The next frame; None when the parent is gone."""
+        """Return the next frame; None when the parent is gone."""
         while (frame := self._unpacker.take()) is None:
             try:
                 data = self.socket.recv(_READ)

@@ -95,7 +95,7 @@ class HandlerProcess:
             self.broken = True
 
     def wait(self, seconds: float) -> Frame | None:
-        """The next frame, at most after `seconds`; output is drained meanwhile.
+        """Return the next frame, at most after `seconds`; output is drained meanwhile.
 
         None also when the process has ended or talks nonsense: then `broken` is set.
         """
@@ -113,7 +113,7 @@ class HandlerProcess:
         return self._take()
 
     def wait_end(self, seconds: float) -> End | None:
-        """How the process ended, or None after `seconds`; output is drained meanwhile."""
+        """Return how the process ended, or None after `seconds`; output is drained meanwhile."""
         deadline = time.monotonic() + seconds
         while (end := end_of(self.pid)) is None:
             left = deadline - time.monotonic()
@@ -124,7 +124,7 @@ class HandlerProcess:
         return end
 
     def ended(self) -> bool:
-        """Whether the process has ended, as the system says."""
+        """Return whether the process has ended, as the system says."""
         return end_of(self.pid) is not None
 
     def drain(self) -> None:

@@ -59,7 +59,7 @@ class HandlerHost:
 
     @property
     def calibrates(self) -> bool:
-        """Whether the handler has a `calibrate` method."""
+        """Return whether the handler has a `calibrate` method."""
         return callable(getattr(self._handler, "calibrate", None))
 
     def load(self) -> None:
@@ -93,7 +93,7 @@ class HandlerHost:
         return self._call(lambda params: self._handler.run(params, context), payload, context)
 
     def dry_run(self, payload: bytes, context: HostContext) -> Reply:
-        """The handler's `dry_run`, or validation only. Returning nothing is fine here."""
+        """Return the handler's `dry_run`, or validation only. Returning nothing is fine here."""
         check = getattr(self._handler, "dry_run", None)
 
         def work(params: Any) -> Any:
@@ -103,7 +103,7 @@ class HandlerHost:
         return self._call(work, payload, context)
 
     def calibrate(self, _payload: bytes, context: HostContext) -> Reply:
-        """The handler's `calibrate`. Returning nothing is fine here; False is a failure."""
+        """Return the handler's `calibrate`. Returning nothing is fine here; False is a failure."""
 
         def work(_: Any) -> Any:
             answer = self._handler.calibrate(context)
@@ -229,12 +229,12 @@ def _adapter(reference: str, params: Any) -> TypeAdapter[Any]:
 
 
 def _of_version_1(model: type) -> bool:
-    """Whether a class is a model of pydantic 1, as pydantic 2 carries it along."""
+    """Return whether a class is a model of pydantic 1, as pydantic 2 carries it along."""
     return any(each.__module__.startswith("pydantic.v1") for each in model.__mro__)
 
 
 def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:
-    """The outcome that a reply stands for. Raises PayloadInvalid."""
+    """Return the outcome that a reply stands for. Raises PayloadInvalid."""
     if head["kind"] == "invalid":
         raise PayloadInvalid(str(head["reason"]))
     if head["kind"] == "error":
@@ -251,13 +251,13 @@ def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:
 
 
 def card_of(device: str, body: bytes) -> DeviceCard:
-    """The card of a device from what its handler's host said."""
+    """Return the card of a device from what its handler's host said."""
     card: dict[str, Json] = decode(body)
     return DeviceCard(name=device, **card)  # type: ignore[arg-type]  # checked in the host
 
 
 def payload_of(value: Json) -> bytes:
-    """A payload as JSON. Raises PayloadInvalid."""
+    """Return a payload as JSON. Raises PayloadInvalid."""
     try:
         return encode(value)
     except NotJson as error:
@@ -265,7 +265,7 @@ def payload_of(value: Json) -> bytes:
 
 
 def _memory_is_short(error: BaseException | None) -> bool:
-    """Whether memory ran out, perhaps behind another error that was made of it."""
+    """Return whether memory ran out, perhaps behind another error that was made of it."""
     seen = set[int]()
     while error is not None and id(error) not in seen:
         if isinstance(error, MemoryError):

@@ -243,11 +243,11 @@ class ProcessRunner:
         return self._locked == (found.st_dev, found.st_ino)
 
     def _serves(self, process: HandlerProcess, *, opened: bool) -> bool:
-        """Whether a child can take a request."""
+        """Return whether a child can take a request."""
         return not self._worn and (self._opened or not opened) and not process.ended()
 
     def _start(self, *, opened: bool, control: RunControl | None) -> Frame:
-        """A new child, ready for requests; its first frame."""
+        """Return a new child, ready for requests; its first frame."""
         self._refuse_undead()
         spec = self._spec
         try:

@@ -35,7 +35,7 @@ class End:
 
 
 def end_of(pid: int) -> End | None:
-    """How the child process `pid` ended, or None while it runs. It is not reaped."""
+    """Return how the child process `pid` ended, or None while it runs. It is not reaped."""
     try:
         info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -64,7 +64,7 @@ def kill_session(leader: int) -> None:
 
 
 def _groups(leader: int) -> set[int]:
-    """The process groups with a live member in the session; Linux only, else empty."""
+    """Return the process groups with a live member in the session; Linux only, else empty."""
     groups: set[int] = set()
     try:
         entries = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names only

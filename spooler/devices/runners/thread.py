@@ -55,7 +55,7 @@ class _DeviceThread:
         self._words.put(_Word(self._number, progress=text))
 
     def wait(self, seconds: float) -> _Word | None:
-        """The next word about the current call."""
+        """Return the next word about the current call."""
         try:
             word = self._words.get(timeout=seconds) if seconds > 0 else self._words.get_nowait()
         except queue.Empty:

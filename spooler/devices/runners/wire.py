@@ -30,7 +30,7 @@ class FrameError(Exception):
 
 
 def pack(head: Head, body: bytes = b"") -> bytes:
-    """The bytes of a frame."""
+    """Return the bytes of a frame."""
     text = to_json(head)
     return b"".join((_LENGTHS.pack(len(text), len(body)), text, body))
 
@@ -47,7 +47,7 @@ class Unpacker:
         self._buffer += data
 
     def take(self) -> Frame | None:
-        """The next whole frame, or None. Raises FrameError."""
+        """Return the next whole frame, or None. Raises FrameError."""
         buffer = self._buffer
         if len(buffer) < _LENGTHS.size:
             return None

@@ -28,12 +28,12 @@ class Decoded:
 
 
 def incomplete(defect: str) -> bool:
-    """Whether a job has this defect because more of it may be about to come."""
+    """Return whether a job has this defect because more of it may be about to come."""
     return defect.startswith((_EMPTY, _CUT_OFF))
 
 
 def too_large(size: int, limit: int) -> Decoded:
-    """The answer to a job of `size` bytes where `limit` are allowed."""
+    """Return the answer to a job of `size` bytes where `limit` are allowed."""
     return Decoded(
         defect=f"the job has {size} bytes and at most {limit} are accepted; "
         "send fewer experiments in one job"
@@ -56,7 +56,7 @@ def decode(content: bytes) -> Decoded:
 
 
 def _finite(value: Json) -> bool:
-    """Whether every number below `value` is finite; the decoder has bounded the depth."""
+    """Return whether every number below `value` is finite; the decoder has bounded the depth."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, str):
@@ -83,7 +83,7 @@ def _reason(content: bytes, error: str) -> str:
 
 
 def _wide_encoding(content: bytes) -> str:
-    """The encoding of two or four bytes per character that a text seems to have."""
+    """Return the encoding of two or four bytes per character that a text seems to have."""
     marked = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
     return "UTF-16 or UTF-32" if marked or _looks_like_utf_16(content) else ""
 

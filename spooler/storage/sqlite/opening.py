@@ -14,19 +14,19 @@ _LONGEST = 200
 
 
 def open_backend(settings: SqliteSettings, opening: Opening) -> Backend:
-    """The daemon's view of the file; nothing is written by opening it."""
+    """Return the daemon's view of the file; nothing is written by opening it."""
     database = Database(settings.path, sync=settings.fsync)
     catalogue = SqliteCatalogue(database, opening.signer, opening.former_keys)
     return SqliteBackend(database, catalogue, opening.clock, max_payload=opening.max_payload)
 
 
 def open_submitter(settings: SqliteSettings, clock: Clock) -> Submitter:
-    """The submitter's view of the file."""
+    """Return the submitter's view of the file."""
     return SqliteSubmitter(Database(settings.path, sync=settings.fsync), clock)
 
 
 def carries(queue: str) -> str:
-    """Why the file cannot have a queue of this name; "" when it can."""
+    """Return why the file cannot have a queue of this name; "" when it can."""
     if queue.isprintable() and 0 < len(queue) <= _LONGEST:
         return ""
     return f"a name has at most {_LONGEST} characters, all of them printable"

@@ -40,7 +40,7 @@ def demand_ours(
 
 
 def same_public_key(standing: Any, document: Mapping[str, Any]) -> bool:
-    """Whether what is published is this key; what is no document at all may be replaced."""
+    """Return whether what is published is this key; what is no document at all may be replaced."""
     return not isinstance(standing, dict) or _bare(standing.get("x")) == _bare(document["x"])
 
 

@@ -41,13 +41,13 @@ class Renderer:
         self.signer = signer
 
     def sealed(self, document: dict[str, Json]) -> bytes:
-        """The bytes of the document, signed in sqooler's form when there is a key."""
+        """Return the bytes of the document, signed in sqooler's form when there is a key."""
         if self.signer is None:
             return json.dumps(document, allow_nan=False).encode()
         return signed_text(document, self.signer).encode()
 
     def status(self, job_id: str, state: State, detail: str, error: str = "") -> bytes:
-        """A status document; `detail` grows by `; ` + text, as readers know it."""
+        """Return a status document; `detail` grows by `; ` + text, as readers know it."""
         return self.sealed(
             {
                 "job_id": job_id,
@@ -58,7 +58,7 @@ class Renderer:
         )
 
     def final_status(self, report: Report) -> bytes:
-        """The status that a submitter finds at the end."""
+        """Return the status that a submitter finds at the end."""
         status = report.status
         if status.state is State.DONE:
             detail = status.reason or f"Done in attempt {report.attempt}."
@@ -69,12 +69,12 @@ class Renderer:
         return self.status(report.job_id, status.state, reason, reason)
 
     def result(self, report: Report) -> bytes:
-        """The result document of a report that has a result."""
+        """Return the result document of a report that has a result."""
         result = report.result or Result()
         return self._result(report, put_in(result.data, result.artifacts))
 
     def result_elsewhere(self, report: Report, stored: dict[str, Json]) -> bytes:
-        """The result document that says where the data lies."""
+        """Return the result document that says where the data lies."""
         return self._result(report, Parts({"error": report.status.reason, STORED: stored}, []))
 
     def _result(self, report: Report, parts: Parts) -> bytes:
@@ -98,7 +98,7 @@ class Renderer:
         return self.sealed({"device": device, "former": keys})
 
     def config(self, card: DeviceCard, at: datetime) -> dict[str, Json]:
-        """The configuration of a device, unsigned.
+        """Return the configuration of a device, unsigned.
 
         What a card does not say gets a value that sqooler's readers accept.
         """

@@ -55,10 +55,10 @@ class Documents(Protocol):
         """Delete a document; FileNotFoundError when there is none."""
 
     def exists(self, storage_path: str, job_id: str) -> bool:
-        """Whether there is a document, readable or not."""
+        """Return whether there is a document, readable or not."""
 
     def ids(self, storage_path: str) -> list[str]:
-        """The ids of the documents at a path."""
+        """Return the ids of the documents at a path."""
 
     def namesakes(self, storage_path: str, field: str, value: str) -> list[str]:
         """The ids of the documents whose `field` says `value`; ValueError when far too many do."""
@@ -176,7 +176,7 @@ class SqoolerSubmitter:
         )
 
     def _announced_keys(self, device: str) -> list[dict[str, Any]]:
-        """The different public keys that have signed a configuration of the device."""
+        """Return the different public keys that have signed a configuration of the device."""
         found: dict[str, dict[str, Any]] = {}
         for config in self._about(_CONFIGS, "display_name", device):
             kid = payload_of(config).get("kid")
@@ -254,7 +254,7 @@ class SqoolerSubmitter:
         return waits, self.documents.exists(f"spooler/cancels/{device}", job_id)
 
     def _waiting(self, device: str) -> int:
-        """How many jobs wait."""
+        """Return how many jobs wait."""
         return len(self.documents.ids(f"jobs/queued/{device}"))
 
     def _withdraw(self, device: str, job_id: str) -> bool:
@@ -264,13 +264,13 @@ class SqoolerSubmitter:
         return self.documents.exists(f"jobs/queued/{device}", job_id)
 
     def _times(self, device: str, job_id: str) -> Times:
-        """When an ended job started and finished: what is kept with its report says so."""
+        """Return when an ended job started and finished: what is kept with its report says so."""
         return times_in(self.documents.get(f"spooler/reports/{device}", job_id))
 
     # The documents.
 
     def _about(self, path: str, field: str, value: str) -> list[dict[str, Any]]:
-        """The documents whose `field` says `value`, and whose place does not say another."""
+        """Return the documents whose `field` says `value`, and whose place does not say another."""
         with self._translated():
             try:
                 ids = self.documents.namesakes(path, field, value)
@@ -280,7 +280,7 @@ class SqoolerSubmitter:
         return [each for each in found if each is not None and payload_of(each).get(field) == value]
 
     def _said(self, device: str, job_id: str) -> dict[str, Any]:
-        """What the result of a job says, which is about that job and no other."""
+        """Return what the result of a job says, which is about that job and no other."""
         said = payload_of(self._result(device, job_id))
         if misplaced := _misplaced(said, device, job_id):
             raise UnknownJob(f"job {job_id!r} of device {device!r} has no result: {misplaced}")
@@ -325,7 +325,7 @@ def _misplaced(said: dict[str, Any], device: str, job_id: str) -> str:
 
 
 def _made_by(key: dict[str, Any], document: dict[str, Any]) -> bool:
-    """Whether a document is signed by a published key; what is no key has signed nothing."""
+    """Return whether a document is signed by a published key; what is no key has signed nothing."""
     try:
         return verify_document(document, key)
     except ValueError:
@@ -333,7 +333,7 @@ def _made_by(key: dict[str, Any], document: dict[str, Any]) -> bool:
 
 
 def _former_keys(said: dict[str, Any]) -> list[dict[str, Any]]:
-    """The keys that a succession names; none when it has not the form of one."""
+    """Return the keys that a succession names; none when it has not the form of one."""
     try:
         return [
             {"x": str(each["x"]), "key_ops": "verify", "kid": str(each["kid"])}
@@ -368,7 +368,7 @@ def _without_greeting(detail: str) -> str:
 
 
 def _card(name: str, said: dict[str, Any]) -> DeviceCard:
-    """A card from a stored configuration, with whatever fields there are."""
+    """Return a card from a stored configuration, with whatever fields there are."""
     pending = said.get("pending_jobs")
     return DeviceCard(
         name=name,

@@ -30,7 +30,7 @@ class Figures:
     longest: float = 0.0
 
     def line(self) -> str:
-        """The figures in a few words, for a log."""
+        """Return the figures in a few words, for a log."""
         failed = f", {self.errors} failed" if self.errors else ""
         mean = self.seconds / self.calls if self.calls else 0.0
         return f"{self.calls}x {mean * 1e3:.2f} ms (at most {self.longest * 1e3:.1f} ms){failed}"
@@ -45,7 +45,7 @@ class Meter:
         self._figures: dict[str, Figures] = {}
 
     def figures(self) -> Mapping[str, Figures]:
-        """What each verb has cost by now."""
+        """Return what each verb has cost by now."""
         with self._lock:
             return dict(self._figures)
 

@@ -133,11 +133,11 @@ class StorageCore(ABC):
         )
 
     def branches(self, storage_path: str) -> list[str]:
-        """The names of the paths right below a path, in order; empty when there are none."""
+        """Return the names of the paths right below a path, in order; empty when there are none."""
         raise TypeError(f"{type(self).__name__} cannot list what is below {storage_path}")
 
     def exists(self, storage_path: str, job_id: str) -> bool:
-        """Whether there is a document."""
+        """Return whether there is a document."""
         try:
             self.get(storage_path, job_id)
         except FileNotFoundError:
@@ -156,12 +156,12 @@ class StorageCore(ABC):
         return found[0]
 
     def namesakes(self, storage_path: str, field: str, value: str) -> list[str]:
-        """The ids of all documents that `find` chooses from, the one that it takes first."""
+        """Return the ids of all documents that `find` chooses from, the one that it takes first."""
         del field  # it is the id
         return [value] if self.exists(storage_path, value) else []
 
     def id_for(self, value: str) -> str:
-        """The id for a new document that will be found by `value`: see `find`."""
+        """Return the id for a new document that will be found by `value`: see `find`."""
         return check_id(value)
 
     def close(self) -> None:  # noqa: B027 - a storage without connections has nothing to do
@@ -252,7 +252,7 @@ _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 def _holds_private_key(document: object) -> bool:
-    """Whether there is, however deep, a JWK with a part that only its owner should know."""
+    """Return whether there is, however deep, a JWK with a part that only its owner should know."""
     inside: Iterable[object] = ()
     if isinstance(document, Mapping):
         # sqooler writes `"d": null` into public ones.

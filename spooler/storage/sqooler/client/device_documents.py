@@ -56,7 +56,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parsed(model: type[_Model], document: Mapping[str, Any], what: str) -> _Model:
-    """A stored document as `model`; NotADocument, in one sentence, when it does not fit."""
+    """Return a stored document as `model`; NotADocument, in one sentence, when it does not fit."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -134,18 +134,18 @@ class DeviceDocuments(StorageCore):
         self.update(document, self.configs_path, config_id)
 
     def get_config(self, display_name: str) -> BackendConfigSchemaIn:
-        """The configuration of a device; FileNotFoundError when there is none."""
+        """Return the configuration of a device; FileNotFoundError when there is none."""
         check_device(display_name)
         config_id = self.find(self.configs_path, "display_name", display_name)
         payload = payload_of(self.get(self.configs_path, config_id))
         return parsed(BackendConfigSchemaIn, payload, f"the configuration of {display_name!r}")
 
     def get_file_queue(self, storage_path: str) -> list[str]:
-        """The ids of the documents at a path, oldest first."""
+        """Return the ids of the documents at a path, oldest first."""
         return self.ids(storage_path)
 
     def get_backends(self) -> list[str]:
-        """The display names of all devices with a readable configuration."""
+        """Return the display names of all devices with a readable configuration."""
         names: list[str] = []
         for config_id in self.get_file_queue(self.configs_path):
             try:
@@ -169,7 +169,7 @@ class DeviceDocuments(StorageCore):
         return True
 
     def _config_id(self, display_name: str) -> str | None:
-        """The id of a device's configuration, or None."""
+        """Return the id of a device's configuration, or None."""
         try:
             return self.find(self.configs_path, "display_name", check_device(display_name))
         except FileNotFoundError:
@@ -178,23 +178,23 @@ class DeviceDocuments(StorageCore):
     # --- what Qiskit asks --------------------------------------------------------------------
 
     def get_backend_dict(self, display_name: str) -> BackendConfigSchemaOut:
-        """The configuration in Qiskit's words; FileNotFoundError for an unknown device."""
+        """Return the configuration in Qiskit's words; FileNotFoundError for an unknown device."""
         return self.backend_dict_to_qiskit(self.get_config(display_name))
 
     def get_backend_status(self, display_name: str) -> BackendStatusSchemaOut:
-        """The status in Qiskit's words; FileNotFoundError for an unknown device."""
+        """Return the status in Qiskit's words; FileNotFoundError for an unknown device."""
         return self.backend_dict_to_qiskit_status(self.get_config(display_name))
 
     def backend_dict_to_qiskit(
         self, backend_config_info: BackendConfigSchemaIn
     ) -> BackendConfigSchemaOut:
-        """A configuration in Qiskit's words."""
+        """Return a configuration in Qiskit's words."""
         return qiskit_views.configuration(backend_config_info, self.name)
 
     def backend_dict_to_qiskit_status(
         self, backend_dict: BackendConfigSchemaIn
     ) -> BackendStatusSchemaOut:
-        """The status that a configuration tells, in Qiskit's words."""
+        """Return the status that a configuration tells, in Qiskit's words."""
         return qiskit_views.status(
             backend_dict, self.name, self.clock.now(), self.operational_within
         )
@@ -204,7 +204,7 @@ class DeviceDocuments(StorageCore):
         display_name: str,
         simulator: bool,  # noqa: FBT001 - sqooler's users pass it by position
     ) -> str:
-        """The full name of a device, with its storage and its kind."""
+        """Return the full name of a device, with its storage and its kind."""
         return qiskit_views.long_name(self.name, display_name, simulator=simulator)
 
     # --- public keys -------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class DeviceDocuments(StorageCore):
             )
 
     def get_public_key_from_kid(self, kid: str) -> JWK:
-        """The public key of that name; FileNotFoundError when there is none."""
+        """Return the public key of that name; FileNotFoundError when there is none."""
         document = self.get(self.pks_path, self.find(self.pks_path, "kid", kid))
         return parsed(JWK, document, f"the public key {kid!r}")
 
@@ -265,7 +265,7 @@ class DeviceDocuments(StorageCore):
 
 
 def _about(config: BackendConfigSchemaIn, display_name: str) -> BackendConfigSchemaIn:
-    """A copy of the caller's configuration that is about this device.
+    """Return a copy of the caller's configuration that is about this device.
 
     Warns (UserWarning) where the caller's is about another one.
     """

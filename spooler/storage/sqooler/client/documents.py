@@ -138,14 +138,14 @@ class ResultDict(BaseModel):
 
 
 def get_init_status() -> StatusMsgDict:
-    """The first status of a job whose id is not filled in yet."""
+    """Return the first status of a job whose id is not filled in yet."""
     return StatusMsgDict(
         job_id="None", status="INITIALIZING", detail="Got your json.", error_message="None"
     )
 
 
 def get_init_results() -> ResultDict:
-    """A result that is to be filled in."""
+    """Return a result that is to be filled in."""
     return ResultDict(display_name="", backend_version="", job_id="", status="INITIALIZING")
 
 

@@ -33,7 +33,7 @@ _LOOKS = (0.005, 0.02, 0.05, 0.1, 0.2)
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
-    """A document as sqooler writes it; ValueError for what JSON does not have."""
+    """Return a document as sqooler writes it; ValueError for what JSON does not have."""
     try:
         return json.dumps(content, default=datetime_handler, allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
@@ -175,7 +175,7 @@ def _mark() -> str:
 
 
 def _document_age(entry: os.DirEntry[str]) -> tuple[int, str] | None:
-    """When a document was written (ns) and its id; None for a foreign or a vanished file."""
+    """Return when a document was written (ns) and its id; None for a foreign or a vanished file."""
     name = entry.name.removesuffix(_SUFFIX)
     if name == entry.name or not is_id(name):
         return None

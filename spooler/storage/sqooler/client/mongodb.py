@@ -217,7 +217,7 @@ class MongodbCore(CheckedCore):
     # --- places ------------------------------------------------------------------------------
 
     def collection(self, segments: tuple[str, ...]) -> Collection[Document]:
-        """Where the documents of a path lie."""
+        """Return where the documents of a path lie."""
         return self.client[database_of(segments, self.address.prefix)][collection_of(segments)]
 
     def raw(self, place: Place) -> Collection[RawBSONDocument]:

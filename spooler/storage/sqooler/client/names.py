@@ -27,7 +27,7 @@ def check_provider(name: str) -> str:
 
 
 def is_device(name: str | None) -> bool:
-    """Whether a device may have this name."""
+    """Return whether a device may have this name."""
     return name is not None and _DEVICE.fullmatch(name) is not None
 
 
@@ -41,7 +41,7 @@ def check_device(name: str | None) -> str:
 
 
 def carries(name: str) -> str:
-    """Why a storage cannot have a queue of this name; "" when it can."""
+    """Return why a storage cannot have a queue of this name; "" when it can."""
     if _DEVICE.fullmatch(name):
         return ""
     return "sqooler knows names of 1 to 100 lower-case letters and digits"
@@ -60,7 +60,7 @@ def check_path(path: str) -> tuple[str, ...]:
 
 
 def is_id(name: str) -> bool:
-    """Whether a document may have this id."""
+    """Return whether a document may have this id."""
     return _ID.fullmatch(name) is not None
 
 

@@ -36,7 +36,7 @@ class StorageProvider(DeviceDocuments):
     def get_attribute_id(
         self, attribute_name: AttributeIdStr, job_id: str, display_name: str | None = None
     ) -> str:
-        """The id of one kind of document; ValueError for an unknown kind.
+        """Return the id of one kind of document; ValueError for an unknown kind.
 
         Of a configuration it is its device's name, or found by that: NoSuchName (a ValueError and
         a FileNotFoundError) when there is none.
@@ -54,7 +54,7 @@ class StorageProvider(DeviceDocuments):
     # --- jobs --------------------------------------------------------------------------------
 
     def create_job_id(self, display_name: str, username: str) -> str:
-        """A new id: 24 hex digits, random."""
+        """Return a new id: 24 hex digits, random."""
         del display_name, username  # some storages of sqooler's need them
         return uuid.uuid4().hex[:24]
 
@@ -65,7 +65,7 @@ class StorageProvider(DeviceDocuments):
         return job_id
 
     def get_job(self, storage_path: str, job_id: str) -> dict[str, Any]:
-        """The body of a job; FileNotFoundError when it is not at that path."""
+        """Return the body of a job; FileNotFoundError when it is not at that path."""
         return self.get(storage_path, job_id)
 
     def get_job_content(self, storage_path: str, job_id: str) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class StorageProvider(DeviceDocuments):
         return status
 
     def get_status(self, display_name: str, username: str, job_id: str) -> StatusMsgDict:
-        """The status of a job; of an unknown job or device a status ERROR that says so."""
+        """Return the status of a job; of an unknown job or device a status ERROR that says so."""
         del username
         document = self._known("status", display_name, job_id)
         if document is None:
@@ -130,7 +130,7 @@ class StorageProvider(DeviceDocuments):
     def _known(
         self, kind: AttributePathStr, display_name: str, job_id: str
     ) -> dict[str, Any] | None:
-        """A document of a job, or None; an odd name is that of an unknown job or device.
+        """Return a document of a job, or None; an odd name is that of an unknown job or device.
 
         NoSuchName for a name that would lead out of the storage.
         """
@@ -195,7 +195,7 @@ class StorageProvider(DeviceDocuments):
         return True
 
     def get_result(self, display_name: str, username: str, job_id: str) -> ResultDict:
-        """The result of a job; of an unknown job or device a result with status ERROR."""
+        """Return the result of a job; of an unknown job or device a result with status ERROR."""
         del username
         document = self._known("results", display_name, job_id)
         if document is None:
@@ -212,7 +212,7 @@ class StorageProvider(DeviceDocuments):
         return parsed(ResultDict, payload, f"the result of the job {job_id}")
 
     def verify_result(self, display_name: str, job_id: str) -> bool:
-        """Whether the announced key of the device signed the result; False when unsigned.
+        """Return whether the announced key of the device signed the result; False when unsigned.
 
         FileNotFoundError when there is no result, no device or no public key.
         """

@@ -17,7 +17,7 @@ def long_name(storage: str, display_name: str | None, *, simulator: bool) -> str
 
 
 def configuration(config: BackendConfigSchemaIn, storage: str) -> BackendConfigSchemaOut:
-    """The configuration of a device in Qiskit's words."""
+    """Return the configuration of a device in Qiskit's words."""
     return BackendConfigSchemaOut(
         description=config.description,
         display_name=config.display_name or "",

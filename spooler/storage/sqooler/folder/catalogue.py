@@ -81,7 +81,7 @@ class FolderCatalogue:
                     demand_writable(folder)
 
     def _folders(self, name: str) -> tuple[str, ...]:
-        """What a first submitter may make, or the daemon."""
+        """Return what a first submitter may make, or the daemon."""
         places, layout = self._layout.queues[name], self._layout
         own = (places.queued, places.status, places.results, places.finished)
         return (*own, layout.running, layout.deleted)

@@ -178,7 +178,7 @@ class FolderClaims:
             return self._find(claim)
 
     def holds(self, claim: Claim) -> bool:
-        """Whether the claim is still ours, and its end not decided."""
+        """Return whether the claim is still ours, and its end not decided."""
         name = self.present(claim)
         return name is not None and name.phase not in COMMITTED
 
@@ -262,7 +262,7 @@ class FolderClaims:
         )
 
     def withdrawn(self, queue: str, job_id: str) -> bool:
-        """Whether the submitter of a job has withdrawn it."""
+        """Return whether the submitter of a job has withdrawn it."""
         return exists(f"{self._layout.queues[queue].cancels}/{job_id}.json")
 
 

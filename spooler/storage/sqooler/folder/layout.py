@@ -100,7 +100,7 @@ class ClaimName(_Said):
         return ClaimName(job_id, int(attempt), process, token, Phase(phase), int(beat), int(ttl))
 
     def names(self, claim: Claim) -> bool:
-        """Whether this is a name of that claim, older or newer."""
+        """Return whether this is a name of that claim, older or newer."""
         mine = (self.job_id, self.attempt, self.token)
         return mine == (claim.job.id, claim.attempt, claim.lease.token)
 

@@ -179,5 +179,5 @@ class FolderOwners:
                 self._disk.remove(f"{self._layout.owners}/{name}")
 
     def _holders(self) -> set[str]:
-        """The processes that have claims."""
+        """Return the processes that have claims."""
         return {name.process for _, name in claim_names(self._disk, self._layout)}

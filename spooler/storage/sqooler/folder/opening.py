@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_backend(settings: SqoolerLocalSettings, opening: Opening) -> Backend:
-    """The daemon's view of the folder; nothing is written by opening it."""
+    """Return the daemon's view of the folder; nothing is written by opening it."""
     from spooler.storage.sqooler.folder.backend import FolderBackend  # noqa: PLC0415 - on demand
 
     return FolderBackend(
@@ -29,7 +29,7 @@ def open_backend(settings: SqoolerLocalSettings, opening: Opening) -> Backend:
 
 
 def open_submitter(settings: SqoolerLocalSettings, clock: Clock) -> Submitter:
-    """The submitter's view of the folder."""
+    """Return the submitter's view of the folder."""
     from spooler.storage.sqooler.submitter import SqoolerSubmitter  # noqa: PLC0415 - on demand
 
     del clock  # sqooler's documents carry no times of ours
@@ -37,7 +37,7 @@ def open_submitter(settings: SqoolerLocalSettings, clock: Clock) -> Submitter:
 
 
 def documents(settings: SqoolerLocalSettings) -> LocalProviderExtended:
-    """The folder through sqooler's own verbs."""
+    """Return the folder through sqooler's own verbs."""
     from spooler.storage.sqooler.client.documents import (  # noqa: PLC0415 - on demand
         LocalLoginInformation,
     )

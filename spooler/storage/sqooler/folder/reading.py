@@ -88,7 +88,7 @@ class Settling:
         self._known: dict[str, tuple[tuple[int, int], float]] = {}
 
     def broken(self, job_id: str, size: int, modified_ns: int, *, incomplete: bool) -> bool:
-        """Whether an unreadable file is to be taken as it is.
+        """Return whether an unreadable file is to be taken as it is.
 
         `incomplete`: only its end is missing, so that an upload may have paused.
         """

@@ -85,7 +85,7 @@ class FolderWatch:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Return whether `close` was called."""
         return self._observer is None
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class MongoAddress:
 
     @classmethod
     def of_login(cls, login: MongodbLoginInformation, prefix: str = "") -> MongoAddress:
-        """What sqooler's users have: name and password as they would stand in a URI."""
+        """Return what sqooler's users have: name and password as they would stand in a URI."""
         url = login.mongodb_database_url.strip()
         whole = _SCHEME.match(url) is not None
         return cls(
@@ -59,7 +59,7 @@ class MongoAddress:
 
     @classmethod
     def of_settings(cls, settings: SqoolerMongodbSettings) -> MongoAddress:
-        """What the section [storage] says."""
+        """Return what the section [storage] says."""
         uri, password = settings.uri, settings.password
         return cls(
             uri="" if uri is None else uri.get_secret_value(),
@@ -91,18 +91,18 @@ class MongoAddress:
 
     @property
     def anonymous(self) -> bool:
-        """Whether nothing says who logs in."""
+        """Return whether nothing says who logs in."""
         return not self.user and not self.by_certificate and "@" not in self.uri
 
     @property
     def _lacks_password(self) -> bool:
-        """Whether a name is all that there is of a login that takes a password."""
+        """Return whether a name is all that there is of a login that takes a password."""
         elsewhere = "@" in self.uri or "authmechanism" in self._options()
         return bool(self.user) and not (self.password or self.by_certificate or elsewhere)
 
     @property
     def by_certificate(self) -> bool:
-        """Whether the login is the certificate (X.509), and no password."""
+        """Return whether the login is the certificate (X.509), and no password."""
         said = self.auth_mechanism or self._options().get("authmechanism", "")
         return said == "MONGODB-X509"
 
@@ -112,11 +112,11 @@ class MongoAddress:
         return self.tls_certificate_file or self._options().get("tlscertificatekeyfile", "")
 
     def _options(self) -> dict[str, str]:
-        """What the URI says behind its question mark, the names in small letters."""
+        """Return what the URI says behind its question mark, the names in small letters."""
         return {name.lower(): text for name, text in parse_qsl(self.uri.partition("?")[2])}
 
     def secrets(self) -> list[str]:
-        """What must not be shown."""
+        """Return what must not be shown."""
         in_uri = _SCHEME.sub("", self.uri).rpartition("@")[0].partition(":")[2]
         return [each for each in (self.password, in_uri, unquote_plus(in_uri)) if each]
 
@@ -138,7 +138,7 @@ class MongoAddress:
         )
 
     def full_uri(self) -> str:
-        """The URI to connect to; ConfigError when there is none, or half a login for it."""
+        """Return the URI to connect to; ConfigError when there is none, or half a login for it."""
         if self._lacks_password:
             raise ConfigError(
                 f"the MongoDB user {self.user!r} has no password; give it in the environment as "
@@ -188,7 +188,7 @@ def _here(host: str) -> bool:
 
 
 def _without_reads(uri: str) -> str:
-    """The URI without what it says on how to read: that is ours to say, see `connect`."""
+    """Return the URI without what it says on how to read: that is ours to say, see `connect`."""
     before, mark, options = uri.partition("?")
     kept = [each for each in re.split("[&;]", options) if not _READS.match(each)]
     return f"{before}{mark}{'&'.join(kept)}" if kept else before

@@ -56,7 +56,7 @@ class LoginRefused(BackendUnavailable):
 
 
 def open_client(address: MongoAddress, application: str = "spooler") -> Client:
-    """A client for `address`; nothing is asked of the server yet.
+    """Return a client for `address`; nothing is asked of the server yet.
 
     Raises ConfigError for what can never be a server, BackendUnavailable when a mongodb+srv
     name cannot be looked up.
@@ -119,7 +119,7 @@ def _wrong_options(address: MongoAddress, error: Exception) -> str:
 
 
 def _options(address: MongoAddress, uri: str, application: str) -> Document:
-    """What the driver is told; a time that stands in the URI goes before ours."""
+    """Return what the driver is told; a time that stands in the URI goes before ours."""
     milliseconds = round(address.operation_timeout * 1000)
     given = {name.lower() for name, _ in parse_qsl(uri.partition("?")[2])}
     times = {
@@ -180,7 +180,7 @@ def translated(address: MongoAddress) -> Iterator[None]:
 
 
 def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailable:
-    """The error of the loop for an error of the driver, with the way out."""
+    """Return the error of the loop for an error of the driver, with the way out."""
     code = _code(error)
     if code in _LOGIN or code in _RIGHTS:
         return LoginRefused(_refused(error, address, login=code in _LOGIN))
@@ -188,12 +188,12 @@ def unavailable(error: PyMongoError, address: MongoAddress) -> BackendUnavailabl
 
 
 def is_trouble(code: int) -> bool:
-    """Whether a server's code is about the server, whatever it was asked."""
+    """Return whether a server's code is about the server, whatever it was asked."""
     return code in _SAID or code in _RIGHTS or code in _LOGIN
 
 
 def _code(error: PyMongoError) -> int | None:
-    """The server's code; errors about a lost primary have it in their details only."""
+    """Return the server's code; errors about a lost primary have it in their details only."""
     details = getattr(error, "details", None)
     code = getattr(error, "code", None)
     return details.get("code") if code is None and isinstance(details, dict) else code
@@ -215,7 +215,7 @@ def _trouble(error: PyMongoError, code: int | None, address: MongoAddress) -> st
 
 
 def _what_to_see(error: PyMongoError, address: MongoAddress, cause: str) -> str:
-    """Where the mistake may lie when no server answers."""
+    """Return where the mistake may lie when no server answers."""
     if _about_names(error) and address.host:
         return (
             "that the name is right and that a cluster is known by it (a host stands for "
@@ -249,7 +249,7 @@ def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:
 
 
 def _about_names(error: PyMongoError) -> bool:
-    """Whether a name could not be looked up."""
+    """Return whether a name could not be looked up."""
     causes = (error, error.__cause__, error.__context__)
     return any(type(cause).__module__.startswith("dns.") for cause in causes) or (
         isinstance(error, ConfigurationError) and "DNS" in str(error)
@@ -257,7 +257,7 @@ def _about_names(error: PyMongoError) -> bool:
 
 
 def _cause(error: PyMongoError, address: MongoAddress) -> str:
-    """The driver's words, short and without secrets."""
+    """Return the driver's words, short and without secrets."""
     text = str(error)
     if isinstance(error, OperationFailure) and error.details:
         text = str(error.details.get("errmsg") or text)

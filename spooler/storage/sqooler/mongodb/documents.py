@@ -96,7 +96,7 @@ def _check_text(text: str) -> None:
 
 
 def as_json(value: object) -> Any:
-    """A value from the database as JSON; NotADocument for what JSON does not have.
+    """Return a value from the database as JSON; NotADocument for what JSON does not have.
 
     Dates become ISO text and bytes the ASCII text they are in sqooler's keys, so a signature
     over the document stays valid. Whole numbers lose their width.

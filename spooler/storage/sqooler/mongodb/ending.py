@@ -161,7 +161,7 @@ class Leftovers:
 
     @property
     def unfiled(self) -> bool:
-        """Whether ended jobs still lie in the queue."""
+        """Return whether ended jobs still lie in the queue."""
         with self._lock:
             return any(each.body is not None for each in self._left)
 
@@ -413,7 +413,7 @@ def shown(end: End) -> list[tuple[str, Any]]:
 
 
 def _plain(document: RawBSONDocument) -> Document:
-    """The content; what nobody can read is like nothing else."""
+    """Return the content; what nobody can read is like nothing else."""
     with suppress(BSONError):
         return bson.decode(document.raw)
     return {"unreadable": document.raw}

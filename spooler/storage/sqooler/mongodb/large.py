@@ -54,7 +54,7 @@ class LargeResults:
             self._bucket.delete(file_name(claim))
 
     def fetch(self, stored: Mapping[str, Any]) -> Result:
-        """The result that `keep` has put away; UnknownJob when it is not what was signed."""
+        """Return the result that `keep` has put away; UnknownJob when it is not what was signed."""
         name = stored.get("file")
         try:
             content = self._bucket.open_download_stream(name).read(LARGEST + 1)

@@ -78,7 +78,7 @@ class MongoLayout:
         self._prefix = prefix
 
     def queue(self, queue: str) -> Raw:
-        """The waiting and running jobs, byte for byte as they were submitted."""
+        """Return the waiting and running jobs, byte for byte as they were submitted."""
         return self._raw("jobs", f"queued.{queue}")
 
     def ledger(self, queue: str) -> Documents:
@@ -97,7 +97,7 @@ class MongoLayout:
         return self.database("spooler")[f"replaced.{queue}"]
 
     def successions(self) -> Documents:
-        """Which keys each device had before."""
+        """Return which keys each device had before."""
         return self.database("spooler")["keys"]
 
     def configs(self) -> Documents:

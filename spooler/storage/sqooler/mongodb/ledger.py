@@ -232,7 +232,7 @@ class MongoLedger:
         return None if said is None else claim_of(Job(old.job.id, queue), lease, said)
 
     def withdrawn(self, queue: str, numbers: Sequence[ObjectId]) -> set[ObjectId]:
-        """Which of some jobs their submitters have withdrawn."""
+        """Return which of some jobs their submitters have withdrawn."""
         asked = {"_id": {"$in": list(numbers)}, "cancelled": True}
         return {each["_id"] for each in self.of(queue).find(asked, {"_id": 1})}
 
@@ -252,7 +252,7 @@ def just_waits(phase: Any) -> Document:
 
 
 def claim_of(job: Job, lease: Lease, said: Mapping[str, Any]) -> Claim:
-    """The claim that an entry describes which was just made ours."""
+    """Return the claim that an entry describes which was just made ours."""
     return Claim(
         job,
         lease,
@@ -264,7 +264,7 @@ def claim_of(job: Job, lease: Lease, said: Mapping[str, Any]) -> Claim:
 
 
 def _open_of(queue: str, said: Mapping[str, Any]) -> Open | None:
-    """A claim that is held or committed; None when the entry does not say whose."""
+    """Return a claim that is held or committed; None when the entry does not say whose."""
     number, token, attempt, until = (
         said.get(each) for each in ("_id", "token", "attempt", "until")
     )
@@ -280,7 +280,7 @@ def _open_of(queue: str, said: Mapping[str, Any]) -> Open | None:
 
 
 def _owner_of(said: Any) -> Owner:
-    """The owner in an entry; what it does not say stays empty."""
+    """Return the owner in an entry; what it does not say stays empty."""
     known = said if isinstance(said, Mapping) else {}
     host, process, estate = (
         text if isinstance(text := known.get(each), str) else ""
@@ -291,7 +291,7 @@ def _owner_of(said: Any) -> Owner:
 
 
 def _history(said: Any) -> tuple[Attempt, ...]:
-    """The earlier attempts; what is none is left out."""
+    """Return the earlier attempts; what is none is left out."""
     found = []
     for each in said if isinstance(said, list) else ():
         if not isinstance(each, Mapping):
@@ -307,13 +307,13 @@ def _history(said: Any) -> tuple[Attempt, ...]:
 
 
 def fence(claim: Claim, *, whoever: bool = False) -> Document:
-    """What an entry must say for a write about this claim."""
+    """Return what an entry must say for a write about this claim."""
     wanted = {"_id": number_of(claim.job.id), "token": claim.lease.token, "attempt": claim.attempt}
     return wanted if whoever else {**wanted, "owner.process": claim.lease.owner.process}
 
 
 def lost(claim: Claim) -> LeaseLost:
-    """What is said of a claim that is not ours any more."""
+    """Return what is said of a claim that is not ours any more."""
     return LeaseLost(
         f"job {claim.job.id} is no longer held by {claim.lease.owner} (attempt {claim.attempt})"
     )

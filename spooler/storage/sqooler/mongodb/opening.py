@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_backend(settings: SqoolerMongodbSettings, opening: Opening) -> Backend:
-    """The daemon's view of the server; nothing is asked of it by opening it."""
+    """Return the daemon's view of the server; nothing is asked of it by opening it."""
     from spooler.storage.sqooler.mongodb.address import MongoAddress  # noqa: PLC0415 - on demand
     from spooler.storage.sqooler.mongodb.backend import MongoBackend  # noqa: PLC0415 - on demand
 
@@ -28,7 +28,7 @@ def open_backend(settings: SqoolerMongodbSettings, opening: Opening) -> Backend:
 
 
 def open_submitter(settings: SqoolerMongodbSettings, clock: Clock) -> Submitter:
-    """The submitter's view of the server."""
+    """Return the submitter's view of the server."""
     from spooler.storage.sqooler.mongodb.submitter import MongoSubmitter  # noqa: PLC0415 - on demand
 
     del clock  # the server has its own
@@ -36,7 +36,7 @@ def open_submitter(settings: SqoolerMongodbSettings, clock: Clock) -> Submitter:
 
 
 def documents(settings: SqoolerMongodbSettings) -> MongodbProviderExtended:
-    """The server through sqooler's own verbs."""
+    """Return the server through sqooler's own verbs."""
     from spooler.storage.sqooler.client.mongodb import (  # noqa: PLC0415 - on demand
         MongodbProviderExtended,
     )

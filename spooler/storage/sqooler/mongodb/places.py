@@ -28,7 +28,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def database_of(segments: tuple[str, ...], prefix: str = "") -> str:
-    """The database of a path; ValueError for what MongoDB could not tell apart or hold."""
+    """Return the database of a path; ValueError for what MongoDB could not tell apart or hold."""
     name = prefix + segments[0]
     dotted = any("." in each for each in segments)
     if dotted or name in _RESERVED or len(name) > _LONGEST_DATABASE:
@@ -40,7 +40,7 @@ def database_of(segments: tuple[str, ...], prefix: str = "") -> str:
 
 
 def collection_of(segments: tuple[str, ...]) -> str:
-    """The collection of a path; ValueError when it names none."""
+    """Return the collection of a path; ValueError when it names none."""
     name = ".".join(segments[1:])
     if not name or segments[1] == "system" or len(name) > _LONGEST_COLLECTION:
         raise ValueError(
@@ -51,12 +51,12 @@ def collection_of(segments: tuple[str, ...]) -> str:
 
 
 def is_object_id(name: str) -> bool:
-    """Whether a document in MongoDB can have this id."""
+    """Return whether a document in MongoDB can have this id."""
     return _ID.fullmatch(name) is not None
 
 
 def new_id(place: Place) -> ObjectId:
-    """The id for a new document; ValueError when MongoDB cannot have it."""
+    """Return the id for a new document; ValueError when MongoDB cannot have it."""
     if not is_object_id(place.id):
         raise ValueError(
             f"the id {place.id!r} is not usable in MongoDB: it must be 24 hex digits, as "
@@ -66,12 +66,12 @@ def new_id(place: Place) -> ObjectId:
 
 
 def known_id(place: Place) -> ObjectId:
-    """The id to look for; what no document can have is the id of no document."""
+    """Return the id to look for; what no document can have is the id of no document."""
     if not is_object_id(place.id):
         raise missing(place)
     return ObjectId(place.id)
 
 
 def missing(place: Place) -> FileNotFoundError:
-    """What is said of a document that is not there."""
+    """Return what is said of a document that is not there."""
     return FileNotFoundError(f"{place}: there is no such document")

@@ -130,7 +130,7 @@ class MongoQueue:
         return deque(sorted(waiting, key=lambda each: self._better(me, each)))
 
     def _better(self, me: str, waiting: Waiting) -> int:
-        """How many of those who are known have a better lot than we."""
+        """Return how many of those who are known have a better lot than we."""
         if not self._rivals:
             return 0
         ours = _lot(me, waiting.number)
@@ -138,7 +138,7 @@ class MongoQueue:
 
     @property
     def used_up(self) -> bool:
-        """Whether nothing is known that could be taken."""
+        """Return whether nothing is known that could be taken."""
         return not self._waiting
 
     def take(self) -> Waiting | None:
@@ -203,12 +203,12 @@ class MongoQueue:
 
 
 def _lot(process: str, number: ObjectId) -> bytes:
-    """What a process draws at a job: the same for everybody, and of no pattern."""
+    """Return what a process draws at a job: the same for everybody, and of no pattern."""
     return hashlib.blake2b(process.encode() + number.binary, digest_size=8).digest()
 
 
 def listing(queue: str, now: Any, limit: int | None) -> list[Document]:
-    """The jobs that nobody holds and none has to wait, in the order of the server.
+    """Return the jobs that nobody holds and none has to wait, in the order of the server.
 
     Documents whose id is no ObjectId are not sqooler's: they are left alone.
     """
@@ -263,7 +263,7 @@ def job_of(queue: str, waiting: Waiting, body: bytes | None, limit: int) -> Job:
 
 
 def decode(body: bytes) -> Decoded:
-    """The payload in a document, or one sentence for its submitter."""
+    """Return the payload in a document, or one sentence for its submitter."""
     try:
         document = as_json(_without_id(bson.decode(body, _DECODING)))
     except NotADocument as error:

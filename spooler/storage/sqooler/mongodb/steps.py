@@ -36,7 +36,7 @@ class Refused(Exception):
 
     @property
     def duplicate(self) -> bool:
-        """Whether a document of that id exists already."""
+        """Return whether a document of that id exists already."""
         return self.code == _DUPLICATE
 
 
@@ -83,7 +83,7 @@ class Sender:
 
     @property
     def together(self) -> bool:
-        """Whether any number of steps costs one command."""
+        """Return whether any number of steps costs one command."""
         return not self._cannot and self._can()
 
     def __call__(self, steps: Sequence[Step]) -> list[int]:
@@ -137,7 +137,7 @@ def _met(said: ClientBulkWriteResult, number: int) -> int:
 
 
 def _cause(error: ClientBulkWriteException) -> Exception:
-    """What went wrong, in the words of a single write."""
+    """Return what went wrong, in the words of a single write."""
     if isinstance(error.error, PyMongoError):
         return error.error
     if error.write_errors:

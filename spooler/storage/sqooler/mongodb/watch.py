@@ -66,7 +66,7 @@ class MongoWatch:
 
     @property
     def closed(self) -> bool:
-        """Whether nobody wants it any more."""
+        """Return whether nobody wants it any more."""
         return self._stopping.is_set()
 
     def expect(self, listed: set[ObjectId]) -> None:
