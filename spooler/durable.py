@@ -39,8 +39,8 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; mount it writable",
     errno.EIO: "the disk or the file server reports an I/O error",
     errno.ESTALE: "the file server has lost the file handle",
-    errno.ELOOP: "a link in the place of a folder, and it is not followed; put a folder there",
-    errno.ENOTDIR: "no folder; put one there",
+    errno.ELOOP: "a link where a folder is expected; replace it with a folder",
+    errno.ENOTDIR: "not a folder; replace it with one",
 }
 
 

@@ -126,8 +126,8 @@ class _Check:
                 return
         if self._digests.get(head.n) != head.digest:
             self.found.problems.append(
-                f"audit.head: line {head.n} had been written, and is not there as it was; the "
-                "trail was cut off, or written anew"
+                f"audit.head: line {head.n} is missing or changed; the trail was truncated or "
+                "rewritten"
             )
 
     def _wrong(self, said: dict[str, Any]) -> Iterator[str]:
@@ -141,7 +141,7 @@ class _Check:
             self._settle_torn()
         if not self._head:
             if said["n"] == 1 and said["prev"] != BEGIN:
-                yield "it is not the begin of a trail"
+                yield "this is not the start of a trail"
         elif said["prev"] != self._head or said["n"] != self._number + 1:
             yield "the line before it was edited, or lines before it were removed"
         if said["what"] == CHECKPOINT and "jws" in said:
@@ -154,7 +154,7 @@ class _Check:
             yield str(error)
         else:
             if signed != {"n": said["n"], "head": said["prev"]}:
-                yield "the signature is that of another place in the trail"
+                yield "the signature belongs to another line of the trail"
 
     def _settle_torn(self) -> None:
         if self._torn:
@@ -166,13 +166,13 @@ def _told_by_a_daemon(said: dict[str, Any]) -> Iterator[str]:
     """What a daemon has found wrong when it went on with the trail."""
     if said.get("removed"):
         yield (
-            f"the trail begins anew: {said['removed']} lines before it were removed while the "
+            f"the trail restarts here: {said['removed']} earlier lines were removed while the "
             "daemon ran"
         )
     if said.get("cut"):
         yield (
-            f"line {said['cut']} had been written before, and was not there as it was when a "
-            "daemon began; the trail had been cut off, or written anew"
+            f"line {said['cut']} was missing or changed when a daemon started; the trail had "
+            "been truncated or rewritten"
         )
 
 

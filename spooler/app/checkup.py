@@ -94,7 +94,7 @@ def _storage(settings: Settings, name: str) -> str:
         lone = backend.traits.fence is Fence.CHECKED
     finally:
         backend.close()
-    warning = "; it keeps late writers out by looking first: run one daemon per queue"
+    warning = "; it cannot fence off late writers atomically: run one daemon per queue"
     return f"{storage.type} answers; {told or 'no device asks it'}{warning if lone else ''}"
 
 

@@ -73,6 +73,7 @@ class Daemon:
         self._status_at = float("-inf")
         #: The source file of each handler as it was when we began.
         self._sources_then = self._source_files()
+        self._serving = False
         #: When the first device was open, or known to rest.
         self._first_at: float | None = None
         #: What of our state folder has to stay there, while we serve.
@@ -257,12 +258,12 @@ class Daemon:
         )
 
     def _look(self) -> None:
-        """See that there is something to serve, and that our state folder is there.
+        """See that there is something to serve, until we do, and that our state folder is there.
 
         Raises ConfigError when no device can be served as it is set up, and StateInUse when another
         daemon has begun in our place.
         """
-        wrong = self._refusals()
+        wrong = [] if self._serving else self._refusals()
         if len(wrong) == len(self.workers):
             raise wrong[0]
         self._look_at_state()
@@ -327,6 +328,7 @@ class Daemon:
             service.status(", ".join([self._board.snapshot().line(), *stuck]))
 
     def _ready(self, service: ServiceManager) -> None:
+        self._serving = True
         self._observer.emit(
             EventName.DAEMON_STARTED,
             version=__version__,

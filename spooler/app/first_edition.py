@@ -31,7 +31,9 @@ def take_over_outbox(folder: Path, records: Records, opened: Opened) -> int:
         try:
             record = _record(json.loads(read(place)), opened)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("%s is of an earlier edition and cannot be used: %s", place, error)
+            logger.warning(
+                "%s was written by an earlier version and cannot be used: %s", place, error
+            )
             continue
         if place.parent.name == "parked":
             records.park(record, _reason(place))
@@ -64,4 +66,4 @@ def _reason(place: Path) -> str:
     try:
         return str(json.loads(read(f"{place}.reason"))["reason"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "an earlier edition of spooler has put it aside"
+        return "parked by an earlier version of spooler"

@@ -81,7 +81,9 @@ def outbox_items_of(settings: Settings, names: Sequence[str]) -> list[OutboxItem
         return items
     for name in names:
         if not any(_is(item, name) for item in items):
-            raise UnknownJob(f"no report {name} is undelivered; see: spooler outbox list")
+            raise UnknownJob(
+                f"no report {name} is not among the undelivered ones; see: spooler outbox list"
+            )
     return [item for item in items if any(_is(item, name) for name in names)]
 
 
@@ -153,7 +155,7 @@ def _bring(backend: Backend, records: Records, record: Record) -> Retried:
     try:
         backend.ack(record.claim, record.signed)
     except ReportRefused as error:
-        detail = f"the storage will never take it, the next daemon answers instead: {error}"
+        detail = f"the storage refuses it for good; the next daemon reports that: {error}"
         return Retried(name, delivered=False, detail=detail)
     except LeaseLost as error:
         records.park(record, str(error))

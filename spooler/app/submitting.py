@@ -101,4 +101,4 @@ class ManyStorages:
             )
         if found:
             return found[0]
-        raise trouble or UnknownJob(f"no job {job_id!r} is known on device {device!r}")
+        raise trouble or UnknownJob(f"job {job_id!r} not found on device {device!r}")

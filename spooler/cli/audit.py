@@ -26,7 +26,7 @@ def verify(*, config: options.Config = None, as_json: options.AsJson = False) ->
     if as_json:
         output.as_json(asdict(found))
     elif not found.lines:
-        output.note("the audit trail is missing: no daemon has begun one here, or it was removed")
+        output.note("no audit trail found: no daemon has written one here, or it was removed")
     else:
         for problem in found.problems:
             output.say(output.plain(problem))

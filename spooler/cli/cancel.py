@@ -15,6 +15,4 @@ def cancel(
         since = session.away(storage, where)
     output.say(f"{job} is withdrawn" if withdrawn else f"{job} already running; stop requested")
     if since:
-        output.note(
-            f"nobody serves {where} now ({since}): its daemon will confirm this when it runs"
-        )
+        output.note(f"no daemon is serving {where} now ({since}): the next one confirms this")

@@ -19,22 +19,20 @@ if TYPE_CHECKING:
 def devices(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DEVICE]...", help="These only. Default: all.", show_default=False),
+        typer.Argument(metavar="[DEVICE]...", help="Only these devices.", show_default=False),
     ] = None,
     *,
     config: options.Config = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Exit with 1 when a device is not well.", show_default=False),
+        typer.Option("--check", help="Exit with 1 if a device is unhealthy.", show_default=False),
     ] = False,
     max_age: Annotated[
-        str, typer.Option("--max-age", metavar="TIME", help="Well: seen not longer ago than this.")
+        str, typer.Option("--max-age", metavar="TIME", help="Healthy: seen within this time.")
     ] = "5m",
     max_waiting: Annotated[
         int | None,
-        typer.Option(
-            "--max-waiting", metavar="N", min=0, help="Well: no more jobs wait than this."
-        ),
+        typer.Option("--max-waiting", metavar="N", min=0, help="Healthy: at most N jobs waiting."),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -80,9 +78,9 @@ class Limits:
     def problem(self, card: DeviceCard, now: datetime) -> str:
         """Return what is wrong with a device; "" when nothing is."""
         if card.last_seen is None or (now - card.last_seen).total_seconds() > self.age:
-            return "away"
+            return "offline"
         if self.waiting is not None and (card.pending is None or card.pending > self.waiting):
-            return "too many wait"
+            return "too many waiting"
         return ""
 
 
@@ -98,7 +96,7 @@ def _chosen(cards: list[DeviceCard], names: list[str]) -> list[DeviceCard]:
     for name in names:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise UnknownDevice(f"no device {name!r} is announced; known are: {listed}")
+            raise UnknownDevice(f"device {name!r} is not announced; announced devices: {listed}")
     return [card for card in cards if not names or card.name in names]
 
 

@@ -29,14 +29,14 @@ MEANING = {
     Exit.OK: "success",
     Exit.NO: "negative result: job failed, signature invalid, or check failed",
     Exit.USAGE: "usage error",
-    Exit.DATA: "the payload cannot be used",
+    Exit.DATA: "invalid payload",
     Exit.NO_SUCH: "no such job or device",
     Exit.STORAGE: "storage unavailable; try again later",
     Exit.INTERNAL: "internal error; please report it",
     Exit.NOT_WRITTEN: "output file exists or is not writable",
     Exit.NOT_YET: "temporary: timed out, job still running, or reports undelivered; try again",
-    Exit.NOT_PERMITTED: "a file or folder may not be used by this user",
-    Exit.CONFIG: "the settings, a key or a handler cannot be used",
+    Exit.NOT_PERMITTED: "permission denied",
+    Exit.CONFIG: "invalid settings, key or handler",
     Exit.INTERRUPTED: "interrupted from the keyboard",
 }
 

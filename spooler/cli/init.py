@@ -16,7 +16,7 @@ _SETTINGS, _KEY, _STORAGE = Path("spooler.toml"), Path("keys/backend.jwk"), Path
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where; made if it is not there.")
+        Path, typer.Argument(metavar="FOLDER", help="Folder to fill; created if missing.")
     ] = Path(),
 ) -> None:
     """Make settings, a key and a storage folder to start from.

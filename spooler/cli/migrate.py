@@ -85,7 +85,7 @@ def _storage(text: str, *, must_exist: bool) -> StorageSettings:
     if path.suffix == ".toml" or path.is_file():
         return _of_file(path, "", os.environ)
     if must_exist and not path.is_dir():
-        raise ConfigError(f"there is no folder {path}; name a folder, a settings file or a URI")
+        raise ConfigError(f"folder {path} not found; name a folder, a settings file or a URI")
     return SqoolerLocalSettings(type="sqooler-local", path=path.absolute())
 
 
@@ -135,7 +135,7 @@ def _tell(done: Summary, *, move: bool) -> None:
         )
         return
     removed = f", {done.removed} removed from the source" if move else ""
-    output.say(f"{done.copied} copied and compared, {done.present} were there already{removed}")
+    output.say(f"{done.copied} copied and compared, {done.present} already there{removed}")
     output.say(f"sha256 of all: {done.digest}")
     if not (done.copied or done.present or done.claimed or done.refused):
         output.note("nothing was found at the source; is it the right place?")

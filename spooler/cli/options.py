@@ -20,7 +20,7 @@ Job: TypeAlias = Annotated[str, typer.Argument(metavar="JOB", help="The job's id
 Device: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--device", "-d", metavar="NAME", help="The job's device. Default: looked for in all."
+        "--device", "-d", metavar="NAME", help="The job's device. Default: search all devices."
     ),
 ]
 AsJson: TypeAlias = Annotated[

@@ -48,7 +48,9 @@ def must_be_done(job: str, status: Status) -> None:
     if status.state == "done":
         return
     if status.state.ended:
-        output.note(output.plain(f"{job} has no result, it is {status.state}: {status.reason}"))
+        output.note(
+            output.plain(f"{job} has no result; it ended as {status.state}: {status.reason}")
+        )
         raise typer.Exit(exits.Exit.NO)
     output.note(f"{job} is {status.state}; wait for it with: spooler status {job} --watch")
     raise typer.Exit(exits.Exit.NOT_YET)

@@ -98,8 +98,12 @@ def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Statu
         )
     if found:
         return found[0]
-    known = f"none of the devices {', '.join(names)} knows" if names else "no device is known, nor"
-    raise UnknownJob(f"{known} the job {job}; check the id, or name the device with --device")
+    if not names:
+        raise UnknownJob(f"job {job} not found: no devices are announced")
+    raise UnknownJob(
+        f"job {job} not found on the devices {', '.join(names)}; check the id, or name the device "
+        "with --device"
+    )
 
 
 def away(storage: Submitter, device: str) -> str:
@@ -108,7 +112,7 @@ def away(storage: Submitter, device: str) -> str:
     cards = [card for card in storage.devices() if card.name in {device, name}]
     seen = [card.last_seen for card in cards if card.last_seen is not None]
     if not seen:
-        return "it has never been open" if cards else ""
+        return "never seen" if cards else ""
     past = (datetime.now(UTC) - max(seen)).total_seconds()
     return f"last seen {past / 60:.0f} min ago" if past > AWAY_AFTER else ""
 

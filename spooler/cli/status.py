@@ -33,7 +33,7 @@ def status(
         where, found = session.locate(storage, job, device)
         since = "" if found.state.ended else session.away(storage, where)
         if since:
-            output.note(f"nobody serves {where} now ({since}); the job waits until its daemon runs")
+            output.note(f"no daemon is serving {where} now ({since}); the job waits until one does")
         if watch and not found.state.ended:
             found = submit.wait_for(storage, where, job, limit)
     show(where, job, found, as_json=as_json)

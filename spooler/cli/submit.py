@@ -62,7 +62,7 @@ def _warn_of_absence(storage: Submitter, device: str) -> None:
     with suppress(SpoolerError):  # the job is queued, whatever comes of this question
         if since := session.away(storage, device):
             output.note(
-                f"nobody serves {device} now ({since}); the job waits until its daemon runs"
+                f"no daemon is serving {device} now ({since}); the job waits until one does"
             )
 
 
@@ -125,12 +125,12 @@ def read_payload(file: str) -> JsonObject:
     except ValueError as error:
         raise PayloadInvalid(f"{where} is not usable: {error}") from None
     if not isinstance(payload, dict):
-        raise PayloadInvalid(f"{where} is JSON, but no object; a payload begins with {{")
+        raise PayloadInvalid(f"{where} is JSON but not an object; a payload starts with {{")
     try:
         json.dumps(payload, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise PayloadInvalid(
-            f"{where} has half of a character (\\ud800 to \\udfff alone); write it whole"
+            f"{where} has an unpaired surrogate (\\ud800 to \\udfff); write the whole character"
         ) from None
     return payload
 

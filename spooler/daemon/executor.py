@@ -206,7 +206,7 @@ class Executor:
             work.end = Lost(str(error))
             return
         except BackendUnavailable as error:
-            work.end = GiveBack(f"its start could not be noted: {error}", error)
+            work.end = GiveBack(f"its start could not be recorded: {error}", error)
             return
         if not work.feed.backend.traits.keeps_claims:
             record = Record(work.held.claim, work.rules.name)
@@ -255,7 +255,7 @@ class Executor:
 
     def _stopped(self, reason: StopReason, work: Work, allowed: float) -> End:
         if reason is StopReason.LEASE_LOST:
-            return Lost(work.held.lost or "another daemon has taken the job over")
+            return Lost(work.held.lost or "another daemon took the job over")
         if reason is StopReason.CANCELLED:
             return Outcome(State.CANCELLED, "withdrawn by its submitter while it ran")
         if reason is StopReason.TIMEOUT:
@@ -292,7 +292,7 @@ class Executor:
         if not lost:
             return
         names = ", ".join(each.path for each in lost)
-        reason = f"Done, without files that were published and then not there any more: {names}"
+        reason = f"Done, but these published files were gone at the end: {names}"
         work.end = replace(work.outcome, reason=reason, result=Result(result.data, tuple(kept)))
 
     def _keep_refused(self, work: Work) -> None:

@@ -26,7 +26,8 @@ OK, DEAD_THREAD, NOT_DELIVERED = 0, 70, 75
 #: Seconds that an interrupted run may take to be stopped by force and reported, beyond its own
 #: device's grace periods.
 _AFTER_INTERRUPT = 30.0
-#: Seconds that reports which have to wait for a moment may take at the end.
+#: Seconds that what has to wait for a moment may take at the end: reports, the announcement of
+#: devices that have worked off their queues before it was made.
 _FOR_THE_DELAYED = 5.0
 #: Seconds between two looks whether the start is over.
 _BEGINNING = 0.05
@@ -174,6 +175,7 @@ class Supervisor:
 
     def _watch(self, ready: Callable[[], None]) -> None:
         """Wait for a reason to stop; reload and show life meanwhile."""
+        patience = self._clock.monotonic() + _FOR_THE_DELAYED
         while True:
             self._news.wait(self._watching.every if self._begun else _BEGINNING)
             self._news.clear()
@@ -187,11 +189,14 @@ class Supervisor:
                 if not isinstance(error, ConfigError):  # which whoever has called us says
                     logger.critical("%s", error)
                 return
-            if not self._begun and self._watching.begun():
+            over = not at_work and self._clock.monotonic() > patience
+            if not self._begun and (self._watching.begun() or over):
                 self._begun = True
                 ready()
-            if not at_work:
+            if not at_work and self._begun:
                 return
+            if at_work:
+                patience = self._clock.monotonic() + _FOR_THE_DELAYED
             if self._reload_requests:
                 self._reload_requests = 0
                 self._watching.reload()

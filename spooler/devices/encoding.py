@@ -1,4 +1,4 @@
-"""What a handler returns, as JSON: checked, bounded, and told apart from what JSON cannot carry."""
+"""What a handler returns, as JSON: checked, bounded, and refused where JSON has no form for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encode(value: object) -> bytes:
             raise forms.refused from None
         raise NotJson(_why(value, error)) from None
     if (b"NaN" in text or b"Infinity" in text) and (place := _not_finite(value)) is not None:
-        raise NotJson(f"{place}is not a finite number, which JSON cannot carry")
+        raise NotJson(f"{place}is not a finite number, which JSON cannot represent")
     if forms is not None and forms.doubtful:
         demand_distinct_keys(text)
     return text
@@ -80,7 +80,7 @@ def _why(value: object, error: Exception) -> str:
             kind = type(item)
             if isinstance(item, str | bytes):
                 return f"{place}is text that is not valid Unicode"
-            return f"{place}is a {kind.__module__}.{kind.__qualname__}, which JSON cannot carry"
+            return f"{place}is a {kind.__module__}.{kind.__qualname__}, which JSON cannot represent"
     return f"cannot be written as JSON: {one_line(text)}"
 
 

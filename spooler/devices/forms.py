@@ -42,7 +42,7 @@ _LISTS = (list, tuple, set, frozenset, deque, GeneratorType)
 
 
 class NotJson(ValueError):
-    """A value that JSON cannot carry; the message names the place and the problem."""
+    """A value that JSON cannot represent; the message names the place and the problem."""
 
 
 def is_plain(value: object) -> bool:
@@ -165,14 +165,14 @@ class Forms:
 
     def _complex(self, value: complex, place: str, _depth: int) -> list[float]:
         if not (math.isfinite(value.real) and math.isfinite(value.imag)):
-            raise NotJson(f"{_at(place)}is not a finite number, which JSON cannot carry")
+            raise NotJson(f"{_at(place)}is not a finite number, which JSON cannot represent")
         return [float(value.real), float(value.imag)]
 
     def _exact(self, value: Any, place: str, _depth: int) -> Any:
         """Return times and decimals; pandas' own have digits that datetime has not."""
         if isinstance(value, Decimal):
             if not value.is_finite():
-                raise NotJson(f"{_at(place)}is not a finite number, which JSON cannot carry")
+                raise NotJson(f"{_at(place)}is not a finite number, which JSON cannot represent")
             return value
         if value != value:  # noqa: PLR0124 - pandas.NaT, which is a datetime and has no year
             raise refusal(place, value)
@@ -195,7 +195,7 @@ class Forms:
         if dtype.kind == "M":
             text = value.astype(str).tolist()
             if "NaT" in str(text):
-                raise NotJson(f"{_at(place)}holds a numpy.datetime64 that is NaT, no time")
+                raise NotJson(f"{_at(place)}contains a numpy.datetime64 that is NaT (not a time)")
             return text
         turned = value.tolist()
         return turned if dtype.kind in "biufU" else self._turned(value, turned, place, depth)
@@ -250,7 +250,7 @@ def _compare(python: Any, written: Any, place: str) -> None:
 def _compare_leaves(python: Any, written: Any, place: str) -> None:
     if isinstance(python, float) and not math.isfinite(python):
         if written is None or (isinstance(written, float) and not math.isfinite(written)):
-            raise NotJson(f"{_at(place)}is not a finite number, which JSON cannot carry")
+            raise NotJson(f"{_at(place)}is not a finite number, which JSON cannot represent")
     elif isinstance(python, complex) and isinstance(written, str):
         raise refusal(place, python, " from a model; give its two parts")
     elif isinstance(python, bytes | bytearray):
@@ -320,7 +320,7 @@ def refusal(place: str, value: Any, way_out: str = "") -> NotJson:
     """Return the refusal of a value (or type) at a place, with the name of its type."""
     kind = value if isinstance(value, type) else type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _full(kind)
-    return NotJson(f"{_at(place)}is a {name}, which JSON cannot carry{way_out}")
+    return NotJson(f"{_at(place)}is a {name}, which JSON cannot represent{way_out}")
 
 
 def _full(kind: type) -> str:

@@ -86,9 +86,9 @@ def _target(reference: str) -> str:
         return values.pop()
     known = known_handlers()
     near = get_close_matches(reference, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    hint = f"did you mean {near[0]}?" if near else f"installed are {', '.join(known)}"
     raise ConfigError(
-        f"there is no handler {reference!r}; {hint} (your own: handler = 'module:Name')."
+        f"handler {reference!r} not found; {hint} (your own code: handler = 'module:Name')."
     )
 
 
@@ -99,7 +99,7 @@ def _import(module: str) -> Any:
         gone = error.name or module
         if module == gone or module.startswith(f"{gone}."):
             raise ConfigError(
-                f"there is no module {gone}: install it, or put its file beside the settings file."
+                f"module {gone} not found: install it, or put its file beside the settings file."
             ) from error
         raise ConfigError(
             f"module {module} needs the module {gone}, which is not installed."

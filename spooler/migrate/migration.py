@@ -147,7 +147,7 @@ class _Migration:
         try:
             self._there.write(_MARKS, mark, note)
         except FileNotFoundError:
-            raise ConfigError("the target cannot be made there; name another place") from None
+            raise ConfigError("the target cannot be created there; name another place") from None
         try:
             if self._here.documents.exists(_MARKS, mark):
                 raise ConfigError("source and target are the same storage; name two")
@@ -166,7 +166,7 @@ class _Migration:
         except FileNotFoundError:
             return  # gone from the source meanwhile
         except FileExistsError:
-            self._refuse(f"{path}/{document_id}: somebody writes it at the target; run this again")
+            self._refuse(f"{path}/{document_id}: it is being written at the target; run this again")
         except (_Conflict, NotADocument, ValueError) as error:
             self._refuse(f"{path}/{document_id}: {error}")
 
@@ -195,7 +195,7 @@ class _Migration:
         """Write one document and compare what can be read back."""
         self._there.write(path, name, content)
         if _text(self._there.read(path, name)) != _text(content):
-            raise _Conflict("it does not come back from the target as it was; look at both")
+            raise _Conflict("the target returned something else than was written; compare both")
         self._summary.copied += 1
 
     def _keep(self, content: dict[str, Any]) -> None:
@@ -221,7 +221,7 @@ class _Migration:
             return document_id
         about = payload_of(content).get(NAMED[path])
         if not isinstance(about, str):
-            raise _Conflict(f"it does not say its {NAMED[path]}; complete or remove it")
+            raise _Conflict(f"it has no {NAMED[path]}; complete or remove it")
         try:
             return self._there.documents.find(path, NAMED[path], about)
         except FileNotFoundError:
@@ -280,7 +280,7 @@ class _Migration:
             self._there.queue(device, job_id, content, self._here.past(device, job_id))
             # A daemon of the target may have it already, and have moved it on.
             if not self._known_there(device, job_id, content):
-                raise _Conflict("it is not at the target after it was written; look at both")
+                raise _Conflict("it is missing at the target after it was written; compare both")
             self._summary.copied += 1
         self._note(f"{QUEUED}/{device}", job_id, content)
 

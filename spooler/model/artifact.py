@@ -22,5 +22,6 @@ class Artifact:
         parts = PurePosixPath(self.path).parts
         if not parts or parts[0] == "/" or ".." in parts or "\0" in self.path:
             raise ValueError(
-                f"{self.path!r} is no path of a published file; it must be relative, without '..'"
+                f"{self.path!r} is not a valid path for a published file; it must be relative, "
+                "without '..'"
             )

@@ -10,7 +10,7 @@ JsonObject: TypeAlias = Mapping[str, Json]
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON's pairs; ValueError where a name is there twice.
+    """Make an object of JSON's pairs; ValueError where a name appears twice.
 
     One reader takes the first of two values, another the last: then each is shown what it wants.
     """
@@ -18,5 +18,5 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is there twice")
+        raise ValueError(f"the name {twice!r} appears twice")
     return found

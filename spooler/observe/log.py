@@ -173,7 +173,7 @@ def _in_words(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
 
 
 def _in_order(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """Return what is searched for comes first; numbers that JSON cannot carry become text."""
+    """Return what is searched for comes first; numbers that JSON cannot represent become text."""
     ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,7 +19,7 @@ from spooler.signing.dotenv import DOTENV, in_dotenv
 SYSTEM_FILE = Path("/etc/spooler/spooler.toml")
 LOCAL_FILE = Path("spooler.toml")
 _LARGEST = 2**20
-#: Python's words on a table that is there twice: Cannot declare ('devices', 'echo') twice.
+#: Python's words on a table that appears twice: Cannot declare ('devices', 'echo') twice.
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 _QUOTED = re.compile(r"'([^']*)'")
 
@@ -139,7 +139,7 @@ def _parse(content: bytes, file: Path) -> dict[str, Any]:
 def _where(message: str, text: str) -> str:
     """Python's words on a TOML error, with a line number also at the end of the file."""
     last = text.count("\n") + (not text.endswith("\n"))
-    message = _TWICE.sub(lambda m: f"[{'.'.join(_QUOTED.findall(m[1]))}] is there twice", message)
-    message = message.replace("Cannot overwrite a value", "a key is there twice")
+    message = _TWICE.sub(lambda m: f"[{'.'.join(_QUOTED.findall(m[1]))}] appears twice", message)
+    message = message.replace("Cannot overwrite a value", "a key appears twice")
     message = message.replace("at end of document", f"at line {last}, where the file ends")
     return message[:1].lower() + message[1:]

@@ -162,7 +162,7 @@ def _read_private(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise KeyRefused(
-            f"{path}: there is no such key file; make one with `spooler keys generate`"
+            f"{path}: key file not found; make one with `spooler keys generate`"
         ) from None
     except OSError as error:
         raise KeyRefused(
@@ -223,7 +223,7 @@ def _publish_new(path: Path, content: bytes) -> None:
         Disk().publish_new(path.absolute(), content, mark=_mark(), mode=_OWNER_ONLY)
     except FileExistsError:
         raise KeyNotWritten(
-            f"{path}: there is a file already, and keys are never overwritten; choose another "
+            f"{path}: it already exists, and keys are never overwritten; choose another "
             "name or use `spooler keys rotate`"
         ) from None
     except OSError as error:
@@ -258,7 +258,7 @@ def rotate(path: Path, kid: str | None = None) -> Rotation:
     path = path.resolve()  # a rename would replace a link, not the file that it names
     if path.name == DOTENV:
         raise KeyRefused(
-            f"{path}: more may stand in it than the key; make a key file with `spooler keys "
+            f"{path}: it may contain more than the key; make a key file with `spooler keys "
             "generate keys/backend.jwk` and set key in [signing]"
         )
     old = load_file(path)

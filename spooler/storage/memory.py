@@ -240,7 +240,7 @@ class MemorySubmitter:
         job_id = job_id or uuid.uuid4().hex[:24]
         with self._storage.lock:
             if device not in self._storage.cards:
-                raise UnknownDevice(f"no device {device!r} is announced")
+                raise UnknownDevice(f"device {device!r} is not announced")
             job = Job(job_id, device, payload, submitted_at=self._clock.now())
             self._storage.entries[device, job_id] = _Entry(job)
         MemoryBackend(self._storage, self._clock).wake(device)
@@ -276,7 +276,7 @@ class MemorySubmitter:
         with self._storage.lock:
             payload = self._entry(device, job_id).job.payload
         if not isinstance(payload, Mapping):
-            raise UnknownJob(f"the request of job {job_id} is no JSON object")
+            raise UnknownJob(f"the request of job {job_id} is not a JSON object")
         return payload
 
     def devices(self) -> list[DeviceCard]:
@@ -300,7 +300,7 @@ class MemorySubmitter:
         try:
             return self._storage.entries[device, job_id]
         except KeyError:
-            raise UnknownJob(f"no job {job_id!r} is known on device {device!r}") from None
+            raise UnknownJob(f"job {job_id!r} not found on device {device!r}") from None
 
 
 #: The memory storages of this process, by name.

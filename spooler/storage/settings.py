@@ -44,9 +44,11 @@ class SqoolerLocalSettings(BaseModel):
 
     model_config = STRICT
 
-    type: Literal["sqooler-local"] = Field(description="which storage this is")
+    type: Literal["sqooler-local"] = Field(description="kind of storage")
     path: FolderPath = Field(description="the folder; relative paths start at the settings file")
-    name: StorageName = Field(default="local", description="the storage's name in device names")
+    name: StorageName = Field(
+        default="local", description="name of the storage, part of full device names"
+    )
     fsync: Flag = Field(
         default=True,
         description="if false, a power cut may lose recent writes",
@@ -63,19 +65,19 @@ class SqoolerMongodbSettings(BaseModel):
 
     model_config = STRICT
 
-    type: Literal["sqooler-mongodb"] = Field(description="which storage this is")
+    type: Literal["sqooler-mongodb"] = Field(description="kind of storage")
     uri: SecretStr | None = Field(
         default=None,
         examples=["mongodb://localhost:27017/?replicaSet=rs0"],
-        description="the server, as MongoDB writes it; keep passwords out: see `password`",
+        description="connection URI of the server, without the password (see `password`)",
     )
     host: str | None = Field(
         default=None,
         examples=["cluster0.abc.mongodb.net"],
-        description="in place of `uri`, as sqooler has it: stands for mongodb+srv://HOST/",
+        description="alternative to `uri`, as in sqooler: stands for mongodb+srv://HOST/",
     )
     user: str | None = Field(
-        default=None, examples=["spooler"], description="who logs in, as it is, without %-escapes"
+        default=None, examples=["spooler"], description="user name, without %-escapes"
     )
     password: SecretStr | None = Field(
         default=None,
@@ -85,15 +87,15 @@ class SqoolerMongodbSettings(BaseModel):
     auth_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-1", "MONGODB-X509"] | None = Field(
         default=None,
         examples=["SCRAM-SHA-256"],
-        description="how to log in; without it: what the server offers",
+        description="authentication mechanism; default: negotiated with the server",
     )
     auth_source: str | None = Field(
-        default=None, examples=["admin"], description="the database that knows the user"
+        default=None, examples=["admin"], description="database in which the user is defined"
     )
     tls: Flag | None = Field(
         default=None,
         examples=[True],
-        description="encrypt; without it: what the URI says, and always for a `host`",
+        description="encrypt the connection; default: what the URI says, and always for a `host`",
     )
     tls_ca_file: FolderPath | None = Field(
         default=None,
@@ -103,25 +105,28 @@ class SqoolerMongodbSettings(BaseModel):
     tls_certificate_file: FolderPath | None = Field(
         default=None,
         examples=["tls/spooler.pem"],
-        description="PEM file with our own certificate and its key, where the server asks for one",
+        description="PEM file with the client certificate and its key, if the server requires one",
     )
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = Field(
         default="",
-        description="goes before each database's name, for labs that share a server; sqooler has"
-        " none",
+        description="prefix of all database names, for labs that share a server; sqooler has none",
     )
-    name: StorageName = Field(default="mongodb", description="the storage's name in device names")
+    name: StorageName = Field(
+        default="mongodb", description="name of the storage, part of full device names"
+    )
     connect_timeout: Duration = Field(
         default=5.0, ge=0.1, description="seconds that connecting to one server may take"
     )
     operation_timeout: Duration = Field(
-        default=10.0, ge=0.1, description="seconds for one request, looking for the server included"
+        default=10.0,
+        ge=0.1,
+        description="seconds for one request, including the search for a server",
     )
 
     @model_validator(mode="after")
     def _one_server(self) -> SqoolerMongodbSettings:
         if (self.uri is None) == (self.host is None):
-            raise ValueError("has neither or both of 'uri' and 'host'; name the server in one")
+            raise ValueError("has neither or both of 'uri' and 'host'; give exactly one")
         return self
 
 
@@ -130,12 +135,14 @@ class SqliteSettings(BaseModel):
 
     model_config = STRICT
 
-    type: Literal["sqlite"] = Field(description="which storage this is")
+    type: Literal["sqlite"] = Field(description="kind of storage")
     path: FolderPath = Field(
         examples=["spooler.db"],
         description="the database file, on a local disk; relative paths start at the settings file",
     )
-    name: StorageName = Field(default="sqlite", description="the storage's name in device names")
+    name: StorageName = Field(
+        default="sqlite", description="name of the storage, part of full device names"
+    )
     fsync: Flag = Field(default=True, description="if false, a power cut may lose recent writes")
 
 
@@ -144,8 +151,10 @@ class MemorySettings(BaseModel):
 
     model_config = STRICT
 
-    type: Literal["memory"] = Field(description="which storage this is")
-    name: StorageName = Field(default="memory", description="the storage's name in device names")
+    type: Literal["memory"] = Field(description="kind of storage")
+    name: StorageName = Field(
+        default="memory", description="name of the storage, part of full device names"
+    )
 
 
 StorageSettings: TypeAlias = Annotated[

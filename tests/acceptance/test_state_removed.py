@@ -47,7 +47,7 @@ def test_what_is_taken_away_under_a_daemon_is_noticed_and_made_anew(lab: Lab, re
         verify, check=False, capture_output=True, text=True, cwd=lab.folder, env=os.environ
     )
     assert said.returncode == 1
-    assert "the trail begins anew" in said.stdout
+    assert "the trail restarts here" in said.stdout
 
 
 def test_whom_another_daemon_has_replaced_ends(lab: Lab) -> None:

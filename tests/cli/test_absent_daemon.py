@@ -32,16 +32,19 @@ def seen_at(lab, name, at):
 def test_a_job_for_nobody_is_queued_and_that_is_said(old, said):
     done = said("submit", "echo", '{"x": 1}')
     assert done.code == 0
-    assert "nobody serves echo now (last seen 10 min ago); the job waits" in done.err
+    assert "no daemon is serving echo now (last seen 10 min ago); the job waits" in done.err
     job = done.out.strip()
     asked = said("status", job)
-    assert "nobody serves echo now" in asked.err
+    assert "no daemon is serving echo now" in asked.err
     withdrawn = said("cancel", job)
     assert withdrawn.out.strip() == f"{job} is withdrawn"
-    assert "nobody serves echo now (last seen 10 min ago): its daemon will confirm" in withdrawn.err
-    assert said("submit", "broken", '{"x": 1}').err.startswith("nobody serves broken now (")
+    assert (
+        "no daemon is serving echo now (last seen 10 min ago): the next one confirms"
+        in withdrawn.err
+    )
+    assert said("submit", "broken", '{"x": 1}').err.startswith("no daemon is serving broken now (")
     old.drain()
-    assert "nobody" not in said("status", job).err
+    assert "no daemon" not in said("status", job).err
     assert "cancelled" in said("status", job).out
 
 
@@ -81,19 +84,19 @@ def test_a_monitor_is_told_what_is_wrong(old, said):
     done = said("devices", "--check", "--json")
     assert done.code == 1
     problems = {each["name"]: each["problem"] for each in json.loads(done.out)}
-    assert problems == {"echo": "", "broken": "away"}
+    assert problems == {"echo": "", "broken": "offline"}
     assert said("devices", "echo", "--check").code == 0
     assert said("devices", "--check", "--max-age", "1h").code == 0
     said("submit", "echo", '{"x": 1}')
     full = said("devices", "echo", "--check", "--max-waiting", "0")
-    assert (full.code, "too many wait" in full.out) == (1, True)
+    assert (full.code, "too many waiting" in full.out) == (1, True)
     assert said("devices", "echo", "--check", "--max-waiting", "1").code == 0
     assert said("devices").code == 0, "asked without --check it only shows"
 
 
 def test_a_monitor_that_asks_for_the_wrong_thing(old, said):
     unknown = said("devices", "toaster", "--check")
-    assert (unknown.code, "known are: broken, echo" in unknown.err) == (67, True)
+    assert (unknown.code, "announced devices: broken, echo" in unknown.err) == (67, True)
     assert said("devices", "--check", "--max-age", "soon").code == 2
 
 

@@ -7,7 +7,7 @@ from spooler.observe.audit import BEGIN, CHECKPOINT, digest
 
 def test_the_trail_of_a_job(lab, said):
     empty = said("audit", "verify")
-    assert (empty.code, "audit trail is missing" in empty.err) == (1, True)
+    assert (empty.code, "no audit trail found" in empty.err) == (1, True)
     lab.drain()
     (lab.folder / "job.json").write_text("{}")
     job = said("submit", "echo", "job.json").out.strip()

@@ -82,7 +82,7 @@ def test_a_program_that_is_not_there_is_told_of_and_keeps_nobody_else_from_start
     assert done.code == 0, "one daemon serves many devices, and a disk may be mounted late"
     told = {one["name"]: one["detail"] for one in json.loads(done.out)["checks"]}
     assert "cannot be used now" in told["device laser"]
-    assert "no program ./measure.sh" in told["device laser"]
+    assert "program ./measure.sh not found" in told["device laser"]
     (lab.folder / "spooler.toml").write_text(lab.settings + device.format("true"))
     assert "cannot be used now" not in said("check", "--json").out
 

@@ -261,5 +261,5 @@ def test_a_job_for_a_lab_whose_daemon_never_ran_says_what_to_start(lab, said):
     done = said("submit", "echo", "job.json")
     assert done.code == 67
     assert done.err == (
-        "spooler: no device 'echo' is announced; its daemon announces it: spooler run\n"
+        "spooler: device 'echo' is not announced; start its daemon first: spooler run\n"
     )

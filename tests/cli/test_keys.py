@@ -118,7 +118,7 @@ def test_the_variable_of_sqooler_in_a_file_beside_the_settings(lab, said, quote)
     kept = file.read_bytes()
     rotated = said("keys", "rotate", ".env")
     assert (rotated.code, file.read_bytes()) == (78, kept)
-    assert "more may stand in it than the key" in rotated.err
+    assert "it may contain more than the key" in rotated.err
 
 
 def test_a_key_in_the_settings_goes_before_that_file(lab, said):

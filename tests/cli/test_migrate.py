@@ -104,7 +104,7 @@ def test_a_submitters_commands_on_mongodb(lab, said, used, mongodb):
     assert said("status", "not-an-id", "-d", "echo", *there).code == 67
     refused = said("submit", "laser", "job.json", *there)
     assert refused.code == 67
-    assert "known are: broken, echo" in refused.err
+    assert "announced devices: broken, echo" in refused.err
 
 
 @pytest.mark.usefixtures("used")
@@ -225,12 +225,12 @@ def test_a_server_that_is_away(said, mongodb_server, mongodb):
 @pytest.mark.parametrize(
     ("ends", "code", "reason"),
     [
-        (("nowhere", "storage"), 78, "there is no folder nowhere"),
+        (("nowhere", "storage"), 78, "folder nowhere not found"),
         (("storage", "storage"), 78, "the same storage"),
         (("storage", "nowhere.toml"), 78, "no settings file"),
         (("storage", "mongodb://u:s3cr/et@h:x/"), 78, "cannot be read"),
         (("storage", "http://u:s3cret@h/x"), 78, "http://h/x is not a storage"),
-        (("storage", "/proc/nowhere"), 78, "cannot be made there"),
+        (("storage", "/proc/nowhere"), 78, "cannot be created there"),
         (("storage",), 2, "TARGET"),
     ],
 )

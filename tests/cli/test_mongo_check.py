@@ -78,7 +78,7 @@ MISTAKES = {
         *(f'uri = "{{uri}}"\nuser = "forgotten"{TLS}', PASSWORD),
         "readWrite on the databases jobs, status, results, backends, spooler",
     ),
-    "no-tls": ('uri = "{uri}"\nuser = "worker"', PASSWORD, "asks for tls"),
+    "no-tls": ('uri = "{uri}"\nuser = "worker"', PASSWORD, "requires TLS"),
     "no-authority": ('uri = "{uri}"\nuser = "worker"\ntls = true', PASSWORD, "tls options"),
     "no-file": ('uri = "{uri}"\ntls_ca_file = "nowhere.pem"', None, "nowhere.pem"),
     "port": ('uri = "mongodb://127.0.0.1:1/"', None, "Connection refused"),
@@ -87,8 +87,12 @@ MISTAKES = {
     "host-is-a-uri": ('host = "mongodb+srv://c0.abc.net/"', None, "give it as uri"),
     "unescaped": ('uri = "mongodb://u:s3cr/e+t@%41@127.0.0.1:{port}/"', None, "%-escapes"),
     "misspelt": ('uri = "{uri}&tsl=true"', None, "Unknown option: tsl"),
-    "two": ('uri = "{uri}"\nhost = "c0.abc.net"', None, "name the server in one"),
-    "none": ('user = "worker"', None, "name the server in one"),
+    "two": (
+        'uri = "{uri}"\nhost = "c0.abc.net"',
+        None,
+        "has neither or both of 'uri' and 'host'; give exactly one",
+    ),
+    "none": ('user = "worker"', None, "has neither or both of 'uri' and 'host'; give exactly one"),
     "key": ('uri = "{uri}"\npasswort = "x"', None, "did you mean 'password'"),
 }
 

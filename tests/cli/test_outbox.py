@@ -189,7 +189,7 @@ def test_a_report_that_was_answered_otherwise_stays_parked(kept, said):
     records.let_go()
     tried = said("outbox", "retry")
     assert tried.code == 1, tried.err
-    assert "the submitter was told" in tried.out
+    assert "the submitter has been told" in tried.out
     (listed,) = json.loads(said("outbox", "list", "--json").out)
     assert listed["parked"]
     assert "42" in said("outbox", "show", record.claim.job.id).out

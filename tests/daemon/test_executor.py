@@ -189,7 +189,7 @@ def test_nothing_starts_while_the_storage_is_away(parts: Parts) -> None:
     parts.executor.execute(parts.feed, claim, parts.rules, "1")
     assert parts.runner.requests == []
     assert parts.waits == [], "nobody waits for the storage"
-    assert "could not be noted" in parts.told(EventName.JOB_RELEASED)[0]["reason"]
+    assert "could not be recorded" in parts.told(EventName.JOB_RELEASED)[0]["reason"]
     parts.clock.advance(TTL - 1)
     parts.desk.housekeeper.round()
     assert parts.returns.waiting(DEVICE) == 1

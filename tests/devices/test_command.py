@@ -52,7 +52,7 @@ def test_standard_error_goes_to_the_log(bench: MakeBench) -> None:
         ),
         ("import os; os.kill(os.getpid(), 11)", "the program failed (ended with SIGSEGV)"),
         ("print('hello')", "the program's standard output is not JSON: expected value at line 1"),
-        ("print('[1]')", "the program's standard output is JSON, but no object"),
+        ("print('[1]')", "the program's standard output is JSON but not an object"),
         ("print('{} {}')", "the program's standard output is not JSON: trailing characters"),
         ("print('{\"a\": NaN}')", "the program's standard output is not JSON"),
         (
@@ -127,11 +127,13 @@ def test_environment_and_folder(bench: MakeBench, tmp_path: object) -> None:
 
 
 def test_what_is_not_there_rests_the_device(bench: MakeBench) -> None:
-    with pytest.raises(DeviceUnusable, match="there is no program no-such-program on the PATH"):
+    with pytest.raises(DeviceUnusable, match="program no-such-program not found on the PATH"):
         bench("command", isolation="thread", options={"argv": ["no-such-program"]})
-    with pytest.raises(DeviceUnusable, match=r"no program \./nothing in the daemon's working"):
+    with pytest.raises(
+        DeviceUnusable, match=r"program \./nothing not found in the daemon's working"
+    ):
         bench("command", isolation="thread", options={"argv": ["./nothing"]})
-    with pytest.raises(DeviceUnusable, match="there is no folder /nowhere; correct the option cwd"):
+    with pytest.raises(DeviceUnusable, match="folder /nowhere not found; correct the option cwd"):
         bench("command", isolation="thread", options={"argv": ["true"], "cwd": "/nowhere"})
 
 
@@ -164,9 +166,9 @@ def test_a_file_without_the_right_to_be_executed_says_so(bench: MakeBench, tmp_p
 def test_a_missing_program_is_told_in_words_and_without_a_traceback(
     bench: MakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(DeviceUnusable, match=r"cannot be opened: there is no program \./nowhere"):
+    with pytest.raises(DeviceUnusable, match=r"cannot be opened: program \./nowhere"):
         bench("command", isolation="thread", options={"argv": ["./nowhere.sh"]})
-    assert "there is no program ./nowhere.sh" in caplog.text
+    assert "program ./nowhere.sh not found" in caplog.text
     assert "Traceback" not in caplog.text
 
 
@@ -179,13 +181,13 @@ def test_a_dry_run_looks_for_the_program_and_starts_nothing(
     assert it.runner.dry_run(it.request({}), Control()).state is State.DONE
     assert not (tmp_path / "started").exists()
     (tmp_path / "measure.sh").unlink()
-    assert "there is no program" in reason(it.runner.dry_run(it.request({}), Control()))
+    assert "not found" in reason(it.runner.dry_run(it.request({}), Control()))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("echo '{}'\n", "a script's first line names its interpreter, as in #!/bin/sh"),
+        ("echo '{}'\n", "the first line of a script must name its interpreter, as in #!/bin/sh"),
         ("#!/no/such/shell\n", "the interpreter that its first line names is not there"),
         ("#!/bin/sh\r\n", "must not end in carriage returns"),
     ],
@@ -200,7 +202,7 @@ def test_scripts_that_the_system_cannot_start(
 
 def test_what_is_no_json_is_quoted(bench: MakeBench) -> None:
     it = program(bench, "print('\x1b[1mstarting up'); print('{}')", "thread")
-    assert r"it begins with '\x1b[1mstarting up\n{}\n'" in reason(it.run({}))
+    assert r"it starts with '\x1b[1mstarting up\n{}\n'" in reason(it.run({}))
 
 
 @pytest.mark.parametrize(

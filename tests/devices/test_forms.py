@@ -186,7 +186,7 @@ class Odd:
         (np.array([complex(0, math.inf)]), "x.0 is not a finite number"),
         (Decimal("NaN"), "x is not a finite number"),
         (np.float32("nan"), "x is not a finite number"),
-        (Odd(), "Odd, which JSON cannot carry"),
+        (Odd(), "Odd, which JSON cannot represent"),
         (object(), "x is a builtins.object"),
         ({b"a": 1}, "(a key) is a bytes"),
         ({1j: 1}, "(a key) is a complex"),

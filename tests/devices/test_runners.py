@@ -206,7 +206,7 @@ def test_what_cannot_be_opened(bench: MakeBench, isolation: str) -> None:
         trouble("construct")
     with pytest.raises(ConfigError, match=r"card.* has the key 'verzion'; known are version,"):
         trouble("card")
-    with pytest.raises(ConfigError, match="there is no module nowhere"):
+    with pytest.raises(ConfigError, match="module nowhere not found"):
         bench("nowhere:Man", isolation=isolation, opened=False).runner.open()
 
 

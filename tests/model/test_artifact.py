@@ -13,7 +13,9 @@ OUTSIDE = ["../other/job.h5", "a/../../b", "..", "/etc/passwd", "", "a\0b", "."]
 
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_a_path_that_leads_elsewhere_is_none(path: str) -> None:
-    with pytest.raises(ValueError, match="no path of a published file; it must be relative"):
+    with pytest.raises(
+        ValueError, match="not a valid path for a published file; it must be relative"
+    ):
         Artifact(path, 1, "ab")
 
 
@@ -27,5 +29,5 @@ def test_a_handler_s_process_cannot_name_one(path: str) -> None:
     """The daemon moves what is named there: it would be another job's file, or the lab's."""
     outcome = outcome_of({"kind": "done", "artifacts": [(path, 1, "ab")]}, b"{}")
     assert outcome.state is State.ERROR
-    assert "no path of a published file" in outcome.reason
+    assert "not a valid path for a published file" in outcome.reason
     assert outcome.result is None

@@ -102,10 +102,10 @@ def test_each_mistake_gets_its_place_and_the_way_out(tmp_path, text, said):
             STORAGE + 'nam = "x"\n',
             "[storage] has no key 'nam'; did you mean 'name'?",
         ),
-        (MONGODB, "[storage] has neither or both of 'uri' and 'host'; name the server in one"),
+        (MONGODB, "[storage] has neither or both of 'uri' and 'host'; give exactly one"),
         (
             MONGODB + 'uri = "mongodb://h/"\nhost = "h"\n',
-            "[storage] has neither or both of 'uri' and 'host'",
+            "[storage] has neither or both of 'uri' and 'host'; give exactly one",
         ),
         (
             MONGODB + 'host = "h"\npassword = 5\n',
@@ -154,11 +154,11 @@ def test_a_key_of_another_type_of_storage_is_told_from_an_unknown_one(tmp_path):
     [
         (
             '[devices.q]\nhandler = "x"\n[devices.q]\nhandler = "y"\n',
-            "is not valid TOML: [devices.q] is there twice (at line 6, column 11)",
+            "is not valid TOML: [devices.q] appears twice (at line 6, column 11)",
         ),
         (
             '[log]\nlevel = "info"\nlevel = "info"\n',
-            "is not valid TOML: a key is there twice (at line 6, column 15)",
+            "is not valid TOML: a key appears twice (at line 6, column 15)",
         ),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_systemd_credential_is_shared_with_this_user_alone(tmp_path: Path) -> 
 GOOD = generate("lab-1").private_jwk()
 OTHER_X = generate().public()["x"]
 BAD_FILES = {
-    "missing": (None, "no such key file"),
+    "missing": (None, "key file not found"),
     "no json": ('{"kty": ', "not a key file"),
     "a list": ("[1]", "not a key file"),
     "a pem": ("-----BEGIN PRIVATE KEY-----\nMC4", "not a key file"),

@@ -206,7 +206,7 @@ def newer_edition(path: Path) -> None:
         (other_program, "is not a database of spooler; name another file"),
         (lambda path: path.write_text("Dear diary, " * 500), "is not a database of spooler"),
         (lambda path: path.write_bytes(b""), "is not a database of spooler"),
-        (newer_edition, "has edition 99 of the tables and this spooler reads edition 1"),
+        (newer_edition, "has schema version 99 and this spooler reads version 1"),
     ],
 )
 def test_a_file_that_is_not_ours_is_refused(empty: Place, make, sentence: str) -> None:  # type: ignore[no-untyped-def]
@@ -241,7 +241,7 @@ def test_a_file_that_was_replaced_is_opened_anew(place: Place, tmp_path: Path) -
     assert place.backend.depth(QUEUE) == 0
     place.submitter.close()
     other.path.replace(place.path)
-    with pytest.raises(BackendUnavailable, match="replaced or gone"):
+    with pytest.raises(BackendUnavailable, match="replaced or removed"):
         place.backend.depth(QUEUE)
     assert take(place.backend).job.id == job_id
 

@@ -128,7 +128,9 @@ class Estates:
                 return
             if owner != os.geteuid() and folder not in self._told:
                 self._told.add(folder)
-                self._unreadable(folder, "it belongs to another user; give it to ours (chown)")
+                self._unreadable(
+                    folder, "it belongs to another user; chown it to the user that runs spooler"
+                )
 
     # --- one estate -------------------------------------------------------------------------
 

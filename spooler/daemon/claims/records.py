@@ -251,7 +251,7 @@ class Records:
             try:
                 record = record_from_json(read(path, limit=_LARGEST), opened)
                 if path.name != f"{record.claim.lease.token}.json":
-                    raise ValueError("it is named after another claim")  # noqa: TRY301 - told of like the rest
+                    raise ValueError("its name belongs to another claim")  # noqa: TRY301 - told of like the rest
             except (OSError, ValueError) as error:  # the others are not kept waiting for this one
                 unreadable(path, str(error))
                 continue
@@ -321,7 +321,7 @@ class Records:
         place = self._parked / f"{token}.json"
         record = record_from_json(read(place, limit=_LARGEST), opened)
         if record.answered:
-            raise ValueError("the submitter was told that the storage did not take it")
+            raise ValueError("the submitter has been told that the storage refused it")
         waiting = replace(record, phase=Phase.REPORT, reason="")
         self.keep(waiting)
         try:

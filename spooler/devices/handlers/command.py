@@ -84,7 +84,7 @@ class Command:
 
     def open(self) -> None:
         if self._cwd is not None and not Path(self._cwd).is_dir():
-            raise ValueError(f"there is no folder {self._cwd}; correct the option cwd")
+            raise ValueError(f"folder {self._cwd} not found; correct the option cwd")
         self._find()
 
     def dry_run(self, params: dict[str, Any], context: JobContext) -> None:
@@ -116,14 +116,14 @@ class Command:
         if "/" not in program:
             if shutil.which(program, path=self._env.get("PATH")) is None:
                 raise ValueError(
-                    f"there is no program {program} on the PATH; correct the option argv, where"
+                    f"program {program} not found on the PATH; correct the option argv, where"
                     " a file is written with its folder, as in ./measure.sh"
                 )
             return
         file = Path(self._cwd or ".", program)
         if not file.is_file():
             where = "" if file.is_absolute() else " in the daemon's working folder"
-            raise ValueError(f"there is no program {program}{where}; correct the option argv")
+            raise ValueError(f"program {program} not found{where}; correct the option argv")
         if not os.access(file, os.X_OK):
             raise ValueError(f"{program} may not be executed; allow it with chmod +x {program}")
 
@@ -148,7 +148,10 @@ class Command:
 def _unstarted(error: OSError) -> str:
     """Return what kept a program from starting; the system's words for two cases mislead."""
     if error.errno == errno.ENOEXEC:
-        return "it is not a program; a script's first line names its interpreter, as in #!/bin/sh"
+        return (
+            "not an executable program; the first line of a script must name its interpreter, as "
+            "in #!/bin/sh"
+        )
     if error.errno == errno.ENOENT:
         return (
             "the file or the interpreter that its first line names is not there"
@@ -280,9 +283,9 @@ def _answer(end: End, written: bytes, last_line: str) -> dict[str, Any]:
     except NotJson as error:
         begin = ascii(written[:_SHOWN].decode("utf-8", "backslashreplace"))
         raise ValueError(
-            f"the program's standard output {error}; it begins with {begin}, and all but the"
-            " result belongs to standard error"
+            f"the program's standard output {error}; it starts with {begin}; write everything"
+            " except the result to standard error"
         ) from None
     if not isinstance(value, dict):
-        raise ValueError("the program's standard output is JSON, but no object")  # noqa: TRY004 - a job's failure
+        raise ValueError("the program's standard output is JSON but not an object")  # noqa: TRY004 - a job's failure
     return value

@@ -163,7 +163,7 @@ class Database:
         elif self._identity() != self._file:
             self._disconnect()
             raise BackendUnavailable(
-                f"{self.path}: replaced or gone while it was in use; is its file system mounted?"
+                f"{self.path}: replaced or removed while in use; is its file system mounted?"
             )
         self._connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         return self._connection
@@ -195,7 +195,7 @@ class Database:
             raise self._not_ours()
         if edition != EDITION:
             raise ConfigError(
-                f"{self.path} has edition {edition} of the tables and this spooler reads edition "
+                f"{self.path} has schema version {edition} and this spooler reads version "
                 f"{EDITION}; use the version of spooler that made it"
             )
 

@@ -105,13 +105,15 @@ class SqoolerSubmitter:
             announced = []
         if not announced:
             known = ", ".join(sorted(card.name for card in self.devices()))
-            way_out = f"known are: {known}" if known else "its daemon announces it: spooler run"
-            raise UnknownDevice(f"no device {device!r} is announced; {way_out}")
+            way_out = (
+                f"announced devices: {known}" if known else "start its daemon first: spooler run"
+            )
+            raise UnknownDevice(f"device {device!r} is not announced; {way_out}")
 
     def status(self, device: str, job_id: str) -> Status:
         content = self._read(f"status/{device}", job_id)
         if content is None:
-            raise UnknownJob(f"no job {job_id!r} is known on device {device!r}")
+            raise UnknownJob(f"job {job_id!r} not found on device {device!r}")
         said = payload_of(content)
         error, detail = str(said.get("error_message", "")), str(said.get("detail", ""))
         ended: Status | None = None
@@ -131,7 +133,7 @@ class SqoolerSubmitter:
         with self._translated():
             waiting, withdrawn = self._stands(device, job_id)
         if withdrawn:
-            detail = "its cancellation has been asked for"
+            detail = "cancellation requested"
         return Status(State.QUEUED if waiting else State.RUNNING, _without_greeting(detail))
 
     def result(self, device: str, job_id: str) -> Result:
@@ -140,8 +142,8 @@ class SqoolerSubmitter:
             data, artifacts = take_out(said.get("header") or {}, said.get("results"))
         except (TypeError, ValueError, AttributeError):
             raise UnknownJob(
-                f"the result of job {job_id} on device {device!r} has not the form of one; "
-                "somebody else has written it"
+                f"the result of job {job_id} on device {device!r} is malformed; another program "
+                "has written it"
             ) from None
         return Result(data, tuple(artifacts))
 
@@ -159,15 +161,15 @@ class SqoolerSubmitter:
             kids = ", ".join(sorted({repr(str(key["kid"])) for key in announced}))
             detail = (
                 f"device {device!r} is announced under {len(announced)} different keys ({kids}), "
-                "one of them by somebody else; have the lab remove what is not its own"
+                "at least one of them is not the lab's; ask the lab to remove it"
             )
             return Verification(ok=False, detail=detail, kid=kid)
         key = self._keys_by_kid(device, announced).get(kid)
         if key is None:
-            detail = f"the key {kid!r} is not one that device {device!r} is announced under"
+            detail = f"device {device!r} is not announced under the key {kid!r}"
             return Verification(ok=False, detail=detail, kid=kid)
         if not _made_by(key, document):
-            detail = f"the signature is not one of the key {kid!r}"
+            detail = f"the signature does not match the key {kid!r}"
             return Verification(ok=False, detail=detail, kid=kid)
         if misplaced := _misplaced(payload_of(document), device, job_id):
             return Verification(ok=False, detail=misplaced, kid=kid)
@@ -216,7 +218,7 @@ class SqoolerSubmitter:
             except NotADocument as error:
                 reason = f"the request of job {job_id} cannot be used: {error}"
                 raise UnknownJob(reason) from None
-        raise UnknownJob(f"the request of job {job_id} is not kept any more; submit its file again")
+        raise UnknownJob(f"the request of job {job_id} is no longer stored; submit its file again")
 
     def devices(self) -> list[DeviceCard]:
         """By name; of two configurations of one name a signed one counts."""

@@ -332,7 +332,7 @@ def test_a_missing_folder_is_trouble_of_the_storage(bench: Bench, base: Path) ->
         lambda: backend.catalogue.announce(QUEUE, DeviceCard(DEVICE), bench.clock.now()),  # type: ignore[union-attr]
         backend.ping,
     ):
-        with pytest.raises(BackendUnavailable, match="not there") as trouble:
+        with pytest.raises(BackendUnavailable, match="missing or empty") as trouble:
             ask()
         assert trouble.value.scope is Scope.STORAGE
     backend.show(claim, "nobody sees it")

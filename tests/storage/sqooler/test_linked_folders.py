@@ -20,7 +20,7 @@ from spooler.storage.sqooler.client.local import LocalCore
 from spooler.testing.bench import DEVICE, QUEUE, Bench, new_lease, signed_report, take
 from tests.storage.folder_bench import folder_bench
 
-SAID = "a link in the place of a folder"
+SAID = "a link where a folder is expected"
 
 
 @pytest.fixture

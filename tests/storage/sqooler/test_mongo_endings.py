@@ -60,7 +60,7 @@ def end(backend: MongoBackend, **data: Any) -> Claim:
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_body_is_filed_byte_for_byte(backends: Backends, kind: str) -> None:
-    """Its bytes are those of the submitter, types that JSON does not have included."""
+    """Its bytes are those of the submitter, types that JSON cannot represent included."""
     number = ObjectId(uuid.uuid4().hex[:24])
     body = bson.encode(
         {"_id": number, "z": bson.Int64(1), "a": [1.0, 2, None], "nested": {"b": "c", "": 0}}
@@ -179,7 +179,7 @@ def test_a_large_result_that_was_changed_is_refused(
     first = chunks.find_one({"n": 0})
     changed = b"y" + first["data"][1:]
     chunks.update_one({"_id": first["_id"]}, {"$set": {"data": changed}})
-    with pytest.raises(UnknownJob, match="not the one that was signed"):
+    with pytest.raises(UnknownJob, match="does not match its signature"):
         submitter.result(DEVICE, job_id)
     chunks.delete_many({})
     with pytest.raises(UnknownJob, match="missing or damaged"):

@@ -128,7 +128,7 @@ def test_a_path_that_mongodb_cannot_have(
         ({"a": float("inf")}, "none that JSON has"),
         ({"a": "\ud800"}, "not valid Unicode"),
         ({"\udc00": 1}, "not valid Unicode"),
-        ({"a": "x" * (16 * 2**20)}, "16 MiB are the most"),
+        ({"a": "x" * (16 * 2**20)}, "the limit is 16 MiB"),
     ],
 )
 def test_what_mongodb_cannot_hold(core: MongodbCore, content: dict[Any, Any], reason: str) -> None:
@@ -192,7 +192,7 @@ def test_documents_of_others_as_json() -> None:
     }
     assert type(said["n"]) is int
     for foreign in (ObjectId(X), bson.Decimal128("1"), Binary(b"\xff"), bson.Regex("x")):
-        with pytest.raises(NotADocument, match="JSON does not have"):
+        with pytest.raises(NotADocument, match="JSON cannot represent"):
             as_json({"a": [foreign]})
 
 
@@ -432,7 +432,7 @@ def test_one_lost_answer_is_no_trouble(
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (13, "give it the role readWrite on the databases .*jobs"),
+        (13, "grant spooler's user the role readWrite on the databases .*jobs"),
         (18, "refuses the login"),
         (14031, "no room on its disk"),
         (50, "did not answer in time"),

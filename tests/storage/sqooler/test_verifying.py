@@ -97,7 +97,10 @@ def test_a_card_in_another_place_vouches_for_nothing(folder: SqoolerSubmitter) -
     put(folder, "backends/configs", DEVICE, card(LAB))
     result(folder, STRANGER)
     ok, detail = verdict(folder)
-    assert (ok, "'stranger' is not one that device 'fridge'" in detail) == (False, True)
+    assert (ok, "device 'fridge' is not announced under the key 'stranger'" in detail) == (
+        False,
+        True,
+    )
     assert [(each.name, each.properties["kid"]) for each in folder.devices()] == [(DEVICE, "lab")]
     core(folder).delete(f"results/{DEVICE}", JOB)
     result(folder, LAB)

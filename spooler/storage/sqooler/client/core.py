@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 class NotADocument(ValueError):
-    """What is stored is no JSON object, or not all of one."""
+    """What is stored is not a JSON object, or not all of one."""
 
 
 #: Verbs that older releases of sqooler know by another name.

@@ -286,7 +286,7 @@ class StorageProvider(DeviceDocuments):
             self.move(running, final, job_id)
         except FileNotFoundError:
             if not self.exists(final, job_id):
-                logger.warning("the job %s has ended, but its body is nowhere", job_id)
+                logger.warning("the job %s has ended, but its body is missing", job_id)
         except FileExistsError:
             if self.get(running, job_id) != self.get(final, job_id):
                 raise

@@ -8,6 +8,7 @@ concluded from what is missing in it.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +27,16 @@ class FolderPresence:
     def __init__(self, layout: Layout, *, sync: bool) -> None:
         self._layout = layout
         self.disk = Disk(sync=sync, guard=self.demand).beneath(layout.base)
+        self._lock = threading.Lock()
         #: Whether the folder has been used: from then on it must be there.
         self.seen = False
 
     def mark(self) -> None:
         """Leave the marker where there is none yet, before anything else is written."""
-        if not self.seen:
-            if not exists(self._layout.marker):
+        if self.seen:
+            return
+        with self._lock:
+            if not self.seen and not exists(self._layout.marker):
                 # Two daemons may begin at once.
                 mark = uuid.uuid4().hex[:12]
                 self.disk.publish(self._layout.marker, b'{"storage": "sqooler folder"}', mark=mark)
@@ -43,8 +47,8 @@ class FolderPresence:
         if self.seen and not exists(self._layout.marker):
             demand_writable(self._layout.base)
             raise BackendUnavailable(
-                f"{self._layout.base}: the storage's folder is not there, or was emptied: it "
-                "has no spooler/storage.json (not mounted?); nothing is lost meanwhile"
+                f"{self._layout.base}: the storage folder is missing or empty: it has no "
+                "spooler/storage.json (not mounted?); nothing is lost meanwhile"
             )
 
     @contextmanager

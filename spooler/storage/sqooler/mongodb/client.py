@@ -36,12 +36,12 @@ Client: TypeAlias = MongoClient[Document]
 
 #: What the server says of a login, and of what a user may not do.
 _LOGIN, _RIGHTS = {18, 8000}, {13}
-_LATE = "did not answer in time; it is tried again"
+_LATE = "did not answer in time; spooler retries"
 #: What other codes of a server mean to people.
 _SAID = {
     14031: "has no room on its disk; free some, nothing is lost meanwhile",
     **dict.fromkeys(
-        (91, 189, 10107, 11600, 11602, 13435, 13436), "has no primary just now; it is tried again"
+        (91, 189, 10107, 11600, 11602, 13435, 13436), "currently has no primary; spooler retries"
     ),
     **dict.fromkeys((50, 64, 89, 262), _LATE),
 }
@@ -204,13 +204,13 @@ def _trouble(error: PyMongoError, code: int | None, address: MongoAddress) -> st
     if code in _SAID:
         return _SAID[code]
     if "SSL" in cause or "_ssl" in cause:
-        return f"cannot be talked to ({cause}); see that the tls options fit the server's"
+        return f"TLS with it failed ({cause}); check the tls options"
     if isinstance(error, ServerSelectionTimeoutError) or _about_names(error):
-        return f"cannot be reached ({cause}); see {_what_to_see(error, address, cause)}"
+        return f"cannot be reached ({cause}); check {_what_to_see(error, address, cause)}"
     if error.timeout or type(error).__name__ == _GIVEN_UP:
         return _LATE
     if isinstance(error, ConnectionFailure):
-        return f"has broken the connection ({cause}); it is tried again"
+        return f"closed the connection ({cause}); spooler retries"
     return f"refuses: {cause}"
 
 
@@ -218,12 +218,12 @@ def _what_to_see(error: PyMongoError, address: MongoAddress, cause: str) -> str:
     """Return where the mistake may lie when no server answers."""
     if _about_names(error) and address.host:
         return (
-            "that the name is right and that a cluster is known by it (a host stands for "
+            "that the name is correct and belongs to a cluster (a host stands for "
             "mongodb+srv://HOST/; a single server is named by uri = mongodb://HOST:27017/)"
         )
     if any(word in cause for word in _HUNG_UP):
-        return "whether it asks for tls, or for our certificate"
-    return "that it runs, that its name is right, and that it may be reached from here"
+        return "whether it requires TLS, or a client certificate"
+    return "that it runs, that the name is correct, and that this machine can reach it"
 
 
 def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:
@@ -243,7 +243,7 @@ def _refused(error: PyMongoError, address: MongoAddress, *, login: bool) -> str:
         f"{address.prefix}{name}" for name in ("jobs", "status", "results", "backends", "spooler")
     )
     return (
-        f"{where} does not permit this to our user ({_cause(error, address)}); give it the role "
+        f"{where} does not permit this ({_cause(error, address)}); grant spooler's user the role "
         f"readWrite on the databases {databases}"
     )
 

@@ -47,7 +47,7 @@ def encode(content: Mapping[str, Any], document_id: ObjectId) -> RawBSONDocument
     except (BSONError, OverflowError, UnicodeError, RecursionError, TypeError) as error:
         raise NotStorable(str(error)) from None
     if len(data) > LARGEST:
-        raise NotStorable(f"it has {len(data) / 2**20:.1f} MiB, and 16 MiB are the most; divide it")
+        raise NotStorable(f"it has {len(data) / 2**20:.1f} MiB, and the limit is 16 MiB; split it")
     return RawBSONDocument(data)
 
 
@@ -117,11 +117,13 @@ def _plain(value: object) -> bool | int | float | str | None:
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
     if isinstance(value, bytes):
         return _text(value)
-    raise NotADocument(f"there is a value of type {type(value).__name__}, which JSON does not have")
+    raise NotADocument(
+        f"there is a value of type {type(value).__name__}, which JSON cannot represent"
+    )
 
 
 def _text(value: bytes) -> str:
     try:
         return value.decode("ascii")
     except UnicodeDecodeError:
-        raise NotADocument("there are bytes in it, which JSON does not have") from None
+        raise NotADocument("there are bytes in it, which JSON cannot represent") from None

@@ -397,7 +397,7 @@ def _not_taken(job_id: str, refused: Refused) -> BackendUnavailable:
 
 
 def _refused(claim: Claim, error: NotStorable) -> ReportRefused:
-    return ReportRefused(f"the report on job {claim.job.id}: {error}")
+    return ReportRefused(f"the report of job {claim.job.id}: {error}")
 
 
 def shown(end: End) -> list[tuple[str, Any]]:

@@ -64,7 +64,7 @@ class LargeResults:
                 )
             if hashlib.sha256(content).hexdigest() != stored.get("sha256"):
                 raise UnknownJob(
-                    f"the file {name!r} of the result is not the one that was signed; do not use it"
+                    f"the file {name!r} of the result does not match its signature; do not use it"
                 )
             result = report_from_json(content).result
         except (NoFile, CorruptGridFile, BSONError):

@@ -180,8 +180,8 @@ class MongoQueue:
         first = self._layout.queue(self.name).find_one(_FOREIGN, {"_id": 1})
         logger.warning(
             "the queue %r holds %d%s documents whose ids are no ObjectIds, such as "
-            "%r; they are nobody's jobs and are left alone, but each look at the queue goes "
-            "past them: remove them from jobs/queued.%s",
+            "%r; they are no jobs and are ignored, but slow down polling: remove them from "
+            "jobs/queued.%s",
             *(self.name, count, "" if count < _COUNTED else " or more"),
             *(first and first["_id"], self.name),
         )
