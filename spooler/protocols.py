@@ -77,10 +77,11 @@ class Catalogue(Protocol):
     def check_key_owner(self, queue: Queue) -> None:
         """Raise KeyRefused when the device stands announced under another key; write nothing."""
 
-    def check_access(self, queue: Queue) -> None:
-        """Raise BackendUnavailable where this user may not do what the queue needs; write nothing.
+    def inspect(self, queue: Queue) -> str:
+        """Return a remark for the lab on what is odd about a queue; "" where nothing is.
 
-        Nothing is said of what only a try can show.
+        Raises BackendUnavailable where this user may not do what the queue needs, as far as that
+        shows without a try. Writes nothing.
         """
 
 

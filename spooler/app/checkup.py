@@ -85,17 +85,20 @@ def _storage(settings: Settings, name: str) -> str:
     backend = parts.open_storage(settings, storage, SystemClock(), signer)
     try:
         backend.ping()
+        remarks = []
         if (catalogue := backend.catalogue) is not None:
             for queue in queues:
                 if keyed:
                     catalogue.check_key_owner(queue)
-                catalogue.check_access(queue)
+                remarks.append(catalogue.inspect(queue))
         told = ", ".join(f"{backend.depth(each)} waiting for {each.name}" for each in queues)
         lone = backend.traits.fence is Fence.CHECKED
     finally:
         backend.close()
-    warning = "; it cannot fence off late writers atomically: run one daemon per queue"
-    return f"{storage.type} answers; {told or 'no device asks it'}{warning if lone else ''}"
+    if lone:
+        remarks.append("it cannot fence off late writers atomically: run one daemon per queue")
+    said = (f"{storage.type} answers", told or "no device asks it", *remarks)
+    return "; ".join(each for each in said if each)
 
 
 def _device(name: str, device: DeviceSettings, state: Path) -> str:

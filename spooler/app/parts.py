@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
     from spooler.devices.output import Listener
 
 
-def open_submitter(settings: Settings) -> Submitter:
-    """Return the storages as a submitter sees them."""
+def open_submitter(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Submitter:
+    """Return the storages as a submitter sees them; `tell` hears of those that are away."""
     from spooler.app.submitting import ManyStorages  # noqa: PLC0415 - most have one
 
     opened = {
         name: open_storage_submitter(each, SystemClock()) for name, each in settings.feeds().items()
     }
-    return next(iter(opened.values())) if len(opened) == 1 else ManyStorages(opened)
+    return next(iter(opened.values())) if len(opened) == 1 else ManyStorages(opened, tell)
 
 
 # --- keys -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from spooler.errors import AmbiguousJob, BackendUnavailable, UnknownJob
 from spooler.model.device import DeviceCard
@@ -19,8 +19,13 @@ class ManyStorages:
     A device may be written `storage:device`, where two storages have one of the same name.
     """
 
-    def __init__(self, submitters: Mapping[str, Submitter]) -> None:
+    def __init__(
+        self, submitters: Mapping[str, Submitter], tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`tell` hears which storages could not be asked while others could."""
         self._submitters = submitters
+        self._tell = tell
+        self._told: set[str] = set()
 
     def submit(self, device: str, payload: JsonObject) -> str:
         submitter, name = self._announcing(device)
@@ -47,7 +52,19 @@ class ManyStorages:
         return submitter.request(name, job_id)
 
     def devices(self) -> list[DeviceCard]:
-        return [card for each in self._submitters.values() for card in each.devices()]
+        cards, away = list[DeviceCard](), list[BackendUnavailable]()
+        for each in self._submitters.values():
+            try:
+                cards += each.devices()
+            except BackendUnavailable as error:
+                away.append(error)
+        if len(away) == len(self._submitters):
+            raise away[0]
+        for trouble in map(str, away):
+            if trouble not in self._told:
+                self._told.add(trouble)
+                self._tell(trouble)
+        return cards
 
     def close(self) -> None:
         for each in self._submitters.values():

@@ -42,7 +42,7 @@ def submitter(config: Path | None, environ: Mapping[str, str] | None = None) -> 
     from spooler.app import open_submitter
 
     chosen = settings(config, environ)
-    storage = open_submitter(chosen)
+    storage = open_submitter(chosen, output.note)
     kinds = " and ".join(sorted({each.type for each in chosen.feeds().values()}))
     try:
         yield cast("Submitter", _Awaited(storage, kinds))

@@ -182,12 +182,7 @@ class Supervisor:
             if self._stop_requests or self._failure is not None:
                 return
             at_work = any(thread.is_alive() for thread in self._worker_threads)
-            try:
-                self._watching.look()
-            except SpoolerError as error:
-                self._failure = error
-                if not isinstance(error, ConfigError):  # which whoever has called us says
-                    logger.critical("%s", error)
+            if not self._may_go_on():
                 return
             over = not at_work and self._clock.monotonic() > patience
             if not self._begun and (self._watching.begun() or over):
@@ -201,6 +196,17 @@ class Supervisor:
                 self._reload_requests = 0
                 self._watching.reload()
             self._watching.beat()
+
+    def _may_go_on(self) -> bool:
+        """Look whether anything forbids this daemon to go on, which is its failure then."""
+        try:
+            self._watching.look()
+        except SpoolerError as error:
+            self._failure = error
+            if not isinstance(error, ConfigError):  # which whoever has called us says
+                logger.critical("%s", error)
+            return False
+        return True
 
     def _why(self) -> str:
         if isinstance(self._failure, StateInUse):

@@ -97,9 +97,19 @@ def test_check_beside_a_service_that_has_the_key(lab, said, monkeypatch):
     assert "kid " in said("check").out
 
 
+def test_check_counts_the_files_that_nobody_takes(lab, said):
+    queue = lab.folder / "storage" / "jobs" / "queued" / "echo"
+    queue.mkdir(parents=True)
+    for name in ("my job.json", "a.JSON"):
+        (queue / name).write_text("{}")
+    done = said("check")
+    assert done.code == 0
+    assert f"2 files are ignored in {queue}, such as 'a.JSON'" in done.out
+
+
 def test_a_storage_that_keeps_one_waiting_is_named(lab, said, monkeypatch):
     monkeypatch.setattr(session, "SILENT", 0.05)
-    monkeypatch.setattr(app, "open_submitter", lambda _: Slow())
+    monkeypatch.setattr(app, "open_submitter", lambda *_: Slow())
     done = said("devices")
     assert (done.code, done.err.splitlines()[0]) == (
         0,

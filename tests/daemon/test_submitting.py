@@ -71,3 +71,13 @@ def test_a_device_may_have_a_colon_in_its_name() -> None:
         assert both.status(name, job).state is State.QUEUED
     with pytest.raises(UnknownJob):
         both.status("rack:2", "0" * 24)
+
+
+def test_devices_of_the_storages_that_answer_are_listed() -> None:
+    away: Any = Away()
+    told: list[str] = []
+    both = ManyStorages({"frb": away, "lab": submitter("lab", "fridge")}, told.append)
+    assert [each.name for each in both.devices() + both.devices()] == ["fridge", "fridge"]
+    assert len(told) == 1, "what is missing is said, once"
+    with pytest.raises(BackendUnavailable):
+        ManyStorages({"frb": away}).devices()

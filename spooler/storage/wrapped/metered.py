@@ -80,8 +80,8 @@ class _MeteredCatalogue:
     def check_key_owner(self, queue: Queue) -> None:
         self._timed("check_key_owner", self._inner.check_key_owner, queue)
 
-    def check_access(self, queue: Queue) -> None:
-        self._timed("check_access", self._inner.check_access, queue)
+    def inspect(self, queue: Queue) -> str:
+        return self._timed("inspect", self._inner.inspect, queue)
 
 
 class Metered:

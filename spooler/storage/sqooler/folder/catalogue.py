@@ -19,6 +19,7 @@ from spooler.signing.sqooler_form import public_jwk_of
 from spooler.storage.sqooler.approval import demand_ours, same_public_key
 from spooler.storage.sqooler.folder.layout import Layout
 from spooler.storage.sqooler.folder.presence import FolderPresence
+from spooler.storage.sqooler.folder.queue import list_queue
 from spooler.storage.sqooler.folder.reading import document
 from spooler.storage.sqooler.rendering import Renderer
 
@@ -74,11 +75,21 @@ class FolderCatalogue:
         with self._presence.asked(Scope.QUEUE):
             self._approve(queue.name)
 
-    def check_access(self, queue: Queue) -> None:
+    def inspect(self, queue: Queue) -> str:
+        strange: list[str] = []
         with self._presence.asked(Scope.QUEUE):
             for folder in self._folders(queue.name):
                 if exists(folder):
                     demand_writable(folder)
+            queued = self._layout.queues[queue.name].queued
+            list_queue(self._disk, queued, strange.append)
+        if not strange:
+            return ""
+        files = "1 file is" if len(strange) == 1 else f"{len(strange)} files are"
+        return (
+            f"{files} ignored in {queued}, such as {min(strange)!r}: a job file is called ID.json, "
+            "with letters, digits, - and _ in the ID"
+        )
 
     def _folders(self, name: str) -> tuple[str, ...]:
         """Return what a first submitter may make, or the daemon."""

@@ -36,7 +36,7 @@ class FolderPresence:
         if self.seen:
             return
         with self._lock:
-            if not self.seen and not exists(self._layout.marker):
+            if not exists(self._layout.marker):
                 # Two daemons may begin at once.
                 mark = uuid.uuid4().hex[:12]
                 self.disk.publish(self._layout.marker, b'{"storage": "sqooler folder"}', mark=mark)
