@@ -171,7 +171,7 @@ class Daemon:
                 self._observer.emit(EventName.DAEMON_STOPPING, reason=STOPPED_EARLY)
                 service.stopping()
                 return OK
-            if self._options.once and (wrong := self._refusals()):
+            if code == OK and self._options.once and (wrong := self._refusals()):
                 raise wrong[0]
             return code
 

@@ -82,7 +82,7 @@ def outbox_items_of(settings: Settings, names: Sequence[str]) -> list[OutboxItem
     for name in names:
         if not any(_is(item, name) for item in items):
             raise UnknownJob(
-                f"no report {name} is not among the undelivered ones; see: spooler outbox list"
+                f"report {name} is not among the undelivered ones; see: spooler outbox list"
             )
     return [item for item in items if any(_is(item, name) for name in names)]
 

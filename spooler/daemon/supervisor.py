@@ -195,7 +195,8 @@ class Supervisor:
             if self._reload_requests:
                 self._reload_requests = 0
                 self._watching.reload()
-            self._watching.beat()
+            if self._begun:
+                self._watching.beat()
 
     def _may_go_on(self) -> bool:
         """Look whether anything forbids this daemon to go on, which is its failure then."""
