@@ -37,7 +37,7 @@ BROAD = {
     "forks.py": "whatever leaves the handler in a fork ends the fork there",
     "observe/lines.py": "what a line cannot be made of costs that line, by logging's own rule",
     "observe/events.py": "subscribers must not break the loop",
-    "storage/sqooler/mongodb/ending.py": "what was taken off a list is put back on it",
+    "storage/sqooler/mongodb/claims/ending.py": "what was taken off a list is put back on it",
     "testing/bench.py": "carried from a thread to the test",
 }
 #: The only modules that change files by themselves; all others go through durable.py.

@@ -18,7 +18,7 @@ from spooler.app.state_lock import StateLock
 from spooler.clock import SystemClock
 from spooler.daemon.claims.records import PARKED
 from spooler.daemon.executor import Executor
-from spooler.daemon.housekeeper import Duty
+from spooler.daemon.feeds.housekeeper import Duty
 from spooler.daemon.pulse import Pulse
 from spooler.daemon.room import Room
 from spooler.daemon.schedule.drain import Drain, Policy, Serve, Tickets

@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 
 from spooler.app import parts
-from spooler.daemon.announcer import Announced, Announcer
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
 from spooler.daemon.claims.records import Opened, Records
 from spooler.daemon.claims.recovery import Recovery, Served
 from spooler.daemon.claims.returns import Returns
-from spooler.daemon.feed import Feed
-from spooler.daemon.housekeeper import Bell, Duty, Housekeeper, Punctual
-from spooler.daemon.outage import Outage
+from spooler.daemon.feeds.announcer import Announced, Announcer
+from spooler.daemon.feeds.feed import Feed
+from spooler.daemon.feeds.housekeeper import Bell, Duty, Housekeeper, Punctual
+from spooler.daemon.feeds.outage import Outage
 from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.shared import Shared
 from spooler.daemon.worker import Standing, Worker

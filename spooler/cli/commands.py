@@ -8,27 +8,20 @@ from typing import Annotated
 import typer
 
 from spooler import __version__
-from spooler.cli import (
+from spooler.cli import exits, output
+from spooler.cli.demo import journey
+from spooler.cli.jobs import cancel, devices, resubmit, result, status, submit, verify
+from spooler.cli.lab import (
     audit,
-    cancel,
     check,
     config,
-    demo,
-    devices,
-    exits,
     init,
     keys,
     migrate,
     new_device,
     outbox,
-    output,
-    resubmit,
-    result,
     run,
-    status,
-    submit,
     trial,
-    verify,
 )
 from spooler.docs import restore
 from spooler.observe.logger import keep_quiet
@@ -75,7 +68,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
     "run": run.run,
     "check": check.check,
-    "demo": demo.demo,
+    "demo": journey.demo,
     "try": trial.trial,
     "submit": submit.submit,
     "status": status.status,

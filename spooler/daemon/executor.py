@@ -24,7 +24,7 @@ from spooler.daemon.claims.records import Phase, Record
 from spooler.daemon.claims.recovery import retry_delay, verdict
 from spooler.daemon.control import Control
 from spooler.daemon.device_rules import DeviceRules
-from spooler.daemon.feed import Feed
+from spooler.daemon.feeds.feed import Feed
 from spooler.daemon.persist import persist
 from spooler.daemon.pulse import DELIVERY
 from spooler.daemon.shared import Patience, Shared

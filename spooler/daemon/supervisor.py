@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from spooler import forks
-from spooler.daemon.housekeeper import Housekeeper
+from spooler.daemon.feeds.housekeeper import Housekeeper
 from spooler.daemon.schedule.timers import Timers
 from spooler.daemon.worker import Worker
 from spooler.errors import ConfigError, SpoolerError, StateInUse
@@ -192,11 +192,15 @@ class Supervisor:
                 return
             if at_work:
                 patience = self._clock.monotonic() + _FOR_THE_DELAYED
-            if self._reload_requests:
-                self._reload_requests = 0
-                self._watching.reload()
-            if self._begun:
-                self._watching.beat()
+            self._tend()
+
+    def _tend(self) -> None:
+        """Read the settings again where that was asked for; show life once the start is over."""
+        if self._reload_requests:
+            self._reload_requests = 0
+            self._watching.reload()
+        if self._begun:
+            self._watching.beat()
 
     def _may_go_on(self) -> bool:
         """Look whether anything forbids this daemon to go on, which is its failure then."""

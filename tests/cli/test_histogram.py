@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooler.cli import histogram, result
+from spooler.cli.jobs import histogram, result
 from spooler.model.artifact import Artifact
 from spooler.model.result import Result
 

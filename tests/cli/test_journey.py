@@ -206,7 +206,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(process, tmp_path, ending):
 def test_a_daemon_that_ends_by_itself_ends_the_demo(tmp_path, capsys):
     import typer
 
-    from spooler.cli.demo_daemon import daemon
+    from spooler.cli.demo.daemon import daemon
 
     (tmp_path / "spooler.toml").write_text("[storage\n")
     with (

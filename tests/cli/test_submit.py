@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from spooler.cli.submit import read_payload
+from spooler.cli.jobs.submit import read_payload
 from spooler.errors import PayloadInvalid
 
 

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from spooler.app.parts import report_opener, report_signer, roots, this_process
-from spooler.daemon.announcer import Announced, Announcer
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Held, Leases
 from spooler.daemon.claims.records import Phase, Record, Records
@@ -23,9 +22,10 @@ from spooler.daemon.claims.recovery import Recovery, Served
 from spooler.daemon.claims.returns import Returns
 from spooler.daemon.device_rules import DeviceRules
 from spooler.daemon.executor import Executor
-from spooler.daemon.feed import Feed
-from spooler.daemon.housekeeper import Bell, Duty, Housekeeper, Punctual
-from spooler.daemon.outage import Outage
+from spooler.daemon.feeds.announcer import Announced, Announcer
+from spooler.daemon.feeds.feed import Feed
+from spooler.daemon.feeds.housekeeper import Bell, Duty, Housekeeper, Punctual
+from spooler.daemon.feeds.outage import Outage
 from spooler.daemon.pulse import Pulse
 from spooler.daemon.reports.delivery import Delivery
 from spooler.daemon.room import Room

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spooler.daemon.housekeeper import Duty
+from spooler.daemon.feeds.housekeeper import Duty
 from spooler.daemon.schedule.drain import Drain, Policy
 from spooler.daemon.schedule.turns import Source, Turns
 from spooler.errors import BackendUnavailable, ReportRefused, Scope

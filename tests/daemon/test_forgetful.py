@@ -13,7 +13,7 @@ import pytest
 
 from spooler import durable
 from spooler.daemon.claims.records import Phase, Record
-from spooler.daemon.housekeeper import Duty
+from spooler.daemon.feeds.housekeeper import Duty
 from spooler.daemon.supervisor import OK
 from spooler.errors import BackendUnavailable, LeaseLost, RunStopped, Scope
 from spooler.model.claim import Claim

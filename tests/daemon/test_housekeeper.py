@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spooler.daemon.housekeeper import Duty
+from spooler.daemon.feeds.housekeeper import Duty
 from spooler.errors import BackendUnavailable, KeyRefused, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.job import Queue

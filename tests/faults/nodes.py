@@ -22,7 +22,7 @@ from spooler.app import parts
 from spooler.app.feeds import Ground, OpenFeed, open_feed
 from spooler.daemon.claims.records import PARKED, Phase, Record, record_from_json
 from spooler.daemon.executor import Executor
-from spooler.daemon.housekeeper import Duty
+from spooler.daemon.feeds.housekeeper import Duty
 from spooler.daemon.pulse import Pulse
 from spooler.daemon.room import Room
 from spooler.daemon.schedule.drain import Drain, Tickets

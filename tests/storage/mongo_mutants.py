@@ -14,13 +14,13 @@ from spooler.errors import LeaseLost
 from spooler.model.state import State
 from spooler.model.storage import Standing
 from spooler.storage.kit.tokens import Tokens
-from spooler.storage.sqooler.mongodb import claiming, ending, ledger, queue
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
-from spooler.storage.sqooler.mongodb.ending import MongoEndings
+from spooler.storage.sqooler.mongodb.claims import claiming, ending, ledger, queue
+from spooler.storage.sqooler.mongodb.claims.ending import MongoEndings
+from spooler.storage.sqooler.mongodb.claims.ledger import MongoLedger
+from spooler.storage.sqooler.mongodb.claims.queue import MongoQueue
+from spooler.storage.sqooler.mongodb.claims.steps import Sender, change
 from spooler.storage.sqooler.mongodb.layout import MongoLayout, Phase, number_of
-from spooler.storage.sqooler.mongodb.ledger import MongoLedger
-from spooler.storage.sqooler.mongodb.queue import MongoQueue
-from spooler.storage.sqooler.mongodb.steps import Sender, change
 from spooler.storage.sqooler.mongodb.watch import MongoWatch
 from spooler.testing.backend_contract import BackendContract
 from spooler.testing.bench import DEVICE, QUEUE, Bench, new_lease, signed_report, take

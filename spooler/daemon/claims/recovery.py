@@ -14,7 +14,7 @@ from spooler.daemon.backoff import spread
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.records import Phase, Record
 from spooler.daemon.device_rules import DeviceRules
-from spooler.daemon.feed import Feed
+from spooler.daemon.feeds.feed import Feed
 from spooler.daemon.shared import Patience, Shared
 from spooler.errors import BackendUnavailable, LeaseLost
 from spooler.model.claim import Claim, Lease

@@ -11,7 +11,7 @@ from spooler.daemon.backoff import Backoff
 from spooler.daemon.claims.estates import Estates
 from spooler.daemon.claims.leases import Leases
 from spooler.daemon.claims.records import Phase, Record, Records, RecordsUnavailable
-from spooler.daemon.outage import Outage
+from spooler.daemon.feeds.outage import Outage
 from spooler.daemon.persist import persist
 from spooler.daemon.shared import Patience, Shared
 from spooler.errors import BackendUnavailable, LeaseLost, ReportRefused, Scope

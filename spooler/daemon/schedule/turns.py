@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spooler.daemon.feed import Feed
+from spooler.daemon.feeds.feed import Feed
 from spooler.daemon.schedule.wake import Ear
 from spooler.model.job import Queue
 

@@ -9,9 +9,9 @@ import pytest
 
 from spooler.model.job import Queue
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
+from spooler.storage.sqooler.mongodb.claims.ledger import OPEN
+from spooler.storage.sqooler.mongodb.claims.queue import LISTED, listing
 from spooler.storage.sqooler.mongodb.layout import LEDGER_INDEX
-from spooler.storage.sqooler.mongodb.ledger import OPEN
-from spooler.storage.sqooler.mongodb.queue import LISTED, listing
 from spooler.testing.bench import DEVICE, QUEUE, leased, new_lease, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends

@@ -21,10 +21,10 @@ from spooler.model.state import State
 from spooler.model.storage import Standing
 from spooler.signing.jws import KeySet, b64encode
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
-from spooler.storage.sqooler.mongodb import large
 from spooler.storage.sqooler.mongodb.backend import MongoBackend
-from spooler.storage.sqooler.mongodb.ending import FIRST_STATUS_WITHIN
-from spooler.storage.sqooler.mongodb.queue import decode
+from spooler.storage.sqooler.mongodb.claims import large
+from spooler.storage.sqooler.mongodb.claims.ending import FIRST_STATUS_WITHIN
+from spooler.storage.sqooler.mongodb.claims.queue import decode
 from spooler.storage.sqooler.mongodb.submitter import MongoSubmitter
 from spooler.testing.bench import DEVICE, QUEUE, dead, new_lease, signed_report, take
 from spooler.testing.clock import ManualClock

@@ -12,7 +12,7 @@ import pytest
 from bson import Decimal128
 from bson.objectid import ObjectId
 
-from spooler.storage.sqooler.mongodb.queue import LISTED
+from spooler.storage.sqooler.mongodb.claims.queue import LISTED
 from spooler.testing.bench import DEVICE, QUEUE, leased, new_lease, other_owner, signed_report
 from tests.servers.mongodb import MongoServer
 from tests.storage.mongo_bench import Backends

@@ -143,7 +143,7 @@ class MongodbCore(CheckedCore):
             raise missing(place)
 
     def _move(self, source: Place, target: Place) -> None:
-        """As bytes, whatever is in them: see mongo_moving."""
+        """As bytes, whatever is in them: see mongodb.moving."""
         start, final, wanted = self.raw(source), self.raw(target), known_id(source)
         with translated(self.address), pymongo.timeout(self.address.operation_timeout):
             try:

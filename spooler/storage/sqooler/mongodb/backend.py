@@ -17,14 +17,14 @@ from spooler.model.storage import Traits, Write
 from spooler.protocols import Clock, Judge, Signer
 from spooler.storage.sqooler.mongodb.address import MongoAddress
 from spooler.storage.sqooler.mongodb.announcing import MongoCatalogue
-from spooler.storage.sqooler.mongodb.claiming import MongoClaiming
+from spooler.storage.sqooler.mongodb.claims.claiming import MongoClaiming
+from spooler.storage.sqooler.mongodb.claims.ending import MongoEndings, render, shown
+from spooler.storage.sqooler.mongodb.claims.ledger import MongoLedger
+from spooler.storage.sqooler.mongodb.claims.queue import job_of
+from spooler.storage.sqooler.mongodb.claims.steps import Sender
 from spooler.storage.sqooler.mongodb.client import open_client, translated
 from spooler.storage.sqooler.mongodb.documents import NotStorable, encode
-from spooler.storage.sqooler.mongodb.ending import MongoEndings, render, shown
 from spooler.storage.sqooler.mongodb.layout import DATABASES, Abilities, MongoLayout, number_of
-from spooler.storage.sqooler.mongodb.ledger import MongoLedger
-from spooler.storage.sqooler.mongodb.queue import job_of
-from spooler.storage.sqooler.mongodb.steps import Sender
 from spooler.storage.sqooler.mongodb.watch import MongoWatch
 from spooler.storage.sqooler.rendering import Renderer
 

@@ -9,10 +9,10 @@ from spooler.errors import NotCancellable
 from spooler.model.result import Result
 from spooler.storage.sqooler.client.mongodb import MongodbProviderExtended
 from spooler.storage.sqooler.envelope import STORED
+from spooler.storage.sqooler.mongodb.claims.large import LargeResults
+from spooler.storage.sqooler.mongodb.claims.ledger import HELD
 from spooler.storage.sqooler.mongodb.client import translated
-from spooler.storage.sqooler.mongodb.large import LargeResults
 from spooler.storage.sqooler.mongodb.layout import TAKEN, MongoLayout, Phase
-from spooler.storage.sqooler.mongodb.ledger import HELD
 from spooler.storage.sqooler.submitter import SqoolerSubmitter, Times, times_in
 
 _DECIDED = [Phase.COMMITTED.value, Phase.ENDED.value]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spooler.cli import exits, histogram, options, output, session
+from spooler.cli import exits, options, output, session
+from spooler.cli.jobs import histogram
 
 if TYPE_CHECKING:
     from spooler.model.result import Result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from spooler.cli import exits, options, output, session
-from spooler.cli.result import must_be_done
+from spooler.cli.jobs.result import must_be_done
 from spooler.errors import UnknownJob
 
 

@@ -35,10 +35,10 @@ from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.kit.payloads import Decoded, too_large
 from spooler.storage.sqooler.client.core import NotADocument
+from spooler.storage.sqooler.mongodb.claims.ledger import just_waits
 from spooler.storage.sqooler.mongodb.client import Document
 from spooler.storage.sqooler.mongodb.documents import as_json
 from spooler.storage.sqooler.mongodb.layout import MongoLayout, ledger_of, passed
-from spooler.storage.sqooler.mongodb.ledger import just_waits
 
 logger = get_logger("spooler.storage")
 

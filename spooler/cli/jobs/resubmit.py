@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spooler.cli import options, session
-from spooler.cli.submit import queue
+from spooler.cli.jobs.submit import queue
 from spooler.errors import NotEnded
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spooler.cli import exits, histogram, output, result, session
+from spooler.cli import exits, output, session
+from spooler.cli.jobs import histogram, result
 
 if TYPE_CHECKING:
     from spooler.model.result import Result
@@ -58,7 +59,7 @@ def demo(
     """
     with _folder(keep) as folder:
         config = _prepare(folder)
-        from spooler.cli.demo_daemon import daemon
+        from spooler.cli.demo.daemon import daemon
 
         with (
             daemon(config, folder / "spooler.log", patience=_PATIENCE) as alive,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from spooler.daemon.feed import Feed
+from spooler.daemon.feeds.feed import Feed
 from spooler.daemon.shared import Shared
 from spooler.errors import BackendUnavailable, KeyRefused
 from spooler.model.device import NEVER, DeviceCard

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 
-from spooler.daemon.announcer import Announcer
 from spooler.daemon.backoff import Backoff
 from spooler.daemon.claims.recovery import Recovery, Served
-from spooler.daemon.feed import Feed
+from spooler.daemon.feeds.announcer import Announcer
+from spooler.daemon.feeds.feed import Feed
 from spooler.errors import BackendUnavailable, KeyRefused
 from spooler.protocols import Clock
 

@@ -32,12 +32,9 @@ from spooler.model.state import State
 from spooler.observe.logger import get_logger
 from spooler.protocols import Clock
 from spooler.storage.kit.per_queue import PerQueue
-from spooler.storage.sqooler.mongodb.client import Document
-from spooler.storage.sqooler.mongodb.documents import NotStorable, encode
-from spooler.storage.sqooler.mongodb.large import LargeResults, detached, pointing
-from spooler.storage.sqooler.mongodb.layout import RAW, MongoLayout, Phase, number_of
-from spooler.storage.sqooler.mongodb.ledger import EPOCH, fence, lost
-from spooler.storage.sqooler.mongodb.steps import (
+from spooler.storage.sqooler.mongodb.claims.large import LargeResults, detached, pointing
+from spooler.storage.sqooler.mongodb.claims.ledger import EPOCH, fence, lost
+from spooler.storage.sqooler.mongodb.claims.steps import (
     Refused,
     Sender,
     Step,
@@ -47,6 +44,9 @@ from spooler.storage.sqooler.mongodb.steps import (
     put,
     remove_all,
 )
+from spooler.storage.sqooler.mongodb.client import Document
+from spooler.storage.sqooler.mongodb.documents import NotStorable, encode
+from spooler.storage.sqooler.mongodb.layout import RAW, MongoLayout, Phase, number_of
 from spooler.storage.sqooler.rendering import Renderer
 
 logger = get_logger("spooler.storage")

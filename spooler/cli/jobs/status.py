@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spooler.cli import exits, options, output, session, submit
+from spooler.cli import exits, options, output, session
+from spooler.cli.jobs import submit
 
 if TYPE_CHECKING:
     from spooler.model.status import Status

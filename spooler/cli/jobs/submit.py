@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from spooler.cli import exits, options, output, result, session
+from spooler.cli import exits, options, output, session
+from spooler.cli.jobs import result
 from spooler.errors import PayloadInvalid, SpoolerError
 from spooler.model.json import JsonObject, unique
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spooler.cli import exits, options, output, session
-from spooler.cli.result import lines
-from spooler.cli.submit import read_payload
+from spooler.cli.jobs.result import lines
+from spooler.cli.jobs.submit import read_payload
 
 if TYPE_CHECKING:
     from spooler.app.trial import Tried

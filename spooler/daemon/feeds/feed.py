@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from spooler.daemon.claims.leases import Leases
 from spooler.daemon.claims.records import Records
 from spooler.daemon.claims.returns import Returns
-from spooler.daemon.outage import Outage
+from spooler.daemon.feeds.outage import Outage
 from spooler.daemon.reports.delivery import Delivery
 from spooler.model.claim import Owner
 from spooler.protocols import Backend

@@ -13,10 +13,10 @@ from spooler.model.job import Job
 from spooler.protocols import Clock, Judge
 from spooler.storage.kit.per_queue import PerQueue
 from spooler.storage.kit.tokens import Tokens
-from spooler.storage.sqooler.mongodb.ending import MongoEndings
+from spooler.storage.sqooler.mongodb.claims.ending import MongoEndings
+from spooler.storage.sqooler.mongodb.claims.ledger import MongoLedger
+from spooler.storage.sqooler.mongodb.claims.queue import MongoQueue, Waiting, job_of
 from spooler.storage.sqooler.mongodb.layout import MongoLayout, Phase, number_of
-from spooler.storage.sqooler.mongodb.ledger import MongoLedger
-from spooler.storage.sqooler.mongodb.queue import MongoQueue, Waiting, job_of
 
 #: Listings that one call asks for, and refusals after which it asks for the next.
 _LOOKS, _ENOUGH = 3, 3

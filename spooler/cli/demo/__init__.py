@@ -1,0 +1,1 @@
+"""The whole path, once, in a folder of its own."""

@@ -1,0 +1,1 @@
+"""The commands of the lab: beside the instrument, and around the daemon."""

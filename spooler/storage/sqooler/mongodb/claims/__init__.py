@@ -1,0 +1,1 @@
+"""Jobs in MongoDB, from the queue to their end."""
