@@ -205,8 +205,11 @@ class Submitter(Protocol):
     def request(self, device: str, job_id: str) -> JsonObject:
         """The payload that a job was submitted with. Raises UnknownJob, also when it is lost."""
 
-    def devices(self) -> list[DeviceCard]:
-        """Return every announced device; `pending` is what waits now, where that can be counted."""
+    def devices(self, *, count: bool = False) -> list[DeviceCard]:
+        """Return every announced device.
+
+        `pending` is what was announced; with `count` what waits now, where that can be counted.
+        """
 
     def close(self) -> None:
         """Let go of connections; harmless to repeat."""

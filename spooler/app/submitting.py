@@ -51,11 +51,11 @@ class ManyStorages:
         submitter, name = self._knowing(device, job_id)
         return submitter.request(name, job_id)
 
-    def devices(self) -> list[DeviceCard]:
+    def devices(self, *, count: bool = False) -> list[DeviceCard]:
         cards, away = list[DeviceCard](), list[BackendUnavailable]()
         for each in self._submitters.values():
             try:
-                cards += each.devices()
+                cards += each.devices(count=count)
             except BackendUnavailable as error:
                 away.append(error)
         if len(away) == len(self._submitters):

@@ -77,6 +77,8 @@ def from_tree(tree: dict[str, Any], file: Path, environ: Mapping[str, str]) -> S
 def _dotenv(folder: Path) -> Path | None:
     """Return the file `.env` in the folder, where that holds the key of sqooler's users."""
     file = folder / DOTENV
+    if not file.is_file():  # a pipe of that name would never be read to its end
+        return None
     try:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST)

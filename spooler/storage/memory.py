@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -280,19 +281,13 @@ class MemorySubmitter:
             raise UnknownJob(f"the request of job {job_id} is not a JSON object")
         return payload
 
-    def devices(self) -> list[DeviceCard]:
+    def devices(self, *, count: bool = False) -> list[DeviceCard]:
         with self._storage.lock:
-            entries = self._storage.entries
-            return [
-                replace(
-                    card,
-                    pending=sum(
-                        key[0] == card.name and each.state is State.QUEUED
-                        for key, each in entries.items()
-                    ),
-                )
-                for card in self._storage.cards.values()
-            ]
+            cards, entries = list(self._storage.cards.values()), self._storage.entries.items()
+            if not count:
+                return cards
+            waiting = Counter(key[0] for key, each in entries if each.state is State.QUEUED)
+            return [replace(card, pending=waiting[card.name]) for card in cards]
 
     def close(self) -> None:
         return

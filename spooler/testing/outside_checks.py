@@ -142,10 +142,10 @@ class OutsideChecks:
         card = DeviceCard(DEVICE, version="1.2.3", simulator=True, pending=4)
         backend.catalogue.announce(QUEUE, card, at)
         bench.submit(2)
-        (card,) = [each for each in bench.submitter.devices() if each.name == DEVICE]
+        (card,) = [each for each in bench.submitter.devices(count=True) if each.name == DEVICE]
         assert (card.version, card.simulator, card.pending) == ("1.2.3", True, 2)
         take(backend)
-        (card,) = [each for each in bench.submitter.devices() if each.name == DEVICE]
+        (card,) = [each for each in bench.submitter.devices(count=True) if each.name == DEVICE]
         assert card.pending == 1, "of now, and not of the last announcement"
         assert card.last_seen is not None
         assert abs((card.last_seen - at).total_seconds()) <= 1

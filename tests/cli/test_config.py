@@ -118,7 +118,7 @@ def test_a_storage_that_keeps_one_waiting_is_named(lab, said, monkeypatch):
 
 
 class Slow:
-    def devices(self):
+    def devices(self, *, count):
         time.sleep(0.3)
         return []
 

@@ -42,7 +42,7 @@ def devices(
     """
     limits = Limits(_seconds(max_age), max_waiting)
     with session.submitter(config) as storage:
-        cards = sorted(storage.devices(), key=lambda card: card.name)
+        cards = sorted(storage.devices(count=True), key=lambda card: card.name)
     cards = _chosen(cards, names or [])
     now = datetime.now(UTC)
     problems = {card.name: limits.problem(card, now) if check else "" for card in cards}

@@ -14,7 +14,7 @@ from spooler.model.job import Queue
 from spooler.protocols import Signer
 from spooler.storage.sqlite.database import Database
 from spooler.storage.sqlite.rows import readable
-from spooler.storage.sqlite.schema import ANNOUNCE, ANNOUNCED_KEY, DEVICES, KEEP_KEY, KEYS
+from spooler.storage.sqlite.schema import ANNOUNCE, ANNOUNCED_KEY, DEPTH, DEVICES, KEEP_KEY, KEYS
 
 
 class SqliteCatalogue:
@@ -76,13 +76,18 @@ class SqliteCatalogue:
                 )
 
 
-def read_devices(connection: sqlite3.Connection) -> list[DeviceCard]:
-    """Return every announced device, by name."""
+def read_devices(connection: sqlite3.Connection, *, count: bool) -> list[DeviceCard]:
+    """Return every announced device, by name; with `count` what waits now."""
     return [
         DeviceCard(
             name=row["name"],
             last_seen=seen(datetime.fromisoformat(row["last_seen"])),
-            **{**json.loads(row["card"]), "pending": row["waiting"]},
+            **{**json.loads(row["card"]), **(_waiting(connection, row["name"]) if count else {})},
         )
         for row in connection.execute(DEVICES)
     ]
+
+
+def _waiting(connection: sqlite3.Connection, queue: str) -> dict[str, int]:
+    (found,) = connection.execute(DEPTH, {"queue": queue}).fetchone()
+    return {"pending": int(found)}

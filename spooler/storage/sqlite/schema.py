@@ -213,7 +213,5 @@ SELECT kid, jwk FROM keys WHERE device = :device
 """
 
 DEVICES = """
-SELECT name, card, last_seen,
-  (SELECT count(*) FROM jobs WHERE queue = devices.name AND state = 'queued') AS waiting
-FROM devices ORDER BY name
+SELECT name, card, last_seen FROM devices ORDER BY name
 """

@@ -140,9 +140,9 @@ class SqliteSubmitter:
             raise UnknownJob(f"the request of job {job_id} cannot be used: {decoded.defect}")
         return decoded.payload
 
-    def devices(self) -> list[DeviceCard]:
+    def devices(self, *, count: bool = False) -> list[DeviceCard]:
         with self._database.reading() as connection:
-            return read_devices(connection)
+            return read_devices(connection, count=count)
 
     def close(self) -> None:
         self._database.close()

@@ -220,7 +220,7 @@ class SqoolerSubmitter:
                 raise UnknownJob(reason) from None
         raise UnknownJob(f"the request of job {job_id} is no longer stored; submit its file again")
 
-    def devices(self) -> list[DeviceCard]:
+    def devices(self, *, count: bool = False) -> list[DeviceCard]:
         """By name; of two configurations of one name a signed one counts."""
         with self._translated():
             ids = self.documents.ids(_CONFIGS)
@@ -235,7 +235,8 @@ class SqoolerSubmitter:
                 continue  # somebody's card of a device that has another place
             if name not in found or (is_signed(content) and not found[name][0]):
                 found[name] = is_signed(content), _card(name, said)
-        return [self._counted(found[name][1]) for name in sorted(found)]
+        cards = [found[name][1] for name in sorted(found)]
+        return [self._counted(card) for card in cards] if count else cards
 
     def _counted(self, card: DeviceCard) -> DeviceCard:
         """The card with what waits now; what was announced, where that may not be looked at."""
