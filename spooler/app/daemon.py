@@ -128,7 +128,8 @@ class Daemon:
         storage = settings.feeds()[name]
         backend = Metered(parts.open_storage(settings, storage, clock, self._signer), clock)
         opened = parts.report_opener(settings, self._signer)
-        ground = Ground(settings, self._owner, self._shared, opened, self._timers.revive)
+        late, interval = self._timers.revive, self._shortest_interval
+        ground = Ground(settings, self._owner, self._shared, opened, late, interval)
         return open_feed(name, ground, backend, self.workers)
 
     def _sources(self, device: str) -> list[Source]:
@@ -354,6 +355,10 @@ class Daemon:
         for name, worker in self.workers.items():
             self._timers.every(f"poll-{name}", worker.rules.poll_interval, worker.wake)
             self._timers.at_windows(f"window-{name}", worker.rules.windows, worker.wake)
+
+    def _shortest_interval(self) -> float:
+        """Return the seconds between two ticks for the feeds, as a reload may have changed them."""
+        return min(self.settings.daemon.announce_interval, self.settings.daemon.recovery_interval)
 
     def apply(self, settings: Settings) -> list[str]:
         """Take over what can change while we run; the names of what needs a restart."""

@@ -40,8 +40,10 @@ class Ground:
     owner: Owner
     shared: Shared
     opened: Opened
-    #: Called when timers have fallen silent.
+    #: Called when timers have fallen silent: when none has come for some of `interval`, which is
+    #: the shortest of the settings in force.
     late: Callable[[], None]
+    interval: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def open_feed(
             shared,
         ),
         bell=bell,
-        punctual=Punctual(shared.clock, partial(_interval, ground), ground.late),
+        punctual=Punctual(shared.clock, ground.interval, ground.late),
         stopping=stopping,
         clock=shared.clock,
     )
@@ -118,11 +120,6 @@ def _served(queue: Queue, worker: Worker) -> Served:
 
 def _card(worker: Worker) -> DeviceCard | None:
     return None if worker.standing is Standing.UNKNOWN else worker.card
-
-
-def _interval(ground: Ground) -> float:
-    daemon = ground.settings.daemon
-    return min(daemon.announce_interval, daemon.recovery_interval)
 
 
 def tell_of_unreadable(path: Path, why: str) -> None:

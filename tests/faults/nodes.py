@@ -307,7 +307,7 @@ class Node:
             stops=Stops.new(),
         )
         opened = parts.report_opener(settings, KEY)
-        ground = Ground(settings, self.owner, shared, opened, lambda: None)
+        ground = Ground(settings, self.owner, shared, opened, lambda: None, lambda: 10.0)
         self.feeds: dict[str, OpenFeed] = {
             name: open_feed(name, ground, view.backend, {DEVICE: self.worker})
             for name, view in views.items()
