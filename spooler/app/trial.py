@@ -64,9 +64,10 @@ class Subject:
         try:
             lock = StateLock(self.state)
         except StateInUse:
+            handler = self.device.handler
+            alone = f", or try its handler by itself: {handler}" if ":" in handler else ""
             raise StateInUse(
-                f"a daemon is running and has the device {self.name}; stop it first, or try the "
-                f"handler by itself, if the instrument can take that: {self.device.handler}"
+                f"a daemon is running and has the device {self.name}; stop it first{alone}"
             ) from None
         try:
             yield self.state

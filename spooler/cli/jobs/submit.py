@@ -85,10 +85,11 @@ def _tell(job: str) -> None:
 
 def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -> Status:
     """Show how `job` goes on; its last status. Ends the command when the time is up before."""
-    with output.ticking(f"{job}: waits") as tell:
+    with output.ticking(f"{job}: queued") as tell:
 
         def show(status: Status) -> None:
-            tell(f"{job}: {in_words(status)}")
+            if not status.state.ended:  # which is for the caller to say
+                tell(f"{job}: {in_words(status)}")
 
         try:
             last = session.follow(storage, device, job, timeout=timeout, tell=show)
