@@ -18,7 +18,7 @@ class Away:
     """A storage that nobody reaches."""
 
     def __getattr__(self, verb: str) -> Any:
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise BackendUnavailable("the storage is away")
 
         return refuse

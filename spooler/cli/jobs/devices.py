@@ -115,7 +115,7 @@ def _document(card: DeviceCard) -> dict[str, object]:
 
 def _line(card: DeviceCard, now: datetime) -> tuple[str, ...]:
     waiting = "?" if card.pending is None else str(card.pending)
-    text = "; ".join(part for part in (card.description, card.note) if part)
+    text = "; ".join(part.rstrip(".") for part in (card.description, card.note) if part)
     kind = "simulator" if card.simulator else "hardware"
     return card.name, card.version, kind, waiting, _age(card.last_seen, now), text
 
