@@ -14,11 +14,12 @@ from spooler.clock import SystemClock
 from spooler.daemon.schedule.drain import Drain, Serve, Tickets
 from spooler.daemon.schedule.windows import Window
 from spooler.daemon.worker import Standing
-from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, Scope
+from spooler.errors import BackendUnavailable, ConfigError, DeviceUnusable, RunStopped, Scope
 from spooler.model.device import DeviceCard
 from spooler.model.result import Outcome
 from spooler.model.state import State
 from spooler.observe.events import EventName
+from spooler.protocols import RunControl
 from spooler.testing.bench import DEVICE, QUEUE
 from tests.daemon.parts import PATIENCE, Looks, Parts
 
@@ -170,6 +171,25 @@ def test_a_device_that_rests_comes_back(make: Make) -> None:
     assert events.count(EventName.DEVICE_OPENED) == 2
     assert loop.worker.card.last_seen is not None
     assert (loop.parts.clock.now() - loop.worker.card.last_seen).total_seconds() < PATIENCE
+
+
+def test_a_device_that_opens_is_not_waited_for(tmp_path: Path) -> None:
+    """Its opening is told to end as soon as no more is claimed."""
+    loop = Loop(tmp_path)
+
+    def hang(control: RunControl) -> DeviceCard:
+        until = time.monotonic() + PATIENCE
+        while control.stop_reason is None:
+            assert time.monotonic() < until, "nobody has told it to end"
+            time.sleep(0.005)
+        raise RunStopped(control.stop_reason)
+
+    loop.parts.runner.open = hang  # type: ignore[method-assign, assignment]
+    loop.thread.start()
+    loop.stop()
+    assert not loop.thread.is_alive()
+    assert loop.worker.standing is Standing.UNKNOWN
+    assert EventName.DEVICE_RESTED not in loop.parts.events()
 
 
 def test_a_device_that_rests_gets_older(tmp_path: Path) -> None:

@@ -210,6 +210,13 @@ def test_what_cannot_be_opened(bench: MakeBench, isolation: str) -> None:
         bench("nowhere:Man", isolation=isolation, opened=False).runner.open()
 
 
+def test_an_opening_ends_when_the_daemon_is_stopped(bench: MakeBench, isolation: str) -> None:
+    it = bench(isolation=isolation, options={"trouble": "open-hang"}, opened=False)
+    with pytest.raises(RunStopped):
+        it.runner.open(Control(StopReason.SHUTDOWN))
+    assert not it.runner.ready
+
+
 def test_an_opening_that_takes_too_long_is_given_up(bench: MakeBench, isolation: str) -> None:
     it = bench(
         isolation=isolation, options={"trouble": "open-hang"}, opened=False, start_timeout=1.0

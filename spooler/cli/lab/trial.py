@@ -21,7 +21,8 @@ def trial(
         typer.Argument(metavar="DEVICE|MODULE:NAME", help="A device, or a handler by itself."),
     ],
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="The payload, JSON; - reads it from stdin.")
+        str,
+        typer.Argument(metavar="FILE", help="The payload, JSON, or the JSON itself; - is stdin."),
     ] = "-",
     *,
     config: options.Config = None,
