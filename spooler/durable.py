@@ -65,8 +65,10 @@ def unavailable(error: OSError, where: Place, scope: Scope = Scope.STORAGE) -> B
     `scope` says what was asked about; a full or broken disk is trouble for all of it.
     """
     if error.errno in {errno.EACCES, errno.EPERM}:
-        plain = f"{where}: permission denied; give the user that runs spooler access"
-        return NotPermitted(not_ours(where) if os.path.isabs(where) else plain, scope=scope)
+        if os.path.isabs(where):
+            return NotPermitted(not_ours(where), scope=scope)
+        sentence = f"{where}: permission denied; give the user that runs spooler access"
+        return NotPermitted(sentence, scope=scope)
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     reach = Scope.STORAGE if error.errno in _WHOLE else scope
     return BackendUnavailable(f"{where}: {reason}", scope=reach)
@@ -359,7 +361,7 @@ class Disk:
             yield
 
     def _at(self, path: Place) -> tuple[Place, int | None]:
-        """Return what the system is to be told of a place: a name, and the folder it is in."""
+        """Return a place as system calls take it: a name, and the open folder that it is in."""
         if self.ground is None:
             return path, None
         folder, _, name = os.fspath(path).rpartition("/")

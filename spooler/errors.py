@@ -29,7 +29,7 @@ class KeyRefused(ConfigError):
 
 
 class KeyNotWritten(KeyRefused):
-    """A key file is there already, or cannot be written (exit 73)."""
+    """A key file already exists, or cannot be written (exit 73)."""
 
 
 class StateInUse(SpoolerError):

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spooler.errors import SpoolerError
@@ -117,6 +118,23 @@ def _jsonable(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
+#: Seconds that the clocks of two machines may differ without a word.
+_CLOCKS_DIFFER = 60.0
+
+
+def age(seen: datetime | None, now: datetime) -> str:
+    """Return how long ago `seen` was, as a person says it."""
+    if seen is None:
+        return "never"
+    past = (now - seen).total_seconds()
+    if past < -_CLOCKS_DIFFER:
+        return "in the future"
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if past >= 2 * length:
+            return f"{past / length:.0f} {unit} ago"
+    return f"{max(past, 0):.0f} s ago"
+
+
 def rows(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     """A table to stdout: only its last column is ever wrapped, so that names can be copied."""
     from rich.table import Table
@@ -153,7 +171,7 @@ class Ticker(Protocol):
 
 @contextmanager
 def ticking(text: str) -> Iterator[Ticker]:
-    """Show a spinner on stderr during a long step; plain lines where stderr is no terminal."""
+    """Show a spinner on stderr during a long step; or plain lines if stderr is not a terminal."""
     from rich.text import Text
 
     screen = console(stderr=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from spooler.cli import output
-from spooler.errors import AmbiguousJob, BackendUnavailable, UnknownJob
+from spooler.errors import AmbiguousJob, BackendUnavailable, SpoolerError, UnknownJob
 from spooler.model.status import Status
 from spooler.protocols import Submitter
 
@@ -106,15 +106,22 @@ def locate(storage: Submitter, job: str, device: str | None) -> tuple[str, Statu
     )
 
 
-def away(storage: Submitter, device: str) -> str:
-    """Since when nobody serves a device, in a few words; "" when somebody does."""
+def warn_of_absence(storage: Submitter, device: str, then: str) -> None:
+    """Say that no daemon is serving a device, and what comes of it; nothing where one is."""
+    with suppress(SpoolerError):  # what the command was asked for is done, or comes all the same
+        if since := _away(storage, device):
+            output.note(f"no daemon is serving {device} now ({since}){then}")
+
+
+def _away(storage: Submitter, device: str) -> str:
+    """Return since when no daemon serves a device, in a few words; "" where one does."""
     name = device.rpartition(":")[2]
     cards = [card for card in storage.devices() if card.name in {device, name}]
     seen = [card.last_seen for card in cards if card.last_seen is not None]
     if not seen:
         return "never seen" if cards else ""
-    past = (datetime.now(UTC) - max(seen)).total_seconds()
-    return f"last seen {past / 60:.0f} min ago" if past > AWAY_AFTER else ""
+    last, now = max(seen), datetime.now(UTC)
+    return f"last seen {output.age(last, now)}" if (now - last).total_seconds() > AWAY_AFTER else ""
 
 
 def seconds(text: str | None, *, goes_with: str, given: bool) -> float | None:
@@ -123,15 +130,21 @@ def seconds(text: str | None, *, goes_with: str, given: bool) -> float | None:
         return None
     import typer
 
-    from spooler.settings.units import duration
-
     if not given:
         raise typer.BadParameter(f"it goes with {goes_with}", param_hint="'--timeout'")
+    return parsed(text, "--timeout")
+
+
+def parsed(text: str, option: str) -> float:
+    """Return the seconds that an option says, such as "30s"; a usage error where it says none."""
+    import typer
+
+    from spooler.settings.units import duration
 
     try:
         return duration(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--timeout'") from None
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
 def follow(

@@ -23,14 +23,14 @@ _AT_THE_END = 1.0
 
 
 class Lines(logging.Handler):
-    """Writes lines; a log that cannot be written is no reason to stop a measurement."""
+    """Writes lines; a log that cannot be written does not stop a measurement."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         del record
 
 
 class DirectLines(Lines):
-    """Lines to a stream that is no file of the system's, at once."""
+    """Writes lines at once, to a stream without a file descriptor."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

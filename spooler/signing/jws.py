@@ -83,7 +83,7 @@ class KeySet:
             self.add(key)
 
     def add(self, key: Mapping[str, Any]) -> None:
-        """Take one public JWK; KeyRefused when it is no Ed25519 key or its kid is taken."""
+        """Add one public JWK; KeyRefused unless it is an Ed25519 key whose kid is not taken."""
         kid = key.get("kid")
         if not isinstance(kid, str) or not kid:
             raise KeyRefused("a public key has no kid; give it one")

@@ -8,6 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from spooler import app
+from spooler.errors import BackendUnavailable
+from spooler.model.state import State
+from spooler.model.status import Status
 from spooler.signing.keys import load_file
 from spooler.signing.sqooler_form import sign_document
 
@@ -103,3 +107,25 @@ def test_a_monitor_that_asks_for_the_wrong_thing(old, said):
 def test_no_device_is_not_well(lab, said):
     assert said("devices", "--check").code == 1
     assert said("devices").code == 0
+
+
+class Failing:
+    """A storage that withdraws a job, and then cannot say which devices there are."""
+
+    def status(self, device, job):
+        return Status(State.QUEUED)
+
+    def cancel(self, device, job):
+        return True
+
+    def devices(self):
+        raise BackendUnavailable("the storage has gone away")
+
+    def close(self):
+        pass
+
+
+def test_what_was_done_is_said_whatever_comes_of_the_question_who_serves(lab, said, monkeypatch):
+    monkeypatch.setattr(app, "open_submitter", lambda *_: Failing())
+    done = said("cancel", "abc", "--device", "echo")
+    assert (done.code, done.out) == (0, "abc is withdrawn\n")

@@ -12,7 +12,5 @@ def cancel(
     with session.submitter(config) as storage:
         where, _ = session.locate(storage, job, device)
         withdrawn = storage.cancel(where, job)
-        since = session.away(storage, where)
-    output.say(f"{job} is withdrawn" if withdrawn else f"{job} already running; stop requested")
-    if since:
-        output.note(f"no daemon is serving {where} now ({since}): the next one confirms this")
+        output.say(f"{job} is withdrawn" if withdrawn else f"{job} already running; stop requested")
+        session.warn_of_absence(storage, where, ": the next one confirms this")

@@ -10,7 +10,6 @@ import typer
 
 from spooler.cli import exits, options, output, session
 from spooler.errors import UnknownDevice
-from spooler.settings.units import duration
 
 if TYPE_CHECKING:
     from spooler.model.device import DeviceCard
@@ -40,28 +39,22 @@ def devices(
 
     With --check for a monitor: each device says what is wrong with it, if anything is.
     """
-    limits = Limits(_seconds(max_age), max_waiting)
+    limits = Limits(session.parsed(max_age, "--max-age"), max_waiting)
     with session.submitter(config) as storage:
         cards = sorted(storage.devices(count=True), key=lambda card: card.name)
     cards = _chosen(cards, names or [])
     now = datetime.now(UTC)
     problems = {card.name: limits.problem(card, now) if check else "" for card in cards}
     if as_json:
-        said = [_document(card) for card in cards]
-        if check:
-            said = [
-                {**each, "problem": problems[card.name]}
-                for each, card in zip(said, cards, strict=True)
-            ]
-        output.as_json(said)
+        found = {card.name: {"problem": problems[card.name]} if check else {} for card in cards}
+        output.as_json([_document(card) | found[card.name] for card in cards])
     elif cards:
-        head = ("device", "version", "kind", "waiting", "last seen", "description")
-        extra = ("check",) if check else ()
-        lines = [
-            (*((problems[card.name] or "ok",) if check else ()), *_line(card, now))
-            for card in cards
-        ]
-        output.rows((*extra, *head), lines)
+        head: tuple[str, ...] = ("device", "version", "kind", "waiting", "last seen", "description")
+        lines = [_line(card, now) for card in cards]
+        if check:
+            head = ("check", *head)
+            lines = [(problems[line[0]] or "ok", *line) for line in lines]
+        output.rows(head, lines)
     else:
         output.note("no device is announced yet; start one with: spooler run")
     if check and (not cards or any(problems.values())):
@@ -82,13 +75,6 @@ class Limits:
         if self.waiting is not None and (card.pending is None or card.pending > self.waiting):
             return "too many waiting"
         return ""
-
-
-def _seconds(text: str) -> float:
-    try:
-        return duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--max-age'") from None
 
 
 def _chosen(cards: list[DeviceCard], names: list[str]) -> list[DeviceCard]:
@@ -117,21 +103,4 @@ def _line(card: DeviceCard, now: datetime) -> tuple[str, ...]:
     waiting = "?" if card.pending is None else str(card.pending)
     text = "; ".join(part.rstrip(".") for part in (card.description, card.note) if part)
     kind = "simulator" if card.simulator else "hardware"
-    return card.name, card.version, kind, waiting, _age(card.last_seen, now), text
-
-
-#: Seconds that the clocks of two machines may differ without a word.
-_CLOCKS_DIFFER = 60.0
-
-
-def _age(seen: datetime | None, now: datetime) -> str:
-    """`seen` as a person says it."""
-    if seen is None:
-        return "never"
-    past = (now - seen).total_seconds()
-    if past < -_CLOCKS_DIFFER:
-        return "in the future"
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if past >= 2 * length:
-            return f"{past / length:.0f} {unit} ago"
-    return f"{max(past, 0):.0f} s ago"
+    return card.name, card.version, kind, waiting, output.age(card.last_seen, now), text

@@ -32,9 +32,8 @@ def status(
     limit = session.seconds(timeout, goes_with="--watch", given=watch)
     with session.submitter(config) as storage:
         where, found = session.locate(storage, job, device)
-        since = "" if found.state.ended else session.away(storage, where)
-        if since:
-            output.note(f"no daemon is serving {where} now ({since}); the job waits until one does")
+        if not found.state.ended:
+            session.warn_of_absence(storage, where, "; the job waits until one does")
         if watch and not found.state.ended:
             found = submit.wait_for(storage, where, job, limit)
     show(where, job, found, as_json=as_json)

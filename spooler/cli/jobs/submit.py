@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,7 +12,7 @@ import typer
 
 from spooler.cli import exits, options, output, session
 from spooler.cli.jobs import result
-from spooler.errors import PayloadInvalid, SpoolerError
+from spooler.errors import PayloadInvalid
 from spooler.model.json import JsonObject, unique
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def queue(
     """Submit a job, print its id, and wait for its end where that is wanted."""
     job = storage.submit(device, payload)
     _tell(job)
-    _warn_of_absence(storage, device)
+    session.warn_of_absence(storage, device, "; the job waits until one does")
     if wait:
         last = wait_for(storage, device, job, limit)
         output.note(output.plain(f"{job}: {in_words(last)}"))
@@ -56,15 +55,6 @@ def queue(
             raise typer.Exit(exits.Exit.NO)
         for line in result.lines(storage.result(device, job)):
             output.note(line)
-
-
-def _warn_of_absence(storage: Submitter, device: str) -> None:
-    """Say that a job will wait, where nobody seems to serve its device."""
-    with suppress(SpoolerError):  # the job is queued, whatever comes of this question
-        if since := session.away(storage, device):
-            output.note(
-                f"no daemon is serving {device} now ({since}); the job waits until one does"
-            )
 
 
 def in_words(status: Status) -> str:
@@ -104,10 +94,7 @@ def wait_for(storage: Submitter, device: str, job: str, timeout: float | None) -
 
 def read_payload(file: str) -> JsonObject:
     """The JSON object in `file` (- is stdin); PayloadInvalid says what is wrong with it."""
-    where = "the payload from stdin" if file == "-" else file
-    if file.lstrip().startswith("{"):
-        where = "the payload"
-    content = _content(file, where)
+    where, content = _content(file)
     try:
         payload = json.loads(
             content,
@@ -137,15 +124,17 @@ def read_payload(file: str) -> JsonObject:
     return payload
 
 
-def _content(file: str, where: str) -> bytes:
+def _content(file: str) -> tuple[str, bytes]:
+    """Return what a payload is to be called, and its bytes."""
     if file.lstrip().startswith("{"):
-        return file.encode("utf-8", "surrogateescape")
+        return "the payload", file.encode("utf-8", "surrogateescape")
+    where = "the payload from stdin" if file == "-" else file
     if file == "-" and sys.stdin is None:
         raise PayloadInvalid("there is no stdin to read the payload from; name a file")
     if file == "-" and sys.stdin.isatty():
         output.note("type the payload, JSON, and end with Ctrl-D")
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return where, sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise PayloadInvalid(f"{where} cannot be read: {error.strerror}") from None
 

@@ -63,10 +63,11 @@ class StorageCore(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, older in _OLDER.items():
-            if name in cls.__dict__:
-                setattr(cls, older, cls.__dict__.get(older, cls.__dict__[name]))
-            elif older in cls.__dict__:
-                setattr(cls, name, cls.__dict__[older])
+            own = cls.__dict__
+            if name in own and older not in own:
+                setattr(cls, older, own[name])
+            elif older in own and name not in own:
+                setattr(cls, name, own[older])
 
     def __init__(
         self,
@@ -108,21 +109,7 @@ class StorageCore(ABC):
 
     # The older names: see `__init_subclass__`.
 
-    def get_file_content(self, storage_path: str, job_id: str) -> dict[str, Any]:
-        """The older name of `get`."""
-        return self.get(storage_path, job_id)
-
-    def update_file(self, content_dict: Mapping[str, Any], storage_path: str, job_id: str) -> None:
-        """The older name of `update`."""
-        self.update(content_dict, storage_path, job_id)
-
-    def move_file(self, start_path: str, final_path: str, job_id: str) -> None:
-        """The older name of `move`."""
-        self.move(start_path, final_path, job_id)
-
-    def delete_file(self, storage_path: str, job_id: str) -> None:
-        """The older name of `delete`."""
-        self.delete(storage_path, job_id)
+    get_file_content, update_file, move_file, delete_file = get, update, move, delete
 
     # What a provider asks beyond the verbs; a storage that can do better overrides it.
 
