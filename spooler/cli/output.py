@@ -119,7 +119,7 @@ def _jsonable(value: Any) -> Any:
 
 
 #: Seconds that the clocks of two machines may differ without a word.
-_CLOCKS_DIFFER = 60.0
+CLOCKS_DIFFER = 60.0
 
 
 def age(seen: datetime | None, now: datetime) -> str:
@@ -127,7 +127,7 @@ def age(seen: datetime | None, now: datetime) -> str:
     if seen is None:
         return "never"
     past = (now - seen).total_seconds()
-    if past < -_CLOCKS_DIFFER:
+    if past < -CLOCKS_DIFFER:
         return "in the future"
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if past >= 2 * length:

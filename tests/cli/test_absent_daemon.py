@@ -91,6 +91,9 @@ def test_a_monitor_is_told_what_is_wrong(old, said):
     assert problems == {"echo": "", "broken": "offline"}
     assert said("devices", "echo", "--check").code == 0
     assert said("devices", "--check", "--max-age", "1h").code == 0
+    seen_at(old, "echo", datetime.now(UTC) + timedelta(days=1))
+    assert said("devices", "echo", "--check").code == 1, "no daemon has written that"
+    seen_at(old, "echo", datetime.now(UTC))
     said("submit", "echo", '{"x": 1}')
     full = said("devices", "echo", "--check", "--max-waiting", "0")
     assert (full.code, "too many waiting" in full.out) == (1, True)

@@ -70,7 +70,10 @@ class Limits:
 
     def problem(self, card: DeviceCard, now: datetime) -> str:
         """Return what is wrong with a device; "" when nothing is."""
-        if card.last_seen is None or (now - card.last_seen).total_seconds() > self.age:
+        if card.last_seen is None:
+            return "offline"
+        past = (now - card.last_seen).total_seconds()
+        if not -output.CLOCKS_DIFFER <= past <= self.age:
             return "offline"
         if self.waiting is not None and (card.pending is None or card.pending > self.waiting):
             return "too many waiting"
